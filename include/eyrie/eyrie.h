@@ -1,0 +1,277 @@
+/* eyrie.h - the public API of libeyrie, and its manual.
+ *
+ * Eyrie runs Griffin-family language models (Hawk, Griffin, RecurrentGemma, and the MQA Transformer they are measured
+ * against) on any OpenCL device. If it is not in this header it is not API.
+ *
+ *     eyrie_error err;
+ *     eyrie_device *dev; eyrie_model *model; eyrie_engine *engine; eyrie_seq *seq;
+ *     eyrie_device_open(&dev, NULL, &err);
+ *     eyrie_model_open(&model, dev, "models/shakespeare", NULL, &err);
+ *     eyrie_engine_open(&engine, model, &err);
+ *     eyrie_seq_open(&seq, engine, &err);
+ *     int32_t ids[64]; size_t n;
+ *     eyrie_encode(model, "ROMEO:\n", 7, ids, 64, &n, &err);
+ *     eyrie_request req = { sizeof req, .tokens = ids, .n_tokens = n, .max_tokens = 100, .on_event = print_text };
+ *     eyrie_seq_submit(seq, &req, &err);
+ *     for (bool busy = true; busy; ) eyrie_engine_step(engine, &busy, &err);
+ *     eyrie_seq_close(seq); eyrie_engine_close(engine); eyrie_model_close(model); eyrie_device_close(dev);
+ *
+ * Four handles carry it all. A device is an OpenCL device with its kernels. A model is weights, state slots and plans on
+ * a device. An engine decides which sequences take part in the next step, and runs it. A sequence is one text: the
+ * tokens it was given, the tokens it generated, and a state of constant size.
+ *
+ * Rules that hold everywhere:
+ *   - Every function that can fail returns an eyrie_status and, where `err` is not NULL, fills it in. EYRIE_OK is 0.
+ *     On failure an output handle is set to NULL. `err` belongs to the caller; nothing global is kept.
+ *   - Zero means "default" in every option, so { sizeof(eyrie_model_opts) } is a complete set, and NULL is as good.
+ *     struct_size lets a newer library serve a caller that was built against an older header.
+ *   - The caller drives: the library starts no threads of its own (the OpenCL implementation may), reads no environment
+ *     variable, and prints nothing. Notes go to the log callback.
+ *   - A handle and everything opened from it belong to one thread at a time. Different devices are independent.
+ *   - Close children before parents; closing a parent first returns EYRIE_EBUSY and does nothing.
+ */
+#ifndef EYRIE_H
+#define EYRIE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define EYRIE_API
+#elif defined(__GNUC__)
+#define EYRIE_API __attribute__((visibility("default")))
+#else
+#define EYRIE_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------------------------------- status and errors */
+
+/* One line each: name, value, text. */
+#define EYRIE_STATUS_MAP(X)                                            \
+    X(OK,        0, "success")                                         \
+    X(ENOMEM,   -1, "out of host memory")                              \
+    X(EINVAL,   -2, "invalid argument")                                \
+    X(EIO,      -3, "file cannot be read or written")                  \
+    X(EFORMAT,  -4, "malformed or unsupported model file")             \
+    X(ENODEV,   -5, "no usable OpenCL device")                         \
+    X(EDEVICE,  -6, "an OpenCL call failed")                           \
+    X(EBUILD,   -7, "OpenCL kernels failed to build")                  \
+    X(EMEMORY,  -8, "the model does not fit into the device's memory") \
+    X(EBUSY,    -9, "in use, or no free state slot")                   \
+    X(ELIMIT,  -10, "a limit of the model or its options is exceeded") \
+    X(ENUMERIC,-11, "the model produced a number that is not finite")
+
+typedef enum eyrie_status {
+#define X(name, value, text) EYRIE_##name = value,
+    EYRIE_STATUS_MAP(X)
+#undef X
+} eyrie_status;
+
+/* What went wrong. text is one line, UTF-8, without a newline: the thing, the values that disagree, the way out. */
+typedef struct eyrie_error {
+    eyrie_status status;
+    int32_t      cl_code;    /* the OpenCL error code, or 0 */
+    char         text[1024];
+} eyrie_error;
+
+EYRIE_API const char *eyrie_status_text(eyrie_status status);
+
+/* "major.minor.patch" of the library in use. */
+EYRIE_API const char *eyrie_version(void);
+
+/* -------------------------------------------------------------------------------------------------------- devices */
+
+typedef struct eyrie_device eyrie_device;
+
+/* A note: one line without a newline, e.g. a path that is slower than the one asked for, and why. */
+typedef void eyrie_log_fn(void *user, const char *line);
+
+typedef struct eyrie_device_opts {
+    size_t        struct_size;
+    const char   *select;      /* part of the device's name, "gpu", "cpu", or its number; NULL = first GPU, else first device */
+    const char   *kernel_dir;  /* files found here replace built-in kernels of the same name; NULL = built in */
+    uint64_t      memory;      /* bytes that all models on the device may use; 0 = what the device or host has free */
+    uint64_t      max_alloc;   /* largest single allocation in bytes; 0 = what the device says */
+    eyrie_log_fn *log;         /* receives notes; NULL = none */
+    void         *log_user;
+} eyrie_device_opts;
+
+/* Opens an OpenCL device. ENODEV: none there, or none matches. */
+EYRIE_API eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts, eyrie_error *err);
+
+/* Closes it; NULL is fine. EBUSY while a model is open on it. */
+EYRIE_API eyrie_status eyrie_device_close(eyrie_device *dev);
+
+/* Its name and driver, e.g. "NVIDIA H200 (OpenCL 3.0 CUDA)"; valid until the device is closed. */
+EYRIE_API const char *eyrie_device_name(const eyrie_device *dev);
+
+/* --------------------------------------------------------------------------------------------------------- models */
+
+typedef struct eyrie_model eyrie_model;
+
+typedef enum eyrie_format {    /* how numbers are stored on the device */
+    EYRIE_FORMAT_DEFAULT = 0,  /* weights: as in the file. keys and values: f16, or f32 with EYRIE_COMPUTE_F32 */
+    EYRIE_FORMAT_F32 = 1,
+    EYRIE_FORMAT_F16 = 2,
+    EYRIE_FORMAT_BF16 = 3      /* weights only */
+} eyrie_format;
+
+typedef enum eyrie_compute {
+    EYRIE_COMPUTE_AUTO = 0,    /* what is fast and within the stored formats' own error */
+    EYRIE_COMPUTE_F32 = 1      /* nothing is rounded below f32 but the stored weights themselves */
+} eyrie_compute;
+
+typedef struct eyrie_model_opts {
+    size_t        struct_size;
+    eyrie_format  weights;     /* matrices on the device; narrower than the file's rounds to nearest even */
+    eyrie_format  kv;          /* keys and values in the attention rings */
+    eyrie_compute compute;
+    uint32_t      slots;       /* sequences that can hold a state at the same time (0 = 1) */
+    uint32_t      chunk;       /* most prompt tokens read in one step (0 = 256) */
+    uint64_t      context;     /* longest sequence in tokens. 0 = no bound, or 8192 where a layer attends globally */
+} eyrie_model_opts;
+
+/* What a model is and what it takes. Sizes are in bytes. */
+typedef struct eyrie_model_info {
+    size_t        struct_size;        /* set by the caller */
+    char          family[24];         /* "RecurrentGemma", "Griffin", "Hawk", "MQA Transformer" */
+    uint64_t      parameters;         /* all, the embedding once */
+    uint64_t      embedding_parameters;
+    uint32_t      vocab, width, layers, recurrent_layers, attention_layers;
+    uint32_t      heads, kv_heads, head_dim, lru_width, gate_blocks, mlp_width;
+    uint64_t      window;             /* tokens before itself that a token attends to; 0 = all */
+    uint64_t      context;            /* longest sequence; 0 = no bound */
+    eyrie_format  weights, kv;        /* weights: of the layers' matrices */
+    uint64_t      file_bytes;         /* of the tensors in the checkpoint */
+    uint64_t      weight_bytes;       /* on the device */
+    uint64_t      state_bytes;        /* of one sequence: constant, however long it gets */
+    uint64_t      scratch_bytes;      /* 0 from eyrie_model_inspect */
+    uint32_t      slots, chunk;
+    uint64_t      decode_bytes;       /* read from memory for one decoded token at batch 1, the window full */
+    uint64_t      decode_flops;       /* two for each multiply-add, the window full, the head included */
+    int32_t       bos;                /* -1 = none */
+    bool          has_tokenizer;
+} eyrie_model_info;
+
+/* Opens the checkpoint directory `path` (config.json, *.safetensors, and tokenizer.model if there is one) on `dev`:
+ * checks every size, counts the memory needed against what there is, and only then allocates and reads.
+ * EFORMAT: the files are not what they should be. EMEMORY: too large, with what would help. EBUILD: see kernel_dir. */
+EYRIE_API eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *path,
+                                        const eyrie_model_opts *opts, eyrie_error *err);
+EYRIE_API eyrie_status eyrie_model_close(eyrie_model *model);
+
+EYRIE_API eyrie_status eyrie_model_get_info(const eyrie_model *model, eyrie_model_info *info, eyrie_error *err);
+
+/* The same from the files' headers alone: no device, no weights read. */
+EYRIE_API eyrie_status eyrie_model_inspect(const char *path, const eyrie_model_opts *opts, eyrie_model_info *info,
+                                           eyrie_error *err);
+
+/* Text to token ids, <bos> first. Writes at most `capacity` ids and always sets *n to the number there are, so a call
+ * with capacity 0 asks for the size. `text` is UTF-8 of `length` bytes, zero bytes allowed.
+ * EINVAL: not UTF-8 (the message gives the byte), or the model has no tokenizer. */
+EYRIE_API eyrie_status eyrie_encode(const eyrie_model *model, const char *text, size_t length, int32_t *ids,
+                                    size_t capacity, size_t *n, eyrie_error *err);
+
+/* Token ids to text, not terminated; control tokens give nothing, bytes that are not UTF-8 give U+FFFD. */
+EYRIE_API eyrie_status eyrie_decode(const eyrie_model *model, const int32_t *ids, size_t n, char *text,
+                                    size_t capacity, size_t *length, eyrie_error *err);
+
+/* -------------------------------------------------------------------------------------------- engine and sequences */
+
+typedef struct eyrie_engine eyrie_engine;
+typedef struct eyrie_seq    eyrie_seq;
+
+/* An engine for the model; a model has one at a time (EBUSY). */
+EYRIE_API eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, eyrie_error *err);
+EYRIE_API eyrie_status eyrie_engine_close(eyrie_engine *engine);
+
+/* Runs one step: reads a chunk of the prompts that came first, or, when all prompts are read, decodes one token for
+ * every sequence that is generating. Events are delivered from inside the call. *busy says whether work is left.
+ * A step that fails ends the requests that took part in it (EYRIE_END_FAILED, their slots free again) and returns the
+ * error; the other sequences are as they were, and the next call goes on with them. */
+EYRIE_API eyrie_status eyrie_engine_step(eyrie_engine *engine, bool *busy, eyrie_error *err);
+
+typedef struct eyrie_stats {
+    size_t   struct_size;          /* set by the caller */
+    uint64_t prefill_tokens, decode_tokens;
+    double   prefill_seconds, decode_seconds;
+    uint64_t prefill_steps, decode_steps;
+    uint64_t rows_read_back;       /* sampled rows that needed more than the device's 256 candidates */
+} eyrie_stats;
+
+/* What the engine has done since it was opened. */
+EYRIE_API eyrie_status eyrie_engine_get_stats(const eyrie_engine *engine, eyrie_stats *stats, eyrie_error *err);
+
+typedef enum eyrie_event_kind {
+    EYRIE_EVENT_SCORE = 1,         /* a token of the prompt was read (only with EYRIE_SCORE) */
+    EYRIE_EVENT_TOKEN = 2,         /* a token was generated */
+    EYRIE_EVENT_END   = 3          /* the request is over; it is the last event of every request */
+} eyrie_event_kind;
+
+typedef enum eyrie_end {
+    EYRIE_END_LENGTH  = 1,         /* max_tokens generated (or the prompt read, with max_tokens 0) */
+    EYRIE_END_EOS     = 2,         /* an end-of-text token was generated; it was delivered as the last TOKEN */
+    EYRIE_END_CONTEXT = 3,         /* the sequence is as long as the model's context */
+    EYRIE_END_FAILED  = 4          /* the step failed; the sequence can only be closed */
+} eyrie_end;
+
+typedef struct eyrie_event {
+    eyrie_event_kind   kind;
+    uint64_t           position;   /* of the token in the sequence, from 0 */
+    int32_t            token;
+    float              logprob;    /* natural log of its probability after all tokens before it; NaN if not known */
+    const float       *logits;     /* SCORE with EYRIE_LOGITS: [vocab] after this token, else NULL; borrowed */
+    const char        *text;       /* TOKEN, END: text that has become whole UTF-8 characters; borrowed, may be empty */
+    size_t             text_length;
+    eyrie_end          end;        /* END */
+    const eyrie_error *error;      /* END with EYRIE_END_FAILED */
+} eyrie_event;
+
+/* Called from eyrie_engine_step. It may submit and open sequences of the same engine, but not close any. */
+typedef void eyrie_event_fn(void *user, eyrie_seq *seq, const eyrie_event *event);
+
+enum eyrie_request_flags {
+    EYRIE_SCORE      = 1,          /* deliver the log-probability of each prompt token */
+    EYRIE_LOGITS     = 2,          /* with EYRIE_SCORE: its logits too */
+    EYRIE_IGNORE_EOS = 4           /* go on after an end-of-text token */
+};
+
+typedef struct eyrie_request {
+    size_t          struct_size;
+    const int32_t  *tokens;        /* [n_tokens], copied: what the sequence reads next */
+    size_t          n_tokens;
+    uint64_t        max_tokens;    /* to generate after them; 0 = read only */
+    float           temperature;   /* 0 = greedy: the most probable token, the lowest id among equals */
+    uint32_t        sample;        /* number of this sample: one seed gives independent samples 0, 1, 2, ... */
+    uint64_t        seed;
+    uint32_t        flags;         /* eyrie_request_flags */
+    eyrie_event_fn *on_event;
+    void           *user;
+} eyrie_request;
+
+/* An empty sequence. It takes a state slot at its first step and keeps it until it is closed; a sequence that finds no
+ * slot free waits for one. */
+EYRIE_API eyrie_status eyrie_seq_open(eyrie_seq **out, eyrie_engine *engine, eyrie_error *err);
+EYRIE_API eyrie_status eyrie_seq_close(eyrie_seq *seq);
+
+/* Hands work to the sequence. It continues where its last request ended: the token generated last is read first. A
+ * sequence has one request at a time (EBUSY). EINVAL: a token outside the vocabulary, or nothing to read.
+ * What is generated depends on the sequence's own tokens, seed and sample only, not on its neighbours. */
+EYRIE_API eyrie_status eyrie_seq_submit(eyrie_seq *seq, const eyrie_request *request, eyrie_error *err);
+
+/* A second sequence that goes on from the same state, bit for bit. The first must be without a request, and a slot
+ * must be free (both EBUSY). Costs one copy of the state on the device. */
+EYRIE_API eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *seq, eyrie_error *err);
+
+/* Tokens read so far: the position of the next one. */
+EYRIE_API uint64_t eyrie_seq_position(const eyrie_seq *seq);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,255 @@
+/* attention.cl - local (or global) multi-query attention on a ring of keys and values.
+ *
+ * A query at position t sees the keys at positions s with 0 <= t - s <= window. Keys and values live in blocks of 64
+ * positions that start at multiples of 64; one block of one key/value head is a unit of 2 * 64 * d elements:
+ *     keys   [d][64]      values   [64][d]
+ * Keys are transposed so that the scores of a block are sums of vectors over positions, without a horizontal sum.
+ * A slot's ring is [ring_blocks][kv heads] units, position p in block (p / 64) mod ring_blocks; it holds more than
+ * `window` positions, so decode writes first and then reads. Prefill stages the blocks that the chunk touches in scratch
+ * (older positions of the first block copied from the ring), reads older blocks from the ring and these from scratch,
+ * and writes to the ring last. Blocks are visited in ascending order of position and every key passes through the ring's
+ * type, so results do not depend on where the chunks of a prompt begin, if at multiples of 64.
+ *
+ * Positions are counted relative to the row's first token here, since positions themselves have no bound.
+ *
+ * x : [tokens, stride] f32, q, k and v in columns of it     d : padded head dimension, zeros
+ * group : query heads that share a key/value head           scale : d^-1/2 of the true d */
+
+enum { HEADS = 4 };                 /* query heads at a time: 4 x 64 accumulators fill the registers */
+enum { MAX_GROUP = 128 };           /* most query heads that share a key/value head; ops/attention.c knows it too */
+enum { SPLIT = 4 };                 /* blocks that one work-item of the decode kernel goes through; ditto */
+
+#define UNIT(d) ((size_t)2 * BLOCK * (d))
+
+/* One block for all heads of a group: m, l and acc are the running maximum, sum and weighted values of the softmax
+ * (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). Keys [from, to) of the block are seen. */
+static inline void attend(global const kv_type *unit, int from, int to, global const float *q, int d, int group,
+                          float scale, global float *acc, int acc_stride, float *m, float *l)
+{
+    global const kv_type *values = unit + (size_t)BLOCK * d;
+    const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+
+    for (int h0 = 0; h0 < group; h0 += HEADS) {
+        float p[HEADS][BLOCK], before[HEADS], shrink[HEADS];
+        float16 s[HEADS][4];
+        int head[HEADS];
+
+        for (int g = 0; g < HEADS; g++) {
+            head[g] = min(h0 + g, group - 1);
+            before[g] = m[head[g]];
+            for (int j = 0; j < 4; j++) s[g][j] = 0.0f;
+        }
+        for (int i = 0; i < d; i++) {
+            float16 key[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++) key[j] = KV_LOAD16(4 * i + j, unit);
+#pragma unroll
+            for (int g = 0; g < HEADS; g++) {
+                float16 qi = q[head[g] * d + i];
+#pragma unroll
+                for (int j = 0; j < 4; j++) s[g][j] = fma(key[j], qi, s[g][j]);
+            }
+        }
+        for (int g = 0; g < HEADS; g++) {
+            float16 top = -INFINITY, sum = 0.0f;
+            for (int j = 0; j < 4; j++) {
+                int16 at = lane + j * LANES;
+                s[g][j] = select((float16)-INFINITY, s[g][j] * scale, at >= from && at < to);
+                top = fmax(top, s[g][j]);
+            }
+            float best = fmax(before[g], max16(top));
+            for (int j = 0; j < 4; j++) {
+                float16 e = exp(s[g][j] - best);
+                vstore16(e, j, p[g]);
+                sum += e;
+            }
+            shrink[g] = exp(before[g] - best);
+            if (h0 + g < group) {
+                l[head[g]] = fma(l[head[g]], shrink[g], sum16(sum));
+                m[head[g]] = best;
+            }
+        }
+        for (int c0 = 0; c0 < d; c0 += 4 * LANES) {
+            float16 o[HEADS][4];
+            int column[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++) column[j] = min(c0 + j * LANES, d - LANES);
+#pragma unroll
+            for (int g = 0; g < HEADS; g++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) o[g][j] = vload16(0, acc + head[g] * acc_stride + column[j]) * shrink[g];
+            for (int i = from; i < to; i++) {
+                float16 value[4];
+#pragma unroll
+                for (int j = 0; j < 4; j++) value[j] = KV_LOAD16(0, values + (size_t)i * d + column[j]);
+#pragma unroll
+                for (int g = 0; g < HEADS; g++)
+#pragma unroll
+                    for (int j = 0; j < 4; j++) o[g][j] = fma(value[j], (float16)p[g][i], o[g][j]);
+            }
+#pragma unroll
+            for (int g = 0; g < HEADS; g++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) vstore16(o[g][j], 0, acc + head[g] * acc_stride + column[j]);
+        }
+    }
+}
+
+/* Copies one position (key column, value row) from unit to unit. */
+static inline void copy_position(global const kv_type *from, global kv_type *to, int lane, int d)
+{
+    for (int i = 0; i < d; i++) to[i * BLOCK + lane] = from[i * BLOCK + lane];
+    for (int i = 0; i < d; i++) to[(BLOCK + lane) * d + i] = from[(BLOCK + lane) * d + i];
+}
+
+/* Writes the key and value of a token into its place in a unit. */
+static inline void put_position(global const float *k, global const float *v, global kv_type *unit, int lane, int d)
+{
+    for (int i = 0; i < d; i++) KV_STORE(k[i], i * BLOCK + lane, unit);
+    for (int i = 0; i < d; i += LANES) KV_STORE16(vload16(0, v + i), 0, unit + (BLOCK + lane) * d + i);
+}
+
+/* --------------------------------------------------------------------------------------------------------- prefill */
+
+/* Fills the staged blocks. One work-group a block and key/value head. */
+kernel void attention_stage(image b, global const float *x, int stride, int k_offset, int v_offset, int d, int kv_heads,
+                            global const kv_type *ring, int slot_units, global kv_type *staged)
+{
+    int k = get_global_id(0), head = get_global_id(1);
+    if (k >= b[B_N_BLOCKS]) return;
+    image row = ROW(b, b[b[B_BLOCKS] + k]);
+    int start = (k - row[ROW_BLOCK]) * BLOCK - row[ROW_ALIGN];
+
+    staged += (k * kv_heads + head) * UNIT(d);
+    ring += ((size_t)row[ROW_SLOT] * slot_units + row[ROW_RING] * kv_heads + head) * UNIT(d);
+    for (int lane = 0; lane < BLOCK && start + lane < row[ROW_COUNT]; lane++) {
+        if (start + lane < 0) {
+            copy_position(ring, staged, lane, d);
+            continue;
+        }
+        global const float *token = x + (size_t)(row[ROW_FIRST] + start + lane) * stride + head * d;
+        put_position(token + k_offset, token + v_offset, staged, lane, d);
+    }
+}
+
+/* One work-group a token and key/value head. */
+kernel void attention_prefill(image b, global const float *x, int stride, int q_offset, int d, int group, int kv_heads,
+                              int window, float scale, global const kv_type *ring, int ring_blocks, int slot_units,
+                              global const kv_type *staged, global float *out, int out_stride)
+{
+    int t = get_global_id(0), head = get_global_id(1);
+    if (t >= b[B_N_TOKENS]) return;
+    image row = ROW(b, b[b[B_TOKEN_ROW] + t]);
+    int i = t - row[ROW_FIRST], align = row[ROW_ALIGN];
+    int oldest = i - min(row[ROW_PAST] + i, window);
+    float m[MAX_GROUP], l[MAX_GROUP];
+
+    x += (size_t)t * stride + q_offset + head * group * d;
+    out += (size_t)t * out_stride + head * group * d;
+    ring += ((size_t)row[ROW_SLOT] * slot_units + head) * UNIT(d);
+    staged += (row[ROW_BLOCK] * kv_heads + head) * UNIT(d);
+    for (int h = 0; h < group; h++) m[h] = -INFINITY, l[h] = 0.0f;
+    for (int c = 0; c < group * d; c += LANES) vstore16(0.0f, 0, out + c);
+
+    for (int k = (align + oldest) >> 6; k <= (align + i) >> 6; k++) {
+        int start = k * BLOCK - align;
+        int place = (row[ROW_RING] + k + ring_blocks) % ring_blocks;
+        attend(k < 0 ? ring + place * kv_heads * UNIT(d) : staged + k * kv_heads * UNIT(d), max(oldest - start, 0),
+               min(i + 1 - start, BLOCK), x, d, group, scale, out, d, m, l);
+    }
+    for (int h = 0; h < group; h++)
+        for (int c = 0; c < d; c += LANES) vstore16(vload16(0, out + h * d + c) / l[h], 0, out + h * d + c);
+}
+
+/* The staged positions that the ring keeps go there. One work-group a block and key/value head. */
+kernel void attention_store(image b, int d, int kv_heads, global const kv_type *staged, global kv_type *ring,
+                            int ring_blocks, int slot_units)
+{
+    int k = get_global_id(0), head = get_global_id(1);
+    if (k >= b[B_N_BLOCKS]) return;
+    image row = ROW(b, b[b[B_BLOCKS] + k]);
+    int start = (k - row[ROW_BLOCK]) * BLOCK - row[ROW_ALIGN];
+    int place = (row[ROW_RING] + k - row[ROW_BLOCK]) % ring_blocks;
+    int from = max(max(0, row[ROW_COUNT] - ring_blocks * BLOCK) - start, 0), to = min(row[ROW_COUNT] - start, BLOCK);
+
+    staged += (k * kv_heads + head) * UNIT(d);
+    ring += ((size_t)row[ROW_SLOT] * slot_units + place * kv_heads + head) * UNIT(d);
+    for (int lane = from; lane < to; lane++) copy_position(staged, ring, lane, d);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- decode */
+
+/* The new key and value go to the ring. One work-group a row and key/value head. */
+kernel void attention_write(image b, global const float *x, int stride, int k_offset, int v_offset, int d, int kv_heads,
+                            global kv_type *ring, int slot_units)
+{
+    int head = get_global_id(1);
+    if ((int)get_global_id(0) >= b[B_N_ROWS]) return;
+    image row = ROW(b, get_global_id(0));
+
+    x += (size_t)row[ROW_FIRST] * stride + head * d;
+    ring += ((size_t)row[ROW_SLOT] * slot_units + row[ROW_RING] * kv_heads + head) * UNIT(d);
+    put_position(x + k_offset, x + v_offset, ring, row[ROW_ALIGN], d);
+}
+
+/* Blocks [*from, *to] that the row's token sees, block 0 being its own, and how many splits they make. */
+static inline int splits_of(image row, int window, int *from)
+{
+    *from = (row[ROW_ALIGN] - min(row[ROW_PAST], window)) >> 6;
+    return (SPLIT - *from) / SPLIT;                                         /* ceil((1 - from) / SPLIT) */
+}
+
+/* One pass over keys and values for all heads of the group, SPLIT blocks a work-group: (split, key/value head, row).
+ * parts : [rows, query heads, splits, 16 + d] f32: maximum, sum, then weighted values. */
+kernel void attention_decode(image b, global const float *x, int stride, int q_offset, int d, int group, int kv_heads,
+                             int window, float scale, global const kv_type *ring, int ring_blocks, int slot_units,
+                             global float *parts, int splits)
+{
+    int split = get_global_id(0), head = get_global_id(1), from;
+    if ((int)get_global_id(2) >= b[B_N_ROWS]) return;
+    image row = ROW(b, get_global_id(2));
+    if (split >= splits_of(row, window, &from)) return;
+    int align = row[ROW_ALIGN], oldest = -min(row[ROW_PAST], window);
+    int part = splits * (LANES + d);                                        /* from head to head */
+    float m[MAX_GROUP], l[MAX_GROUP];
+
+    x += (size_t)row[ROW_FIRST] * stride + q_offset + head * group * d;
+    parts += ((size_t)get_global_id(2) * kv_heads + head) * group * part + split * (LANES + d);
+    ring += ((size_t)row[ROW_SLOT] * slot_units + head) * UNIT(d);
+    for (int h = 0; h < group; h++) {
+        m[h] = -INFINITY, l[h] = 0.0f;
+        for (int c = 0; c < d; c += LANES) vstore16(0.0f, 0, parts + h * part + LANES + c);
+    }
+    for (int k = from + split * SPLIT; k <= min(from + split * SPLIT + SPLIT - 1, 0); k++) {
+        int start = k * BLOCK - align;
+        int place = (row[ROW_RING] + k + ring_blocks) % ring_blocks;
+        attend(ring + place * kv_heads * UNIT(d), max(oldest - start, 0), min(1 - start, BLOCK), x, d, group, scale,
+               parts + LANES, part, m, l);
+    }
+    for (int h = 0; h < group; h++) {
+        parts[h * part] = m[h];
+        parts[h * part + 1] = l[h];
+    }
+}
+
+/* The splits of a head, in ascending order, to its result. One work-group a query head and row. */
+kernel void attention_combine(image b, global const float *parts, int splits, int d, int heads, int window,
+                              global float *out, int out_stride)
+{
+    int head = get_global_id(0), from;
+    if ((int)get_global_id(1) >= b[B_N_ROWS]) return;
+    image row = ROW(b, get_global_id(1));
+    int n = splits_of(row, window, &from);
+    float best = -INFINITY, sum = 0.0f;
+
+    parts += ((size_t)get_global_id(1) * heads + head) * splits * (LANES + d);
+    out += (size_t)row[ROW_FIRST] * out_stride + head * d;
+    for (int k = 0; k < n; k++) best = fmax(best, parts[k * (LANES + d)]);
+    for (int k = 0; k < n; k++) sum = fma(parts[k * (LANES + d) + 1], exp(parts[k * (LANES + d)] - best), sum);
+    for (int c = 0; c < d; c += LANES) {
+        float16 v = 0.0f;
+        for (int k = 0; k < n; k++)
+            v = fma(vload16(0, parts + k * (LANES + d) + LANES + c), (float16)exp(parts[k * (LANES + d)] - best), v);
+        vstore16(v / sum, 0, out + c);
+    }
+}

@@ -1,0 +1,313 @@
+/* device.c - choosing and opening a device, its memory, and the hook under every OpenCL call. */
+#include "device.h"
+#include "os.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+cl_int (*ey_cl_hook)(const char *call);
+
+cl_int ey_cl_enter(const char *call)
+{
+    return ey_cl_hook ? ey_cl_hook(call) : CL_SUCCESS;
+}
+
+/* ------------------------------------------------------------------------------------------------------- choosing */
+
+typedef struct candidate {
+    cl_platform_id platform;
+    cl_device_id   id;
+    cl_device_type type;
+    char           name[256];
+} candidate;
+
+enum { MAX_DEVICES = 64 };
+
+/* All devices of all platforms, in the loader's order: that order is the number a device is known by. */
+static eyrie_status list_devices(candidate *list, uint32_t *n, eyrie_error *err)
+{
+    cl_platform_id platforms[16];
+    cl_uint n_platforms = 0;
+    cl_int code;
+
+    *n = 0;
+    EY_CL(code, clGetPlatformIDs, 16, platforms, &n_platforms);
+    if (code != CL_SUCCESS || n_platforms == 0) {
+        ey_fail(err, EYRIE_ENODEV, "no OpenCL platform found (code %d): install a driver, or pocl-opencl-icd to run on "
+                "the CPU; OCL_ICD_VENDORS, if set, must name one", (int)code);
+        if (err) err->cl_code = code;
+        return EYRIE_ENODEV;
+    }
+    for (cl_uint p = 0; p < n_platforms && p < 16; p++) {
+        cl_device_id ids[MAX_DEVICES];
+        cl_uint count = 0;
+
+        /* A platform without devices is no reason to give up on the others. */
+        if (EY_CL(code, clGetDeviceIDs, platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, ids, &count) != CL_SUCCESS) continue;
+        for (cl_uint d = 0; d < count && d < MAX_DEVICES && *n < MAX_DEVICES; d++) {
+            candidate *c = &list[*n];
+            *c = (candidate){ .platform = platforms[p], .id = ids[d] };
+            if (EY_CL(code, clGetDeviceInfo, ids[d], CL_DEVICE_TYPE, sizeof c->type, &c->type, NULL) != CL_SUCCESS
+                || EY_CL(code, clGetDeviceInfo, ids[d], CL_DEVICE_NAME, sizeof c->name - 1, c->name, NULL) != CL_SUCCESS)
+                return ey_fail_cl(err, code, "reading the name of OpenCL device %u", (unsigned)*n);
+            (*n)++;
+        }
+    }
+    if (*n == 0)
+        return ey_fail(err, EYRIE_ENODEV, "%u OpenCL platform(s) found, but no device on them", (unsigned)n_platforms);
+    return EYRIE_OK;
+}
+
+static bool contains(const char *text, const char *part)
+{
+    size_t n = strlen(part);
+    for (; *text; text++) {
+        size_t i = 0;
+        while (i < n && tolower((unsigned char)text[i]) == tolower((unsigned char)part[i])) i++;
+        if (i == n) return true;
+    }
+    return false;
+}
+
+static bool matches(const candidate *c, uint32_t number, const char *select)
+{
+    char *end;
+    if (!strcmp(select, "gpu")) return (c->type & CL_DEVICE_TYPE_GPU) != 0;
+    if (!strcmp(select, "cpu")) return (c->type & CL_DEVICE_TYPE_CPU) != 0;
+    unsigned long wanted = strtoul(select, &end, 10);
+    if (end != select && *end == '\0') return wanted == number;
+    return contains(c->name, select);
+}
+
+static eyrie_status choose(candidate *chosen, const char *select, eyrie_error *err)
+{
+    candidate list[MAX_DEVICES];
+    uint32_t n;
+    eyrie_status st = list_devices(list, &n, err);
+
+    if (st != EYRIE_OK) return st;
+    for (uint32_t i = 0; i < n; i++)
+        if (matches(&list[i], i, select ? select : "gpu")) {
+            *chosen = list[i];
+            return EYRIE_OK;
+        }
+    if (!select) {
+        *chosen = list[0];
+        return EYRIE_OK;
+    }
+    char names[512] = "";
+    for (uint32_t i = 0, at = 0; i < n && at < sizeof names - 1; i++) {
+        int w = snprintf(names + at, sizeof names - at, "%s%" PRIu32 " %s", i ? ", " : "", i, list[i].name);
+        at += w > 0 ? (uint32_t)w : 0;
+    }
+    return ey_fail(err, EYRIE_ENODEV, "no OpenCL device matches \"%s\"; there are: %s", select, names);
+}
+
+/* -------------------------------------------------------------------------------------------------------- opening */
+
+static eyrie_status query(eyrie_device *dev, cl_device_info what, size_t size, void *out, const char *name, eyrie_error *err)
+{
+    cl_int code;
+    if (EY_CL(code, clGetDeviceInfo, dev->id, what, size, out, NULL) != CL_SUCCESS)
+        return ey_fail_cl(err, code, "%s: reading %s", dev->name, name);
+    return EYRIE_OK;
+}
+
+static eyrie_status query_all(eyrie_device *dev, cl_device_type type, const char *name, eyrie_error *err)
+{
+    char driver[256] = "", version[256] = "";
+    cl_uint units = 0;
+    cl_ulong alloc = 0, global = 0;
+    cl_bool unified = CL_FALSE;
+    eyrie_status st;
+
+    snprintf(dev->name, sizeof dev->name, "%s", name);
+    EY_TRY(query(dev, CL_DRIVER_VERSION, sizeof driver - 1, driver, "its driver's version", err));
+    EY_TRY(query(dev, CL_DEVICE_VERSION, sizeof version - 1, version, "its version", err));
+    EY_TRY(query(dev, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, "its compute units", err));
+    EY_TRY(query(dev, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof alloc, &alloc, "its largest allocation", err));
+    EY_TRY(query(dev, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof global, &global, "its memory", err));
+    EY_TRY(query(dev, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof unified, &unified, "whether it shares memory", err));
+    snprintf(dev->name, sizeof dev->name, "%s (%.11s, driver %s)", name, version, driver);
+    dev->units = units ? units : 1;
+    dev->max_alloc = dev->max_alloc ? ey_min(dev->max_alloc, alloc) : alloc;
+    dev->global_memory = global;
+    dev->host_memory = unified == CL_TRUE || (type & CL_DEVICE_TYPE_CPU) != 0;
+done:
+    return st;
+}
+
+eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts, eyrie_error *err)
+{
+    eyrie_device_opts o = { 0 };
+    eyrie_device *dev = NULL;
+    candidate c;
+    cl_int code;
+    eyrie_status st;
+
+    *out = NULL;
+    if (opts) memcpy(&o, opts, ey_min(opts->struct_size, sizeof o));
+    EY_TRY(choose(&c, o.select, err));
+    if (!(dev = ey_calloc(1, sizeof *dev)) || (o.kernel_dir && !(dev->kernel_dir = ey_strdup(o.kernel_dir)))) {
+        st = ey_fail(err, EYRIE_ENOMEM, "device handle");
+        goto done;
+    }
+    dev->platform = c.platform;
+    dev->id = c.id;
+    dev->memory = o.memory;
+    dev->max_alloc = o.max_alloc;
+    dev->log = (ey_log){ o.log, o.log_user };
+    EY_TRY(query_all(dev, c.type, c.name, err));
+
+    cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)c.platform, 0 };
+    EY_CL_NEW(code, dev->context, clCreateContext, properties, 1, &dev->id, NULL, NULL);
+    if (!dev->context) {
+        st = ey_fail_cl(err, code, "%s: creating a context", dev->name);
+        goto done;
+    }
+    EY_CL_NEW(code, dev->queue, clCreateCommandQueue, dev->context, dev->id, 0);
+    if (!dev->queue) {
+        st = ey_fail_cl(err, code, "%s: creating a command queue", dev->name);
+        goto done;
+    }
+    *out = dev;
+    dev = NULL;
+done:
+    (void)eyrie_device_close(dev);
+    return st;
+}
+
+eyrie_status eyrie_device_close(eyrie_device *dev)
+{
+    if (!dev) return EYRIE_OK;
+    if (dev->children) return EYRIE_EBUSY;
+    EY_CL_FREE(clReleaseCommandQueue, dev->queue);
+    EY_CL_FREE(clReleaseContext, dev->context);
+    ey_free(dev->kernel_dir);
+    ey_free(dev);
+    return EYRIE_OK;
+}
+
+const char *eyrie_device_name(const eyrie_device *dev) { return dev->name; }
+
+uint64_t ey_device_free_memory(const eyrie_device *dev, const char **source)
+{
+    uint64_t total = dev->memory;
+
+    *source = "--memory";
+    if (!total && dev->host_memory) {
+        uint64_t free_now = ey_memory_available();   /* what is used already is not counted as available */
+        *source = "available on this host";
+        if (free_now) return free_now;
+    }
+    if (!total) {
+        total = dev->global_memory;
+        *source = "on this device";
+    }
+    return total > dev->used ? total - dev->used : 0;
+}
+
+/* --------------------------------------------------------------------------------------------------------- arenas */
+
+void ey_arena_init(ey_arena *a, eyrie_device *dev, const char *name)
+{
+    *a = (ey_arena){ .dev = dev, .name = name };
+}
+
+ey_buffer *ey_arena_add(ey_arena *a, uint64_t bytes, const char *label)
+{
+    ey_buffer *b;
+
+    if (!ey_grow(&a->buffers, &a->capacity, a->n + 1, sizeof *a->buffers) || !(b = ey_calloc(1, sizeof *b))) return NULL;
+    snprintf(b->label, sizeof b->label, "%s", label);
+    a->buffers[a->n++] = b;
+    ey_arena_grow(a, b, ey_max(bytes, 64));
+    return b;
+}
+
+void ey_arena_grow(ey_arena *a, ey_buffer *b, uint64_t bytes)
+{
+    if (bytes <= b->bytes) return;
+    a->bytes += bytes - b->bytes;
+    b->bytes = bytes;
+}
+
+eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
+{
+    eyrie_device *dev = a->dev;
+    char size[24], limit[24];
+    cl_int code;
+
+    a->committed = true;
+    dev->used += a->bytes;
+    for (size_t i = 0; i < a->n; i++) {
+        ey_buffer *b = a->buffers[i];
+        if (b->bytes > dev->max_alloc)
+            return ey_fail(err, EYRIE_EMEMORY, "%s: %s takes %s in one allocation, the device gives at most %s; "
+                           "a smaller --chunk, --slots or --context helps", a->name, b->label,
+                           ey_bytes_text(b->bytes, size), ey_bytes_text(dev->max_alloc, limit));
+        EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, CL_MEM_READ_WRITE, (size_t)b->bytes, NULL);
+        if (!b->mem)
+            return ey_fail_cl(err, code, "%s: allocating %s for %s", a->name, ey_bytes_text(b->bytes, size), b->label);
+    }
+    return EYRIE_OK;
+}
+
+void ey_arena_free(ey_arena *a)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        EY_CL_FREE(clReleaseMemObject, a->buffers[i]->mem);
+        ey_free(a->buffers[i]);
+    }
+    if (a->committed) a->dev->used -= a->bytes;
+    ey_free(a->buffers);
+    *a = (ey_arena){ 0 };
+}
+
+/* ------------------------------------------------------------------------------------------------------ transfers */
+
+eyrie_status ey_buffer_write(eyrie_device *dev, ey_buffer *b, uint64_t offset, uint64_t bytes, const void *from, eyrie_error *err)
+{
+    cl_int code;
+    EY_CL(code, clEnqueueWriteBuffer, dev->queue, b->mem, CL_TRUE, (size_t)offset, (size_t)bytes, from, 0, NULL, NULL);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "writing %" PRIu64 " bytes to %s", bytes, b->label);
+}
+
+eyrie_status ey_buffer_read(eyrie_device *dev, const ey_buffer *b, uint64_t offset, uint64_t bytes, void *to, eyrie_error *err)
+{
+    cl_int code;
+    EY_CL(code, clEnqueueReadBuffer, dev->queue, b->mem, CL_TRUE, (size_t)offset, (size_t)bytes, to, 0, NULL, NULL);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "reading %" PRIu64 " bytes of %s", bytes, b->label);
+}
+
+eyrie_status ey_buffer_copy(eyrie_device *dev, ey_buffer *b, uint64_t from, uint64_t to, uint64_t bytes, eyrie_error *err)
+{
+    cl_int code;
+    EY_CL(code, clEnqueueCopyBuffer, dev->queue, b->mem, b->mem, (size_t)from, (size_t)to, (size_t)bytes, 0, NULL, NULL);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "copying %" PRIu64 " bytes of %s", bytes, b->label);
+}
+
+eyrie_status ey_buffer_map(eyrie_device *dev, ey_buffer *b, void **out, eyrie_error *err)
+{
+    cl_int code;
+    EY_CL_NEW(code, *out, clEnqueueMapBuffer, dev->queue, b->mem, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0,
+              (size_t)b->bytes, 0, NULL, NULL);
+    return *out ? EYRIE_OK : ey_fail_cl(err, code, "mapping %s", b->label);
+}
+
+eyrie_status ey_buffer_unmap(eyrie_device *dev, ey_buffer *b, void *p, eyrie_error *err)
+{
+    cl_int code;
+    EY_CL(code, clEnqueueUnmapMemObject, dev->queue, b->mem, p, 0, NULL, NULL);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "unmapping %s", b->label);
+}
+
+eyrie_status ey_device_finish(eyrie_device *dev, eyrie_error *err)
+{
+    cl_int code;
+    EY_CL(code, clFinish, dev->queue);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: waiting for the device", dev->name);
+}

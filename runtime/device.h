@@ -1,0 +1,85 @@
+/* device.h - an OpenCL device: context, queue, what it can do, and its memory in arenas. The only header that includes
+ * OpenCL's; every OpenCL call of the library is made through EY_CL or EY_CL_NEW, so that a test can make any of them
+ * fail. */
+#ifndef EY_DEVICE_H
+#define EY_DEVICE_H
+
+#include "base.h"
+
+#include <CL/cl.h>
+
+/* Asked before every OpenCL call when set: what it returns, unless CL_SUCCESS, stands for the call. For tests. */
+extern cl_int (*ey_cl_hook)(const char *call);
+cl_int ey_cl_enter(const char *call);
+
+/* code = fn(...), and the value of the expression. */
+#define EY_CL(code, fn, ...) \
+    ((code) = ey_cl_enter(#fn), (code) == CL_SUCCESS ? ((code) = fn(__VA_ARGS__)) : (code))
+/* object = fn(..., &code); object is NULL where code is not CL_SUCCESS. */
+#define EY_CL_NEW(code, object, fn, ...) \
+    ((code) = ey_cl_enter(#fn), (object) = (code) == CL_SUCCESS ? fn(__VA_ARGS__, &(code)) : NULL)
+/* Releases object (NULL is fine) and forgets it. There is nothing to do about a release that fails. */
+#define EY_CL_FREE(fn, object)        \
+    do {                              \
+        if (object) (void)fn(object); \
+        (object) = NULL;              \
+    } while (0)
+
+struct eyrie_device {
+    cl_platform_id   platform;
+    cl_device_id     id;
+    cl_context       context;
+    cl_command_queue queue;
+    char             name[512];
+    uint32_t         units;         /* compute units */
+    bool             host_memory;   /* its memory is the host's */
+    uint64_t         max_alloc;     /* bytes of the largest single allocation */
+    uint64_t         memory;        /* --memory: bytes that may be used; 0 = measured when asked */
+    uint64_t         global_memory; /* what the device says it has */
+    uint64_t         used;          /* bytes in committed arenas */
+    char            *kernel_dir;
+    ey_log           log;
+    uint32_t         children;      /* open models */
+};
+
+/* Bytes that may still be allocated: the budget, or what is there, less what is used; and where the number comes from. */
+uint64_t ey_device_free_memory(const eyrie_device *dev, const char **source);
+
+/* A buffer that is declared first and allocated when its arena is committed. */
+typedef struct ey_buffer {
+    cl_mem   mem;
+    uint64_t bytes;
+    char     label[64];
+} ey_buffer;
+
+/* Memory of one lifetime (weights, state, scratch): declare everything, look at `bytes`, commit, free as one. */
+typedef struct ey_arena {
+    const char   *name;
+    eyrie_device *dev;
+    ey_buffer   **buffers;
+    size_t        n, capacity;
+    uint64_t      bytes;
+    bool          committed;
+} ey_arena;
+
+void         ey_arena_init(ey_arena *a, eyrie_device *dev, const char *name);
+/* NULL: out of host memory. A buffer of 0 bytes is made one of 64, so that it can be an argument. */
+ey_buffer   *ey_arena_add(ey_arena *a, uint64_t bytes, const char *label);
+/* Makes a declared buffer at least that large. */
+void         ey_arena_grow(ey_arena *a, ey_buffer *b, uint64_t bytes);
+/* EMEMORY: a buffer is larger than the largest allocation, or the device has no room; the message names it. */
+eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err);
+void         ey_arena_free(ey_arena *a);
+
+/* Blocking transfers. */
+eyrie_status ey_buffer_write(eyrie_device *dev, ey_buffer *b, uint64_t offset, uint64_t bytes, const void *from, eyrie_error *err);
+eyrie_status ey_buffer_read(eyrie_device *dev, const ey_buffer *b, uint64_t offset, uint64_t bytes, void *to, eyrie_error *err);
+/* Enqueued after what the queue holds; not waited for. */
+eyrie_status ey_buffer_copy(eyrie_device *dev, ey_buffer *b, uint64_t from, uint64_t to, uint64_t bytes, eyrie_error *err);
+/* The whole buffer for writing, what it held is lost. Unmap before using it. */
+eyrie_status ey_buffer_map(eyrie_device *dev, ey_buffer *b, void **out, eyrie_error *err);
+eyrie_status ey_buffer_unmap(eyrie_device *dev, ey_buffer *b, void *p, eyrie_error *err);
+/* Waits until the queue is empty. */
+eyrie_status ey_device_finish(eyrie_device *dev, eyrie_error *err);
+
+#endif

@@ -1,0 +1,494 @@
+/* engine.c - engines and sequences: a step is schedule, upload, run, sample, deliver. */
+#include "model.h"
+#include "os.h"
+#include "sched.h"
+#include "utf8.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+typedef enum seq_state {
+    IDLE,                   /* no request */
+    RUNNING,                /* reads its prompt while tokens are unread, then generates */
+    FAILED                  /* its state is lost */
+} seq_state;
+
+struct eyrie_seq {
+    eyrie_engine  *engine;
+    seq_state      state;
+    uint32_t       slot;        /* NO_SLOT until its first step */
+    uint64_t       position;    /* tokens read */
+    int32_t       *tokens;      /* what it reads next: [n_tokens], of which `next` are read */
+    size_t         n_tokens, next, capacity;
+    bool           has_last;    /* the token generated last is not read yet */
+    int32_t        last;
+    float          logprob;     /* of tokens[next], if known, else NaN */
+    uint64_t       generated;
+    ey_utf8        utf8;
+    eyrie_request  request;     /* without its tokens */
+};
+
+#define NO_SLOT UINT32_MAX
+
+struct eyrie_engine {
+    eyrie_model    *model;
+    ey_model_limits limits;
+    eyrie_seq     **seqs;       /* all open ones; those with a request in the order it came */
+    size_t          n_seqs, capacity;
+    bool           *slot_taken; /* [slots] */
+    ey_sched_seq   *views;      /* [n_seqs], and which sequence each is */
+    uint32_t       *view_seq;
+    size_t          views_capacity, view_seq_capacity;
+    ey_sched_pick  *picks;
+    ey_row         *rows;
+    eyrie_seq     **row_seq;
+    int32_t        *targets;    /* [chunk] */
+    float          *logits;     /* [vocab] */
+    ey_candidate   *all;        /* [vocab], made when a sampler first wants a whole row */
+    eyrie_stats     stats;
+};
+
+/* ---------------------------------------------------------------------------------------------------------- slots */
+
+static uint32_t free_slots(const eyrie_engine *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->limits.slots; i++) n += !e->slot_taken[i];
+    return n;
+}
+
+static uint32_t take_slot(eyrie_engine *e)
+{
+    for (uint32_t i = 0; i < e->limits.slots; i++)
+        if (!e->slot_taken[i]) {
+            e->slot_taken[i] = true;
+            return i;
+        }
+    return NO_SLOT;
+}
+
+static void release_slot(eyrie_seq *s)
+{
+    if (s->slot != NO_SLOT) s->engine->slot_taken[s->slot] = false;
+    s->slot = NO_SLOT;
+}
+
+/* --------------------------------------------------------------------------------------------------------- engine */
+
+eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, eyrie_error *err)
+{
+    ey_model_limits limits = ey_model_get_limits(model);
+    uint32_t rows = (uint32_t)ey_max(limits.prefill_rows, limits.decode_rows);
+    eyrie_engine *e;
+
+    *out = NULL;
+    if (!ey_model_take(model)) return ey_fail(err, EYRIE_EBUSY, "the model has an engine already; close it first");
+    if (!(e = ey_calloc(1, sizeof *e))) {
+        ey_model_give(model);
+        return ey_fail(err, EYRIE_ENOMEM, "engine handle");
+    }
+    e->model = model;
+    e->limits = limits;
+    e->slot_taken = ey_calloc(limits.slots, sizeof *e->slot_taken);
+    e->picks = ey_calloc(rows, sizeof *e->picks);
+    e->rows = ey_calloc(rows, sizeof *e->rows);
+    e->row_seq = ey_calloc(rows, sizeof *e->row_seq);
+    e->targets = ey_calloc(limits.chunk, sizeof *e->targets);
+    e->logits = ey_calloc(limits.vocab, sizeof *e->logits);
+    if (!e->slot_taken || !e->picks || !e->rows || !e->row_seq || !e->targets || !e->logits) {
+        (void)eyrie_engine_close(e);
+        return ey_fail(err, EYRIE_ENOMEM, "engine for %" PRIu32 " slots", limits.slots);
+    }
+    *out = e;
+    return EYRIE_OK;
+}
+
+eyrie_status eyrie_engine_close(eyrie_engine *e)
+{
+    if (!e) return EYRIE_OK;
+    if (e->n_seqs) return EYRIE_EBUSY;
+    ey_model_give(e->model);
+    ey_free(e->seqs);
+    ey_free(e->slot_taken);
+    ey_free(e->views);
+    ey_free(e->view_seq);
+    ey_free(e->picks);
+    ey_free(e->rows);
+    ey_free(e->row_seq);
+    ey_free(e->targets);
+    ey_free(e->logits);
+    ey_free(e->all);
+    ey_free(e);
+    return EYRIE_OK;
+}
+
+eyrie_status eyrie_engine_get_stats(const eyrie_engine *e, eyrie_stats *stats, eyrie_error *err)
+{
+    size_t size = stats->struct_size;
+    (void)err;
+    memcpy(stats, &e->stats, ey_min(size, sizeof *stats));
+    stats->struct_size = size;
+    return EYRIE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ sequences */
+
+eyrie_status eyrie_seq_open(eyrie_seq **out, eyrie_engine *e, eyrie_error *err)
+{
+    eyrie_seq *s;
+
+    *out = NULL;
+    if (!ey_grow(&e->seqs, &e->capacity, e->n_seqs + 1, sizeof *e->seqs) || !(s = ey_calloc(1, sizeof *s)))
+        return ey_fail(err, EYRIE_ENOMEM, "sequence handle");
+    s->engine = e;
+    s->slot = NO_SLOT;
+    s->logprob = NAN;
+    e->seqs[e->n_seqs++] = s;
+    *out = s;
+    return EYRIE_OK;
+}
+
+static size_t index_of(const eyrie_seq *s)
+{
+    size_t i = 0;
+    while (s->engine->seqs[i] != s) i++;
+    return i;
+}
+
+/* Takes s out of the list; the others keep their order. */
+static void unlist(eyrie_seq *s)
+{
+    eyrie_engine *e = s->engine;
+    size_t i = index_of(s);
+    memmove(&e->seqs[i], &e->seqs[i + 1], (e->n_seqs - i - 1) * sizeof *e->seqs);
+    e->n_seqs--;
+}
+
+eyrie_status eyrie_seq_close(eyrie_seq *s)
+{
+    if (!s) return EYRIE_OK;
+    release_slot(s);
+    unlist(s);
+    ey_free(s->tokens);
+    ey_free(s);
+    return EYRIE_OK;
+}
+
+uint64_t eyrie_seq_position(const eyrie_seq *s) { return s->position; }
+
+static eyrie_status check_request(const eyrie_seq *s, const eyrie_request *r, eyrie_error *err)
+{
+    const ey_model_limits *limits = &s->engine->limits;
+    uint64_t reads = r->n_tokens + s->has_last;
+
+    if (s->state == RUNNING) return ey_fail(err, EYRIE_EBUSY, "the sequence has a request already");
+    if (s->state == FAILED) return ey_fail(err, EYRIE_EINVAL, "the sequence has failed; close it");
+    if (r->n_tokens == 0 && !s->has_last)
+        return ey_fail(err, EYRIE_EINVAL, "no tokens to read; a sequence begins with at least one (<bos>)");
+    if (!(r->temperature >= 0.0f) || isinf(r->temperature))
+        return ey_fail(err, EYRIE_EINVAL, "temperature %g; it must be a number from 0 up", (double)r->temperature);
+    if ((r->flags & EYRIE_LOGITS) && !(r->flags & EYRIE_SCORE))
+        return ey_fail(err, EYRIE_EINVAL, "logits are delivered with scores: EYRIE_LOGITS needs EYRIE_SCORE");
+    for (size_t i = 0; i < r->n_tokens; i++)
+        if (r->tokens[i] < 0 || (uint32_t)r->tokens[i] >= limits->vocab)
+            return ey_fail(err, EYRIE_EINVAL, "token %" PRId32 " (number %zu) is outside the vocabulary of %" PRIu32,
+                           r->tokens[i], i, limits->vocab);
+    if (limits->context && reads > limits->context - s->position)
+        return ey_fail(err, EYRIE_ELIMIT, "%" PRIu64 " tokens after position %" PRIu64 " are more than the context of %"
+                       PRIu64 "; a larger --context holds them", reads, s->position, limits->context);
+    return EYRIE_OK;
+}
+
+eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_error *err)
+{
+    eyrie_request r = { 0 };
+    eyrie_status st;
+
+    memcpy(&r, request, ey_min(request->struct_size, sizeof r));
+    if ((st = check_request(s, &r, err)) != EYRIE_OK) return st;
+    if (!ey_grow(&s->tokens, &s->capacity, r.n_tokens + 1, sizeof *s->tokens))
+        return ey_fail(err, EYRIE_ENOMEM, "%zu tokens", r.n_tokens);
+    s->n_tokens = s->next = 0;
+    if (s->has_last) s->tokens[s->n_tokens++] = s->last;
+    if (r.n_tokens) memcpy(s->tokens + s->n_tokens, r.tokens, r.n_tokens * sizeof *s->tokens);
+    s->n_tokens += r.n_tokens;
+    s->has_last = false;
+    s->generated = 0;
+    s->request = r;
+    s->request.tokens = NULL;
+    s->state = RUNNING;
+
+    eyrie_engine *e = s->engine;            /* to the end of the queue */
+    unlist(s);
+    e->seqs[e->n_seqs++] = s;
+    return EYRIE_OK;
+}
+
+eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *s, eyrie_error *err)
+{
+    eyrie_engine *e = s->engine;
+    eyrie_seq *copy;
+    eyrie_status st;
+
+    *out = NULL;
+    if (s->state == RUNNING) return ey_fail(err, EYRIE_EBUSY, "the sequence has a request; it can be forked when that is over");
+    if (s->state == FAILED) return ey_fail(err, EYRIE_EINVAL, "the sequence has failed; close it");
+    if ((st = eyrie_seq_open(&copy, e, err)) != EYRIE_OK) return st;
+    if (s->slot != NO_SLOT) {
+        if ((copy->slot = take_slot(e)) == NO_SLOT)
+            st = ey_fail(err, EYRIE_EBUSY, "all %" PRIu32 " state slots are taken; more --slots, or close a sequence", e->limits.slots);
+        else
+            st = ey_model_copy_slot(e->model, s->slot, copy->slot, err);
+    }
+    if (st != EYRIE_OK) {
+        (void)eyrie_seq_close(copy);
+        return st;
+    }
+    copy->position = s->position;
+    copy->has_last = s->has_last;
+    copy->last = s->last;
+    copy->logprob = s->logprob;
+    copy->utf8 = s->utf8;
+    *out = copy;
+    return EYRIE_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------------- delivering */
+
+static void deliver(eyrie_seq *s, const eyrie_event *event)
+{
+    if (s->request.on_event) s->request.on_event(s->request.user, s, event);
+}
+
+static void finish(eyrie_seq *s, eyrie_end end, const eyrie_error *error)
+{
+    char text[4];
+    eyrie_event event = { .kind = EYRIE_EVENT_END, .position = s->position, .token = -1, .logprob = NAN, .text = text,
+                          .end = end, .error = error };
+
+    event.text_length = ey_utf8_end(&s->utf8, text);
+    s->state = end == EYRIE_END_FAILED ? FAILED : IDLE;
+    if (end == EYRIE_END_FAILED) release_slot(s);
+    deliver(s, &event);
+}
+
+/* Text that `token` completes, in memory the caller frees; NULL where there is none. */
+static char *text_of(eyrie_seq *s, int32_t token, size_t *length)
+{
+    const ey_tokenizer *t = ey_model_tokenizer(s->engine->model);
+    size_t n = 0;
+    const char *bytes = t ? ey_tokenizer_bytes(t, token, &n) : NULL;
+    char *text;
+
+    *length = 0;
+    if (n == 0) return NULL;
+    if ((text = ey_calloc(3 * (n + 4), 1))) *length = ey_utf8_push(&s->utf8, bytes, n, text);
+    return text;
+}
+
+static bool is_eos(const eyrie_engine *e, int32_t token)
+{
+    const ey_config *c = ey_model_config(e->model);
+    for (uint32_t i = 0; i < c->n_eos; i++)
+        if (c->eos[i] == token) return true;
+    return false;
+}
+
+/* The token that follows, from the step's result i of this sequence. */
+static eyrie_status sample(eyrie_seq *s, ey_phase phase, const ey_result *result, uint32_t i, int32_t *token,
+                           float *logprob, eyrie_error *err)
+{
+    eyrie_engine *e = s->engine;
+    ey_sampling how = { s->request.temperature, s->request.sample, s->request.seed };
+    ey_candidate best[EY_CANDIDATES];
+    ey_row_logits row = { .best = best, .n = result->n, .lse = result->lse, .vocab = e->limits.vocab };
+    eyrie_status st;
+
+    memcpy(best, result->best, result->n * sizeof *best);
+    if (ey_sample(&how, s->position, &row, token)) {
+        for (uint32_t k = 0; k < row.n; k++)
+            if (best[k].id == *token) *logprob = best[k].logit - result->lse;
+        return EYRIE_OK;
+    }
+    if (!e->all && !(e->all = ey_calloc(e->limits.vocab, sizeof *e->all))) return ey_fail(err, EYRIE_ENOMEM, "a row of logits");
+    if ((st = ey_model_logits(e->model, phase, i, e->logits, err)) != EYRIE_OK) return st;
+    for (uint32_t k = 0; k < e->limits.vocab; k++) e->all[k] = (ey_candidate){ (int32_t)k, e->logits[k] };
+    *token = ey_sample_all(&how, s->position, e->all, e->limits.vocab);
+    *logprob = e->logits[*token] - result->lse;
+    e->stats.rows_read_back++;
+    return EYRIE_OK;
+}
+
+/* Samples, delivers the token, and ends the request if it is the last. */
+static eyrie_status generate(eyrie_seq *s, ey_phase phase, const ey_result *result, uint32_t i, eyrie_error *err)
+{
+    eyrie_engine *e = s->engine;
+    eyrie_event event = { .kind = EYRIE_EVENT_TOKEN, .position = s->position };
+    eyrie_status st = sample(s, phase, result, i, &event.token, &event.logprob, err);
+
+    if (st != EYRIE_OK) return st;
+    s->last = event.token;
+    s->has_last = true;
+    s->generated++;
+    char *text = text_of(s, event.token, &event.text_length);
+    event.text = text ? text : "";
+    deliver(s, &event);
+    ey_free(text);
+
+    if (!(s->request.flags & EYRIE_IGNORE_EOS) && is_eos(e, event.token)) finish(s, EYRIE_END_EOS, NULL);
+    else if (s->generated == s->request.max_tokens) finish(s, EYRIE_END_LENGTH, NULL);
+    else if (e->limits.context && s->position >= e->limits.context) finish(s, EYRIE_END_CONTEXT, NULL);
+    return EYRIE_OK;
+}
+
+/* Log-probabilities (and logits) of the n prompt tokens just read, whose results begin at number `first`. */
+static eyrie_status score(eyrie_seq *s, uint32_t n, const ey_result *results, uint32_t first, eyrie_error *err)
+{
+    eyrie_engine *e = s->engine;
+    bool want_logits = (s->request.flags & EYRIE_LOGITS) != 0;
+    eyrie_status st;
+
+    for (uint32_t t = 0; t < n; t++) {
+        eyrie_event event = { .kind = EYRIE_EVENT_SCORE, .position = s->position + t, .token = s->tokens[s->next + t],
+                              .logprob = s->logprob, .logits = want_logits ? e->logits : NULL, .text = "" };
+        if (want_logits && (st = ey_model_logits(e->model, EY_PREFILL, first + t, e->logits, err)) != EYRIE_OK) return st;
+        s->logprob = s->next + t + 1 < s->n_tokens ? results[first + t].target - results[first + t].lse : NAN;
+        deliver(s, &event);
+    }
+    return EYRIE_OK;
+}
+
+/* What the step means for one of its rows. `first` is the number of its first result. */
+static eyrie_status digest(eyrie_seq *s, const ey_row *row, ey_phase phase, const ey_result *results, uint32_t first,
+                           uint32_t n_results, eyrie_error *err)
+{
+    eyrie_status st;
+
+    for (uint32_t i = first; i < first + n_results; i++)
+        if (!isfinite(results[i].lse))
+            return ey_fail(err, EYRIE_ENUMERIC, "logits near position %" PRIu64 " are not finite; the weights may be damaged, or "
+                           "out of the range of their format (--weights f32)", s->position);
+    if (phase == EY_DECODE) {
+        s->has_last = false;
+        s->position++;
+        return generate(s, phase, &results[first], first, err);
+    }
+    if ((s->request.flags & EYRIE_SCORE) && (st = score(s, row->n, results, first, err)) != EYRIE_OK) return st;
+    s->next += row->n;
+    s->position += row->n;
+    if (s->next < s->n_tokens) return EYRIE_OK;
+    if (s->request.max_tokens == 0) {
+        finish(s, EYRIE_END_LENGTH, NULL);
+        return EYRIE_OK;
+    }
+    return generate(s, phase, &results[first + n_results - 1], first + n_results - 1, err);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- a step */
+
+/* The sequences with work, as the policy sees them. */
+static eyrie_status look(eyrie_engine *e, uint32_t *n, eyrie_error *err)
+{
+    *n = 0;
+    if (!ey_grow(&e->views, &e->views_capacity, e->n_seqs + 1, sizeof *e->views)
+        || !ey_grow(&e->view_seq, &e->view_seq_capacity, e->n_seqs + 1, sizeof *e->view_seq))
+        return ey_fail(err, EYRIE_ENOMEM, "%zu sequences", e->n_seqs);
+    for (size_t i = 0; i < e->n_seqs; i++) {
+        const eyrie_seq *s = e->seqs[i];
+        if (s->state != RUNNING) continue;
+        e->view_seq[*n] = (uint32_t)i;
+        e->views[(*n)++] = (ey_sched_seq){
+            .position = s->position, .unread = s->n_tokens - s->next, .has_slot = s->slot != NO_SLOT,
+            .alone = (s->request.flags & EYRIE_SCORE) != 0,
+            .most = s->request.flags & EYRIE_LOGITS ? e->limits.logits : 0 };
+    }
+    return EYRIE_OK;
+}
+
+/* Row for one pick. targets: where a scored prompt's next tokens go; it has the step to itself. */
+static ey_row row_of(eyrie_seq *s, ey_phase phase, uint32_t n, int32_t *targets)
+{
+    ey_row row = { .slot = s->slot, .n = n, .position = s->position };
+
+    if (phase == EY_DECODE) {
+        row.tokens = &s->last;
+        row.want = EY_WANT_LAST;
+        return row;
+    }
+    row.tokens = s->tokens + s->next;
+    if (s->request.flags & EYRIE_SCORE) {
+        for (uint32_t t = 0; t < n; t++) targets[t] = s->next + t + 1 < s->n_tokens ? s->tokens[s->next + t + 1] : -1;
+        row.targets = targets;
+        row.want = EY_WANT_ALL;
+    } else if (s->next + n == s->n_tokens && s->request.max_tokens > 0) {
+        row.want = EY_WANT_LAST;
+    }
+    return row;
+}
+
+static eyrie_status run_batch(eyrie_engine *e, const ey_batch *b, const ey_result **results, eyrie_error *err)
+{
+    double start = ey_seconds();
+    uint32_t n;
+    eyrie_status st;
+
+    EY_TRY(ey_model_upload(e->model, b, err));
+    EY_TRY(ey_model_enqueue(e->model, b->phase, 0, UINT32_MAX, err));
+    EY_TRY(ey_model_results(e->model, b->phase, results, &n, err));
+    if (b->phase == EY_PREFILL) {
+        e->stats.prefill_seconds += ey_seconds() - start;
+        e->stats.prefill_tokens += ey_batch_tokens(b);
+        e->stats.prefill_steps++;
+    } else {
+        e->stats.decode_seconds += ey_seconds() - start;
+        e->stats.decode_tokens += b->n_rows;
+        e->stats.decode_steps++;
+    }
+done:
+    return st;
+}
+
+eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
+{
+    ey_batch batch = { .rows = e->rows };
+    const ey_result *results = NULL;
+    eyrie_error local;
+    uint32_t n, result = 0;
+    eyrie_status st, first_failure = EYRIE_OK;
+
+    *busy = false;
+    if ((st = look(e, &n, err)) != EYRIE_OK) return st;
+    if (n == 0) return EYRIE_OK;
+
+    ey_sched_limits limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows,
+                               .decode_rows = e->limits.decode_rows, .free_slots = free_slots(e) };
+    batch.n_rows = ey_sched_fifo(e->views, n, &limits, &batch.phase, e->picks);
+    if (batch.n_rows == 0)
+        return ey_fail(err, EYRIE_EBUSY, "%" PRIu32 " sequence(s) wait for a state slot, and all %" PRIu32 " are held by "
+                       "sequences without a request; close one, or open the model with more --slots", n, e->limits.slots);
+    for (uint32_t i = 0; i < batch.n_rows; i++) {
+        eyrie_seq *s = e->seqs[e->view_seq[e->picks[i].seq]];
+        if (s->slot == NO_SLOT) s->slot = take_slot(e);
+        e->row_seq[i] = s;
+        e->rows[i] = row_of(s, batch.phase, e->picks[i].n, e->targets);
+    }
+
+    st = run_batch(e, &batch, &results, &local);
+    if (st != EYRIE_OK) {
+        for (uint32_t i = 0; i < batch.n_rows; i++) finish(e->row_seq[i], EYRIE_END_FAILED, &local);
+        first_failure = st;
+        if (err) *err = local;
+    }
+    for (uint32_t i = 0; i < batch.n_rows && st == EYRIE_OK; i++) {
+        uint32_t wanted = e->rows[i].want == EY_WANT_ALL ? e->rows[i].n : e->rows[i].want == EY_WANT_LAST;
+        eyrie_status row_st = digest(e->row_seq[i], &e->rows[i], batch.phase, results, result, wanted, &local);
+        result += wanted;
+        if (row_st == EYRIE_OK) continue;
+        finish(e->row_seq[i], EYRIE_END_FAILED, &local);
+        if (first_failure == EYRIE_OK && err) *err = local;
+        if (first_failure == EYRIE_OK) first_failure = row_st;
+    }
+    for (size_t i = 0; i < e->n_seqs; i++) *busy |= e->seqs[i]->state == RUNNING;
+    return first_failure;
+}

@@ -1,0 +1,518 @@
+/* model.c - from a checkpoint to plans, and a batch through them. */
+#include "families.h"
+#include "model.h"
+#include "os.h"
+#include "utf8.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { DEFAULT_CHUNK = 256, DEFAULT_GLOBAL_CONTEXT = 8192, MAX_ROWS = EY_HEAD_TILE, MAX_BUCKETS = 32 };
+
+/* A residual block. */
+typedef struct block {
+    ey_kind kind;
+    union {
+        ey_recurrent       recurrent;
+        ey_attention_layer attention;
+    } mix;
+    ey_mlp mlp;
+} block;
+
+typedef struct bucket {
+    ey_plan plan;
+    ey_act  logits;             /* of the last tile of wanted rows */
+} bucket;
+
+/* One phase: its plans, smallest bucket first, with scratch of their own, so that steps of the other phase can run
+ * between the parts of one of these. */
+typedef struct phase {
+    ey_scratch scratch;
+    ey_buffer *results;         /* [most tokens][EY_RESULT_WORDS] */
+    uint32_t   most;            /* tokens of the largest bucket */
+    bucket     buckets[MAX_BUCKETS];
+    uint32_t   n;
+    bucket    *current;         /* that of the batch uploaded last */
+    uint32_t   wanted;          /* of that batch */
+} phase;
+
+struct eyrie_model {
+    eyrie_device     *dev;
+    ey_config         config;
+    const ey_family  *family;
+    eyrie_model_opts  opts;     /* resolved: no zeros left but context */
+    ey_tokenizer     *tokenizer;
+    uint64_t          file_bytes;
+    ey_weights       *weights;
+    ey_layer_context  context;
+    ey_matrix        *embedding, *head;
+    ey_buffer        *final_norm;
+    block            *blocks;   /* [layers] */
+    ey_state          state;
+    ey_program       *program;
+    phase             phases[EY_PHASES];
+    int32_t          *image;    /* of the batch that is going up */
+    int32_t          *raw;      /* results as the device left them */
+    ey_result        *results;
+    bool              taken;    /* an engine is open on it */
+};
+
+/* ------------------------------------------------------------------------------------------------------- declaring */
+
+static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts, eyrie_error *err)
+{
+    eyrie_model_opts *o = &m->opts;
+    const ey_config *c = &m->config;
+    bool global = ey_config_count(c, EY_ATTENTION) > 0 && c->window == 0;
+
+    if (opts) memcpy(o, opts, ey_min(opts->struct_size, sizeof *o));
+    o->struct_size = sizeof *o;
+    if (o->weights != EYRIE_FORMAT_DEFAULT && !ey_quant_of(o->weights))
+        return ey_fail(err, EYRIE_EINVAL, "weight format %d is not known; f32, f16 and bf16 are", (int)o->weights);
+    if (o->kv == EYRIE_FORMAT_DEFAULT) o->kv = o->compute == EYRIE_COMPUTE_F32 ? EYRIE_FORMAT_F32 : EYRIE_FORMAT_F16;
+    if (o->kv != EYRIE_FORMAT_F32 && o->kv != EYRIE_FORMAT_F16)
+        return ey_fail(err, EYRIE_EINVAL, "keys and values can be kept as f16 or f32, not as format %d", (int)o->kv);
+    if (o->slots == 0) o->slots = 1;
+    if (o->chunk == 0) o->chunk = DEFAULT_CHUNK;
+    if (o->chunk > 1u << 20)
+        return ey_fail(err, EYRIE_EINVAL, "chunk of %" PRIu32 " tokens; at most %u", o->chunk, 1u << 20);
+    if (o->context == 0 && global) o->context = DEFAULT_GLOBAL_CONTEXT;
+    if (o->context > 1u << 30)
+        return ey_fail(err, EYRIE_EINVAL, "context of %" PRIu64 " tokens; at most %u", o->context, 1u << 30);
+
+    m->context = (ey_layer_context){ .config = c, .window = c->window, .kv = o->kv };
+    if (o->context && (global || o->context - 1 < c->window)) m->context.window = o->context - 1;
+    if (ey_config_count(c, EY_ATTENTION) > 0)
+        m->context.ring_blocks = (uint32_t)((m->context.window + 1 + EY_BLOCK - 1) / EY_BLOCK);
+    return EYRIE_OK;
+}
+
+/* All tensors and state sizes; nothing is allocated on the device. */
+static eyrie_status declare(eyrie_model *m, const ey_file *file, eyrie_error *err)
+{
+    const ey_config *c = &m->config;
+    const ey_family *f = m->family;
+    ey_dim D = ey_dim_flat(c->width), V = ey_dim_flat(c->vocab);
+    eyrie_status st;
+
+    if (c->heads / c->kv_heads > EY_MAX_GROUP)
+        return ey_fail(err, EYRIE_ELIMIT, "%" PRIu32 " query heads share a key/value head; at most %d can", c->heads / c->kv_heads, EY_MAX_GROUP);
+    if (!(m->blocks = ey_calloc(c->layers, sizeof *m->blocks))) return ey_fail(err, EYRIE_ENOMEM, "%" PRIu32 " layers", c->layers);
+    EY_TRY(ey_weights_new(&m->weights, m->dev, file, m->opts.weights, err));
+    ey_weights *w = m->weights;
+
+    ey_weights_prefix(w, "%s", "");
+    m->embedding = ey_weights_matrix(w, (ey_part[]){ { f->embedding, NULL, V } }, 1, D);
+    m->final_norm = ey_weights_vector(w, f->final_norm, D, 1, EY_ONE_PLUS);
+    m->head = m->embedding;
+    if (c->tied) ey_weights_ignore(w, f->head);
+    else m->head = ey_weights_matrix(w, (ey_part[]){ { f->head, NULL, V } }, 1, D);
+    for (size_t i = 0; i < sizeof f->ignored / sizeof *f->ignored && f->ignored[i]; i++) ey_weights_ignore(w, f->ignored[i]);
+
+    for (uint32_t i = 0; i < c->layers; i++) {
+        block *b = &m->blocks[i];
+        b->kind = c->kinds[i];
+        ey_weights_prefix(w, f->block, (unsigned)i);
+        if (b->kind == EY_RECURRENT) ey_recurrent_declare(&b->mix.recurrent, w, &m->context);
+        else ey_attention_declare(&b->mix.attention, w, &m->context);
+        ey_mlp_declare(&b->mlp, w, &m->context);
+    }
+    EY_TRY(ey_weights_check(w, err));
+
+    EY_TRY(ey_state_init(&m->state, m->dev, m->opts.slots, c->layers, err));
+    for (uint32_t i = 0; i < c->layers; i++) {
+        const block *b = &m->blocks[i];
+        EY_TRY(ey_state_declare(&m->state, i, b->kind == EY_RECURRENT
+                                    ? ey_recurrent_state_bytes(&b->mix.recurrent, &m->context)
+                                    : ey_attention_layer_state_bytes(&m->context), err));
+    }
+done:
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------- recording */
+
+/* The forward pass. */
+static void emit(eyrie_model *m, bucket *b, ey_buffer *results)
+{
+    const ey_config *c = &m->config;
+    ey_plan *p = &b->plan;
+
+    p->layer = 0;
+    ey_act x = ey_embed(p, m->embedding, c->embed_scale);
+    for (uint32_t i = 0; i < c->layers; i++) {
+        const block *l = &m->blocks[i];
+        p->layer = i;
+        if (l->kind == EY_RECURRENT) ey_recurrent_emit(p, &l->mix.recurrent, &m->context, &m->state.layers[i], x);
+        else ey_attention_emit(p, &l->mix.attention, &m->context, &m->state.layers[i], x);
+        ey_mlp_emit(p, &l->mlp, &m->context, x);
+    }
+    p->layer = c->layers;
+    ey_act z = ey_norm(p, x, m->final_norm, c->width, c->eps, true);
+    b->logits = ey_head_reduce(p, z, &(ey_head){ .w = m->head, .vocab = c->vocab, .cap = c->cap, .wanted = p->tokens,
+                                                 .results = results });
+}
+
+static uint32_t most_rows(const eyrie_model *m, uint32_t tokens) { return (uint32_t)ey_min(ey_min(m->opts.slots, tokens), MAX_ROWS); }
+
+/* Buckets of `first`, twice that, ... up to `most` itself. */
+static eyrie_status record_phase(eyrie_model *m, ey_phase which, uint32_t first, uint32_t most, eyrie_error *err)
+{
+    phase *ph = &m->phases[which];
+    eyrie_status st = EYRIE_OK;
+
+    ph->most = most;
+    ey_scratch_init(&ph->scratch, m->dev, which == EY_PREFILL ? "prefill scratch" : "decode scratch");
+    if (!(ph->results = ey_arena_add(&ph->scratch.arena, (uint64_t)most * EY_RESULT_WORDS * 4, "results")))
+        return ey_fail(err, EYRIE_ENOMEM, "results");
+    for (uint32_t tokens = (uint32_t)ey_min(first, most);; tokens = (uint32_t)ey_min(2 * (uint64_t)tokens, most)) {
+        bucket *b = &ph->buckets[ph->n++];
+        EY_TRY(ey_plan_begin(&b->plan, which, tokens, which == EY_DECODE ? tokens : most_rows(m, tokens), m->dev,
+                             m->program, &ph->scratch, err));
+        emit(m, b, ph->results);
+        EY_TRY(ey_plan_end(&b->plan, err));
+        if (tokens == most) break;
+    }
+    ey_arena_grow(&ph->scratch.arena, ph->scratch.batch, 4 * ey_image_capacity(most, most_rows(m, most), m->config.rotary));
+done:
+    return st;
+}
+
+static eyrie_status check_memory(const eyrie_model *m, eyrie_error *err)
+{
+    uint64_t weights = ey_weights_bytes(m->weights), state = m->state.arena.bytes;
+    uint64_t scratch = m->phases[EY_PREFILL].scratch.arena.bytes + m->phases[EY_DECODE].scratch.arena.bytes;
+    uint64_t need = weights + state + scratch;
+    const char *source;
+    uint64_t have = ey_device_free_memory(m->dev, &source);
+    char t[5][24];
+
+    if (need <= have) return EYRIE_OK;
+    return ey_fail(err, EYRIE_EMEMORY, "the model needs %s (weights %s, state of %" PRIu32 " sequence(s) %s, scratch %s), "
+                   "there is %s %s; a narrower --weights, fewer --slots, a smaller --chunk or --context shrinks it",
+                   ey_bytes_text(need, t[0]), ey_bytes_text(weights, t[1]), m->opts.slots, ey_bytes_text(state, t[2]),
+                   ey_bytes_text(scratch, t[3]), ey_bytes_text(have, t[4]), source);
+}
+
+/* Every plan once with nothing live in it: drivers compile kernels at their first launch. */
+static eyrie_status warm_up(eyrie_model *m, eyrie_error *err)
+{
+    const int32_t nothing[EY_IMAGE_HEADER] = { 0 };
+    eyrie_status st;
+
+    for (uint32_t ph = 0; ph < EY_PHASES; ph++) {
+        EY_TRY(ey_buffer_write(m->dev, m->phases[ph].scratch.batch, 0, sizeof nothing, nothing, err));
+        for (uint32_t i = 0; i < m->phases[ph].n; i++)
+            EY_TRY(ey_plan_run(&m->phases[ph].buckets[i].plan, 0, UINT32_MAX, err));
+    }
+    st = ey_device_finish(m->dev, err);
+done:
+    return st;
+}
+
+/* --------------------------------------------------------------------------------------------------------- opening */
+
+static eyrie_status open_tokenizer(eyrie_model *m, const char *path, eyrie_error *err)
+{
+    char name[4096];
+    eyrie_status st;
+
+    snprintf(name, sizeof name, "%s/tokenizer.model", path);
+    if (!ey_file_exists(name)) return EYRIE_OK;
+    if ((st = ey_tokenizer_open(&m->tokenizer, name, err)) != EYRIE_OK) return st;
+    uint32_t pieces = ey_tokenizer_size(m->tokenizer);
+    if (pieces > m->config.vocab)
+        return ey_fail(err, EYRIE_EFORMAT, "%s: has %" PRIu32 " pieces, config.json a vocabulary of %" PRIu32 "; it is "
+                       "another model's", name, pieces, m->config.vocab);
+    if (pieces < m->config.vocab)
+        ey_note(&m->dev->log, "%s has %" PRIu32 " pieces, the vocabulary %" PRIu32 ": the tokens above have no text", name,
+                pieces, m->config.vocab);
+    return EYRIE_OK;
+}
+
+/* What the files say, checked against each other. */
+static eyrie_status read_checkpoint(eyrie_model *m, ey_file **file, const char *path, const eyrie_model_opts *opts,
+                                    eyrie_error *err)
+{
+    eyrie_status st;
+
+    EY_TRY(ey_config_read(&m->config, path, err));
+    m->family = ey_family_of(&m->config);
+    EY_TRY(resolve_options(m, opts, err));
+    EY_TRY(open_tokenizer(m, path, err));
+    EY_TRY(ey_file_open(file, path, err));
+    m->file_bytes = ey_file_bytes(*file);
+    EY_TRY(declare(m, *file, err));
+done:
+    return st;
+}
+
+static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
+{
+    uint32_t most = (uint32_t)ey_max(m->phases[EY_PREFILL].most, m->phases[EY_DECODE].most);
+
+    m->image = ey_calloc(ey_image_capacity(most, most_rows(m, most), m->config.rotary), sizeof *m->image);
+    m->raw = ey_calloc(most, EY_RESULT_WORDS * sizeof *m->raw);
+    m->results = ey_calloc(most, sizeof *m->results);
+    return m->image && m->raw && m->results ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
+}
+
+static void model_free(eyrie_model *m)
+{
+    if (!m) return;
+    for (uint32_t ph = 0; ph < EY_PHASES; ph++) {
+        for (uint32_t i = 0; i < m->phases[ph].n; i++) ey_plan_free(&m->phases[ph].buckets[i].plan);
+        ey_arena_free(&m->phases[ph].scratch.arena);
+    }
+    ey_program_free(m->program);
+    ey_state_free(&m->state);
+    ey_weights_free(m->weights);
+    ey_tokenizer_close(m->tokenizer);
+    ey_free(m->blocks);
+    ey_free(m->image);
+    ey_free(m->raw);
+    ey_free(m->results);
+    ey_free(m);
+}
+
+eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *path, const eyrie_model_opts *opts,
+                              eyrie_error *err)
+{
+    eyrie_model *m;
+    ey_file *file = NULL;
+    eyrie_status st;
+
+    *out = NULL;
+    if (!(m = ey_calloc(1, sizeof *m))) return ey_fail(err, EYRIE_ENOMEM, "model handle");
+    m->dev = dev;
+    EY_TRY(read_checkpoint(m, &file, path, opts, err));
+    EY_TRY(ey_program_build(&m->program, dev, ey_weights_formats(m->weights), m->opts.kv, err));
+    EY_TRY(record_phase(m, EY_PREFILL, EY_BLOCK, m->opts.chunk, err));
+    EY_TRY(record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err));
+    EY_TRY(check_memory(m, err));
+    EY_TRY(host_buffers(m, err));
+    EY_TRY(ey_weights_load(m->weights, err));
+    EY_TRY(ey_arena_commit(&m->state.arena, err));
+    for (uint32_t ph = 0; ph < EY_PHASES; ph++) EY_TRY(ey_arena_commit(&m->phases[ph].scratch.arena, err));
+    EY_TRY(warm_up(m, err));
+    dev->children++;
+    *out = m;
+    m = NULL;
+done:
+    ey_file_close(file);
+    model_free(m);
+    return st;
+}
+
+eyrie_status eyrie_model_close(eyrie_model *m)
+{
+    if (!m) return EYRIE_OK;
+    if (m->taken) return EYRIE_EBUSY;
+    m->dev->children--;
+    model_free(m);
+    return EYRIE_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------------- steps */
+
+const ey_config *ey_model_config(const eyrie_model *m) { return &m->config; }
+const ey_tokenizer *ey_model_tokenizer(const eyrie_model *m) { return m->tokenizer; }
+
+ey_model_limits ey_model_get_limits(const eyrie_model *m)
+{
+    return (ey_model_limits){ .slots = m->opts.slots, .chunk = m->opts.chunk, .prefill_rows = most_rows(m, m->opts.chunk),
+                              .decode_rows = most_rows(m, MAX_ROWS), .logits = EY_HEAD_TILE, .vocab = m->config.vocab,
+                              .context = m->opts.context };
+}
+
+bool ey_model_take(eyrie_model *m) { return m->taken ? false : (m->taken = true); }
+void ey_model_give(eyrie_model *m) { m->taken = false; }
+
+eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err)
+{
+    phase *ph = &m->phases[b->phase];
+    uint32_t tokens = ey_batch_tokens(b), i = 0;
+    ey_geometry g = { m->context.window, m->context.ring_blocks, m->context.ring_blocks ? m->config.rotary : 0,
+                      m->config.rope_theta };
+
+    while (i < ph->n && (ph->buckets[i].plan.tokens < tokens || ph->buckets[i].plan.rows < b->n_rows)) i++;
+    if (i == ph->n)
+        return ey_fail(err, EYRIE_ELIMIT, "a batch of %" PRIu32 " tokens in %" PRIu32 " rows; at most %" PRIu32 " in %"
+                       PRIu32, tokens, b->n_rows, ph->most, ph->buckets[ph->n - 1].plan.rows);
+    ph->current = &ph->buckets[i];
+    ph->wanted = ey_batch_wanted(b);
+    uint64_t words = ey_image_write(b, &g, m->image);
+    return ey_buffer_write(m->dev, ph->scratch.batch, 0, words * sizeof *m->image, m->image, err);
+}
+
+eyrie_status ey_model_enqueue(eyrie_model *m, ey_phase which, uint32_t from, uint32_t to, eyrie_error *err)
+{
+    return ey_plan_run(&m->phases[which].current->plan, from, to, err);
+}
+
+eyrie_status ey_model_results(eyrie_model *m, ey_phase which, const ey_result **results, uint32_t *n, eyrie_error *err)
+{
+    const phase *ph = &m->phases[which];
+    eyrie_status st;
+
+    *results = m->results;
+    *n = ph->wanted;
+    if (ph->wanted == 0) return ey_device_finish(m->dev, err);
+    st = ey_buffer_read(m->dev, ph->results, 0, (uint64_t)ph->wanted * EY_RESULT_WORDS * sizeof *m->raw, m->raw, err);
+    for (uint32_t i = 0; i < ph->wanted && st == EYRIE_OK; i++) {
+        const int32_t *raw = m->raw + (size_t)i * EY_RESULT_WORDS;
+        ey_result *r = &m->results[i];
+        memcpy(&r->lse, &raw[0], sizeof r->lse);
+        memcpy(&r->target, &raw[1], sizeof r->target);
+        r->n = (uint32_t)raw[2];
+        for (uint32_t k = 0; k < r->n; k++) {
+            r->best[k].id = raw[4 + k];
+            memcpy(&r->best[k].logit, &raw[4 + EY_CANDIDATES + k], sizeof r->best[k].logit);
+        }
+    }
+    return st;
+}
+
+eyrie_status ey_model_logits(eyrie_model *m, ey_phase which, uint32_t i, float *out, eyrie_error *err)
+{
+    const phase *ph = &m->phases[which];
+    ey_act logits = ph->current->logits;
+    uint32_t tile = (uint32_t)ey_min(EY_HEAD_TILE, ph->current->plan.tokens);
+
+    if (i >= ph->wanted || i / tile != (ph->wanted - 1) / tile)
+        return ey_fail(err, EYRIE_EINVAL, "logits of wanted token %" PRIu32 " of %" PRIu32 " are gone", i, ph->wanted);
+    return ey_buffer_read(m->dev, ey_plan_buffer(&ph->current->plan, logits), (uint64_t)(i % tile) * logits.stride * sizeof *out,
+                          m->config.vocab * sizeof *out, out, err);
+}
+
+eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err)
+{
+    return ey_state_copy(&m->state, from, to, err);
+}
+
+/* --------------------------------------------------------------------------------------------------- what it is */
+
+/* Weights read once, every layer's state, and the arithmetic of one token at batch 1 with the window full. */
+static void decode_cost(const eyrie_model *m, eyrie_model_info *info)
+{
+    const ey_config *c = &m->config;
+    uint64_t table = m->embedding->params;
+
+    info->decode_bytes = info->weight_bytes + info->state_bytes - (m->head == m->embedding ? 0 : table * 2);
+    info->decode_flops = 2 * ey_weights_params(m->weights) - (m->head == m->embedding ? 0 : 2 * table);
+    info->decode_flops += 4ull * ey_config_count(c, EY_ATTENTION) * c->heads * c->head_dim * (m->context.window + 1);
+}
+
+static void fill_info(const eyrie_model *m, eyrie_model_info *info)
+{
+    const ey_config *c = &m->config;
+    const ey_matrix *layer = m->blocks[0].mlp.in;
+
+    snprintf(info->family, sizeof info->family, "%s", m->family->name);
+    info->parameters = ey_weights_params(m->weights);
+    info->embedding_parameters = m->embedding->params;
+    info->vocab = c->vocab;
+    info->width = c->width;
+    info->layers = c->layers;
+    info->recurrent_layers = ey_config_count(c, EY_RECURRENT);
+    info->attention_layers = ey_config_count(c, EY_ATTENTION);
+    info->heads = c->heads;
+    info->kv_heads = c->kv_heads;
+    info->head_dim = c->head_dim;
+    info->lru_width = c->lru_width;
+    info->mlp_width = c->mlp_width;
+    for (uint32_t i = 0; i < c->layers; i++)
+        if (c->kinds[i] == EY_RECURRENT) info->gate_blocks = m->blocks[i].mix.recurrent.width.groups;
+    info->window = c->window;
+    info->context = m->opts.context;
+    info->weights = layer->format;
+    info->kv = m->opts.kv;
+    info->file_bytes = m->file_bytes;
+    info->weight_bytes = ey_weights_bytes(m->weights);
+    info->state_bytes = ey_state_slot_bytes(&m->state);
+    info->scratch_bytes = m->phases[EY_PREFILL].scratch.arena.bytes + m->phases[EY_DECODE].scratch.arena.bytes;
+    info->slots = m->opts.slots;
+    info->chunk = m->opts.chunk;
+    info->bos = c->bos;
+    info->has_tokenizer = m->tokenizer != NULL;
+    decode_cost(m, info);
+}
+
+/* A caller built against an older header has a shorter struct. */
+static void copy_info(eyrie_model_info *to, const eyrie_model *m)
+{
+    eyrie_model_info info = { .struct_size = to->struct_size };
+    fill_info(m, &info);
+    memcpy(to, &info, ey_min(to->struct_size, sizeof info));
+}
+
+eyrie_status eyrie_model_get_info(const eyrie_model *m, eyrie_model_info *info, eyrie_error *err)
+{
+    (void)err;
+    copy_info(info, m);
+    return EYRIE_OK;
+}
+
+eyrie_status eyrie_model_inspect(const char *path, const eyrie_model_opts *opts, eyrie_model_info *info, eyrie_error *err)
+{
+    eyrie_device nowhere = { .max_alloc = UINT64_MAX };     /* declaring asks a device only for its largest allocation */
+    eyrie_model *m;
+    ey_file *file = NULL;
+    eyrie_status st;
+
+    if (!(m = ey_calloc(1, sizeof *m))) return ey_fail(err, EYRIE_ENOMEM, "model handle");
+    m->dev = &nowhere;
+    EY_TRY(read_checkpoint(m, &file, path, opts, err));
+    copy_info(info, m);
+done:
+    ey_file_close(file);
+    model_free(m);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ text */
+
+eyrie_status eyrie_encode(const eyrie_model *m, const char *text, size_t length, int32_t *ids, size_t capacity, size_t *n,
+                          eyrie_error *err)
+{
+    int32_t *found = NULL;
+    size_t n_found = 0, at = 0;
+    eyrie_status st;
+
+    *n = 0;
+    if (!m->tokenizer)
+        return ey_fail(err, EYRIE_EINVAL, "the model has no tokenizer.model: give token ids instead (--tokens)");
+    if ((st = ey_tokenizer_encode(m->tokenizer, text, length, &found, &n_found, err)) != EYRIE_OK) return st;
+    if (m->config.bos >= 0 && at++ < capacity) ids[0] = m->config.bos;
+    for (size_t i = 0; i < n_found; i++, at++)
+        if (at < capacity) ids[at] = found[i];
+    *n = at;
+    ey_free(found);
+    return EYRIE_OK;
+}
+
+eyrie_status eyrie_decode(const eyrie_model *m, const int32_t *ids, size_t n, char *text, size_t capacity, size_t *length,
+                          eyrie_error *err)
+{
+    bool drop_space = m->tokenizer && ey_tokenizer_adds_space(m->tokenizer);
+    ey_utf8 utf8 = { .n = 0 };
+    size_t total = 0;
+
+    *length = 0;
+    if (!m->tokenizer) return ey_fail(err, EYRIE_EINVAL, "the model has no tokenizer.model, so its tokens have no text");
+    for (size_t i = 0; i <= n; i++) {
+        size_t bytes = 0;
+        const char *piece = i < n ? ey_tokenizer_bytes(m->tokenizer, ids[i], &bytes) : NULL;
+        if (bytes && drop_space && piece[0] == ' ') piece++, bytes--;
+        if (bytes) drop_space = false;
+        char *out = ey_calloc(3 * (bytes + 4), 1);
+        if (!out) return ey_fail(err, EYRIE_ENOMEM, "text");
+        size_t made = i < n ? ey_utf8_push(&utf8, piece, bytes, out) : ey_utf8_end(&utf8, out);
+        if (total < capacity) memcpy(text + total, out, ey_min(made, capacity - total));
+        total += made;
+        ey_free(out);
+    }
+    *length = total;
+    return EYRIE_OK;
+}

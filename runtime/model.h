@@ -1,0 +1,49 @@
+/* model.h - a checkpoint on a device: weights, state slots, and plans for both phases in buckets of sizes. Runs batches;
+ * who is in them is the scheduler's business. */
+#ifndef EY_MODEL_H
+#define EY_MODEL_H
+
+#include "batch.h"
+#include "config.h"
+#include "sampler.h"
+#include "tokenizer.h"
+
+/* What a step left of one wanted token. */
+typedef struct ey_result {
+    float        lse;               /* log-sum-exp of its logits */
+    float        target;            /* logit of the target, where there was one */
+    uint32_t     n;                 /* candidates, in ascending order of id; 0 where there was a target */
+    ey_candidate best[EY_CANDIDATES];
+} ey_result;
+
+typedef struct ey_model_limits {
+    uint32_t slots;
+    uint32_t chunk;                 /* most tokens of a prefill batch */
+    uint32_t prefill_rows, decode_rows;
+    uint32_t logits;                /* most wanted tokens of a batch whose logits are all readable */
+    uint32_t vocab;
+    uint64_t context;               /* 0 = no bound */
+} ey_model_limits;
+
+const ey_config    *ey_model_config(const eyrie_model *m);
+const ey_tokenizer *ey_model_tokenizer(const eyrie_model *m);       /* NULL = none */
+ey_model_limits     ey_model_get_limits(const eyrie_model *m);
+
+/* A step, in three calls: the batch goes up; layers [from, to) of its phase's plan are enqueued (0, UINT32_MAX: all of
+ * them); the results come back. Between them the other phase may run steps of its own. Tokens and slots must be in range. */
+eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err);
+eyrie_status ey_model_enqueue(eyrie_model *m, ey_phase phase, uint32_t from, uint32_t to, eyrie_error *err);
+eyrie_status ey_model_results(eyrie_model *m, ey_phase phase, const ey_result **results, uint32_t *n, eyrie_error *err);
+
+/* Logits [vocab] of wanted token i of the phase's last step; readable are those of the last ey_model_limits.logits (which
+ * start at a multiple of that number). */
+eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *out, eyrie_error *err);
+
+/* Slot `to` becomes what slot `from` is. */
+eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err);
+
+/* An engine holds the model: one at a time. */
+bool ey_model_take(eyrie_model *m);
+void ey_model_give(eyrie_model *m);
+
+#endif

@@ -1,0 +1,90 @@
+/* op.h - the concepts a layer is written in. Each chooses among its kernels and records launches into the plan; each has
+ * a file here, kernels in kernels_cl, a reference in runtime/ref and a test of the same name.
+ *
+ * Letters, here and everywhere: T tokens of the batch, D model width, N recurrent width, M width of the MLP, H query
+ * heads, K key/value heads (or columns of a matrix, where there are no heads), d head dimension, V vocabulary. All
+ * feature dimensions are padded (weights.h). */
+#ifndef EY_OP_H
+#define EY_OP_H
+
+#include "plan.h"
+#include "state.h"
+#include "weights.h"
+
+/* x [T, D] = scale * table[token] */
+ey_act ey_embed(ey_plan *p, const ey_matrix *table, float scale);
+
+/* RMS norm over `width` true columns. wanted: only the tokens whose logits are wanted, compacted to the first rows. */
+ey_act ey_norm(ey_plan *p, ey_act x, const ey_buffer *scale, uint32_t width, float eps, bool wanted);
+
+/* x W^T + bias, W's parts side by side in the result: ey_part_of takes one of them. */
+ey_act ey_matmul(ey_plan *p, ey_act x, const ey_matrix *w);
+ey_act ey_part_of(ey_act y, const ey_matrix *w, uint32_t part);
+/* y += x W^T + bias */
+void   ey_matmul_add(ey_plan *p, ey_act x, const ey_matrix *w, ey_act y);
+/* Rows [skip, skip + most) of the wanted ones, to rows 0, 1, ... of y. */
+void   ey_matmul_wanted(ey_plan *p, ey_act x, const ey_matrix *w, uint32_t skip, uint32_t most, ey_act y);
+
+/* Causal convolution over time with the inputs carried in the layer's state (its first taps - 1 rows of u's width). */
+ey_act ey_conv1d(ey_plan *p, ey_act u, const ey_buffer *w, const ey_buffer *bias, uint32_t taps, const ey_layer_state *state);
+
+/* What the recurrence is made of: gate pre-activations, input, gate branch, decay = 8 softplus(p); h lies in the layer's
+ * state from float `h_offset` of a slot on. */
+typedef struct ey_recurrence {
+    ey_act                za, zi, v, y;
+    const ey_buffer      *decay;
+    const ey_layer_state *state;
+    uint32_t              h_offset;
+} ey_recurrence;
+
+/* RG-LRU times gelu(y): h [T, N]. One pass over time, or in prefill the blocked scan where the device has more cores than
+ * the layer has groups of 64 channels. */
+ey_act ey_rglru(ey_plan *p, const ey_recurrence *r);
+ey_act ey_rglru_pass(ey_plan *p, const ey_recurrence *r);
+ey_act ey_rglru_blocked(ey_plan *p, const ey_recurrence *r);
+
+/* h[t] = a[t] h[t-1] + x[t] in blocks, times gelu(y) if there is one; a and x are used up. Prefill only. */
+ey_act ey_scan(ey_plan *p, ey_act a, ey_act x, const ey_act *y, const ey_layer_state *state, uint32_t h_offset);
+
+/* Rotates the first `rotary` of each head's d columns, in place. */
+void   ey_rope(ey_plan *p, ey_act x, uint32_t heads, uint32_t d, uint32_t rotary);
+
+typedef struct ey_attention {
+    ey_act                q, k, v;              /* columns of one activation, q and k rotated */
+    uint32_t              heads, kv_heads;
+    uint32_t              d;                    /* head dimension, padded */
+    float                 scale;                /* d^-1/2 of the true one */
+    uint64_t              window;               /* tokens before itself that a token sees */
+    uint32_t              ring_blocks;
+    eyrie_format          kv;
+    const ey_layer_state *state;                /* the ring: [ring_blocks][kv_heads] units of 2 * 64 * d elements */
+} ey_attention;
+
+enum { EY_MAX_GROUP = 128 };                    /* most query heads that share a key/value head */
+
+/* Softmax attention over ring and batch; the ring then holds the batch. [T, H*d] */
+ey_act   ey_attend(ey_plan *p, const ey_attention *a);
+uint64_t ey_attention_state_bytes(uint32_t ring_blocks, uint32_t kv_heads, uint32_t d, eyrie_format kv);
+
+/* gelu(gate) * up, [T, M] */
+ey_act ey_geglu(ey_plan *p, ey_act gate, ey_act up);
+
+/* Logits of the wanted rows (x: normalised and compacted), reduced to `results`, in tiles so that the [T, V] matrix is
+ * never stored. */
+typedef struct ey_head {
+    const ey_matrix *w;
+    uint32_t         vocab;
+    float            cap;
+    uint32_t         wanted;                    /* most rows of a batch that want logits */
+    ey_buffer       *results;                   /* [wanted][EY_RESULT_WORDS] */
+} ey_head;
+
+enum {
+    EY_HEAD_TILE = 64,                          /* rows of logits there is room for */
+    EY_RESULT_WORDS = 4 + 2 * 256               /* log-sum-exp, target's logit, candidates, 0, ids, logits */
+};
+
+/* Returns the logits [EY_HEAD_TILE, V] of the last tile, capped, kept for reading: all rows, if at most a tile is wanted. */
+ey_act ey_head_reduce(ey_plan *p, ey_act x, const ey_head *h);
+
+#endif

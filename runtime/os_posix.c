@@ -1,0 +1,152 @@
+/* os_posix.c - os.h on POSIX systems; what is there of Linux is optional (no /proc, no cgroups: memory not known).
+ * The one file to replace on another kind of system. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#define _FILE_OFFSET_BITS 64   /* files above 2 GiB where longs have 32 bits */
+
+#include "os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static eyrie_status fail_errno(eyrie_error *err, const char *path, int code)
+{
+    char reason[128] = "";
+
+    if (strerror_r(code, reason, sizeof reason) != 0) snprintf(reason, sizeof reason, "error %d", code);
+    return ey_fail(err, EYRIE_EIO, "cannot read %s: %s", path, reason);
+}
+
+eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err)
+{
+    eyrie_status st = EYRIE_OK;
+    struct stat  info;
+    int          fd;
+
+    *map = (ey_map){ NULL, 0 };
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);   /* or opening a FIFO would wait for its writer */
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        st = fail_errno(err, path, errno);
+    } else if (!S_ISREG(info.st_mode)) {
+        st = ey_fail(err, EYRIE_EIO, "cannot read %s: it is not a regular file", path);
+    } else if (info.st_size > 0) {
+        void *data = MAP_FAILED;
+
+        errno = EFBIG;   /* the reason if the size is more than the address space */
+        if ((off_t)(size_t)info.st_size == info.st_size) {
+            data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        }
+        if (data == MAP_FAILED) st = fail_errno(err, path, errno);
+        else *map = (ey_map){ data, (uint64_t)info.st_size };
+    }
+    if (fd >= 0) close(fd);   /* the mapping stays */
+    return st;
+}
+
+void ey_map_close(ey_map *map)
+{
+    if (map->data) munmap((void *)(uintptr_t)map->data, (size_t)map->size);   /* munmap takes no const */
+    *map = (ey_map){ NULL, 0 };
+}
+
+bool ey_file_exists(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0;
+}
+
+char *ey_path(const char *directory, const char *name)
+{
+    size_t bytes = strlen(directory) + 1 + strlen(name) + 1;
+    char  *path = ey_calloc(bytes, 1);
+
+    if (path) snprintf(path, bytes, "%s/%s", directory, name);
+    return path;
+}
+
+/* The number after `key` at the start of a line of a file of the kernel's; UINT64_MAX if there is none ("max"). */
+static uint64_t read_field(const char *path, const char *key)
+{
+    FILE    *f = fopen(path, "r");
+    char     line[256];
+    uint64_t value = UINT64_MAX;
+
+    if (!f) return value;
+    while (fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, strlen(key)) == 0) {
+            char *text = line + strlen(key), *end;
+            unsigned long long n = strtoull(text, &end, 10);
+            if (end != text) value = n;
+            break;
+        }
+    }
+    fclose(f);
+    return value;
+}
+
+/* The same for one file of a control group. */
+static uint64_t read_group(const char *group, const char *file, const char *key)
+{
+    char path[4400];
+
+    snprintf(path, sizeof path, "/sys/fs/cgroup%s/%s", group, file);
+    return read_field(path, key);
+}
+
+/* What the limits of this process's control group and of the groups around it leave; UINT64_MAX without limits.
+ * Cached pages of files count as free here as they do in MemAvailable, or mapping a model would use up its own room. */
+static uint64_t group_available(void)
+{
+    FILE    *f = fopen("/proc/self/cgroup", "r");
+    char     line[4200], *group = NULL;
+    uint64_t available = UINT64_MAX;
+
+    if (!f) return available;
+    while (!group && fgets(line, sizeof line, f)) {
+        if (strncmp(line, "0::", 3) == 0) group = line + 3;   /* version 2: "0::/path" */
+    }
+    fclose(f);
+    if (!group) return available;
+    group[strcspn(group, "\n")] = '\0';
+    for (;;) {
+        uint64_t limit = read_group(group, "memory.max", "");
+        uint64_t used = read_group(group, "memory.current", "");
+        char    *last = strrchr(group, '/');
+
+        if (limit != UINT64_MAX && used != UINT64_MAX) {
+            uint64_t inactive = read_group(group, "memory.stat", "inactive_file ");
+            uint64_t active = read_group(group, "memory.stat", "active_file ");
+            if (inactive != UINT64_MAX) used -= ey_min(inactive, used);
+            if (active != UINT64_MAX) used -= ey_min(active, used);
+            available = ey_min(available, limit - ey_min(used, limit));
+        }
+        if (!last) return available;
+        *last = '\0';
+    }
+}
+
+uint64_t ey_memory_available(void)
+{
+    uint64_t kib = read_field("/proc/meminfo", "MemAvailable:"), bytes = UINT64_MAX;
+
+    if (kib != UINT64_MAX && !ey_mul(kib, 1024, &bytes)) bytes = UINT64_MAX;
+    bytes = ey_min(bytes, group_available());
+    return bytes == UINT64_MAX ? 0 : bytes;
+}
+
+double ey_seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}

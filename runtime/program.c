@@ -1,0 +1,223 @@
+/* program.c - assembles the kernel text, builds it, and keeps the kernel objects. */
+#include "batch.h"
+#include "os.h"
+#include "program.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The kernel files, in the order of the text. A file with instances appears once for each of them. */
+static const char *const plain_files[] = { "norm.cl", "conv1d.cl", "rglru.cl", "scan.cl", "rope.cl", "geglu.cl",
+                                           "attention.cl", "head.cl" };
+
+/* Tiles of the product: rows of x by panels of weights, in registers together. ops/matmul.c chooses among them.
+ * 12 x 2 and 1 x 4 are the shapes that came nearest the limits, see "product" in bench/RESULTS.md. */
+static const struct { uint32_t rows, panels; } tiles[] = {
+    { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 },
+    { 1, 1 }, { 2, 1 }, { 4, 1 }, { 8, 1 }, { 12, 1 },   /* for gates whose blocks are an odd number of panels */
+};
+
+static const struct { eyrie_format format; const char *macro, *suffix; } formats_known[] = {
+    { EYRIE_FORMAT_F32, "F32", "f32" }, { EYRIE_FORMAT_F16, "F16", "f16" }, { EYRIE_FORMAT_BF16, "BF16", "bf16" },
+};
+
+enum { MAX_KERNELS = 96 };
+
+struct ey_program {
+    eyrie_device *dev;
+    cl_program    program;
+    cl_kernel     kernels[MAX_KERNELS];
+    char          names[MAX_KERNELS][40];
+    uint32_t      n;
+};
+
+/* ------------------------------------------------------------------------------------------------------------ text */
+
+typedef struct text {
+    char  *data;
+    size_t length, capacity;
+    bool   failed;              /* out of memory: what follows is dropped */
+} text;
+
+static void append(text *t, const void *data, size_t length)
+{
+    if (t->failed || !ey_grow(&t->data, &t->capacity, t->length + length + 1, 1)) {
+        t->failed = true;
+        return;
+    }
+    memcpy(t->data + t->length, data, length);
+    t->length += length;
+    t->data[t->length] = '\0';
+}
+
+EY_PRINTF(2, 3) static void append_line(text *t, const char *format, ...)
+{
+    char line[256];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (n > 0) append(t, line, ey_min((uint64_t)n, sizeof line - 1));
+    append(t, "\n", 1);
+}
+
+/* The file of that name: from --kernel-dir if it is there, else built in. #line makes compilers name it. */
+static eyrie_status append_file(text *t, const eyrie_device *dev, const char *name, eyrie_error *err)
+{
+    append_line(t, "#line 1 \"%s\"", name);
+    if (dev->kernel_dir) {
+        char path[4096];
+        ey_map map;
+        int n = snprintf(path, sizeof path, "%s/%s", dev->kernel_dir, name);
+        if (n > 0 && (size_t)n < sizeof path && ey_file_exists(path)) {
+            eyrie_status st = ey_map_open(&map, path, err);
+            if (st != EYRIE_OK) return st;
+            append(t, map.data, (size_t)map.size);
+            append(t, "\n", 1);
+            ey_map_close(&map);
+            return EYRIE_OK;
+        }
+    }
+    for (size_t i = 0; i < ey_kernel_texts_count; i++)
+        if (!strcmp(ey_kernel_texts[i].name, name)) {
+            append(t, ey_kernel_texts[i].text, ey_kernel_texts[i].length);
+            append(t, "\n", 1);
+            return EYRIE_OK;
+        }
+    return ey_fail(err, EYRIE_EBUILD, "kernel file %s is not built in", name);
+}
+
+/* The words of the batch image under their own names, so that their layout is decided in batch.h alone. */
+static void append_image_words(text *t)
+{
+#define X(name) append_line(t, "#define B_%s %d", #name, (int)EY_IMAGE_##name);
+    EY_IMAGE_MAP(X)
+#undef X
+#define X(name) append_line(t, "#define %s %d", #name, (int)EY_IMAGE_##name);
+    EY_IMAGE_ROW_MAP(X)
+#undef X
+    append_line(t, "#define CANDIDATES %d", 256);
+}
+
+static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err)
+{
+    eyrie_status st = EYRIE_OK;
+
+    append_image_words(t);
+    append_line(t, "#define KV_%s 1", kv == EYRIE_FORMAT_F32 ? "F32" : "F16");
+    EY_TRY(append_file(t, dev, "prelude.cl", err));
+    for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
+        EY_TRY(append_file(t, dev, plain_files[i], err));
+    for (size_t f = 0; f < sizeof formats_known / sizeof *formats_known; f++) {
+        if (!(formats >> formats_known[f].format & 1u)) continue;
+        append_line(t, "#define FORMAT %s", formats_known[f].macro);
+        append_line(t, "#define INSTANCE(name) name##_%s", formats_known[f].suffix);
+        EY_TRY(append_file(t, dev, "embed.cl", err));
+        append_line(t, "#undef INSTANCE");
+        for (size_t k = 0; k < sizeof tiles / sizeof *tiles; k++) {
+            unsigned rows = (unsigned)tiles[k].rows, panels = (unsigned)tiles[k].panels;
+            append_line(t, "#define ROWS %u\n#define PANELS %u", rows, panels);
+            append_line(t, "#define INSTANCE(name) name##_%s_%ux%u", formats_known[f].suffix, rows, panels);
+            EY_TRY(append_file(t, dev, "matmul.cl", err));
+            append_line(t, "#undef ROWS\n#undef PANELS\n#undef INSTANCE");
+        }
+        append_line(t, "#undef FORMAT");
+    }
+    if (t->failed) st = ey_fail(err, EYRIE_ENOMEM, "kernel text");
+done:
+    return st;
+}
+
+/* -------------------------------------------------------------------------------------------------------- building */
+
+/* The first line of the compiler's log that speaks of an error, else its first line. */
+static void first_error(const char *log, char *line, size_t size)
+{
+    const char *at = strstr(log, "error");
+    while (at && at > log && at[-1] != '\n') at--;
+    if (!at) at = log + strspn(log, "\n ");
+    snprintf(line, size, "%.*s", (int)ey_min(strcspn(at, "\n"), size - 1), at);
+}
+
+static eyrie_status build_failure(ey_program *p, cl_int code, eyrie_error *err)
+{
+    char line[512] = "the compiler left no log";
+    size_t size = 0;
+    cl_int ignored;
+    char *log;
+
+    EY_CL(ignored, clGetProgramBuildInfo, p->program, p->dev->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &size);
+    if (ignored == CL_SUCCESS && size > 1 && (log = ey_calloc(size + 1, 1))) {
+        EY_CL(ignored, clGetProgramBuildInfo, p->program, p->dev->id, CL_PROGRAM_BUILD_LOG, size, log, NULL);
+        if (ignored == CL_SUCCESS) first_error(log, line, sizeof line);
+        ey_free(log);
+    }
+    ey_fail_cl(err, code, "kernels failed to build on %s: %s; %s%s", p->dev->name, line,
+               p->dev->kernel_dir ? "mend or leave out --kernel-dir " : "please report the device",
+               p->dev->kernel_dir ? p->dev->kernel_dir : "");
+    if (err) err->status = EYRIE_EBUILD;
+    return EYRIE_EBUILD;
+}
+
+eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err)
+{
+    ey_program *p;
+    text t = { 0 };
+    const char *strings[1];
+    cl_int code;
+    eyrie_status st;
+
+    *out = NULL;
+    if (!(p = ey_calloc(1, sizeof *p))) return ey_fail(err, EYRIE_ENOMEM, "program");
+    p->dev = dev;
+    EY_TRY(assemble(&t, dev, formats, kv, err));
+    strings[0] = t.data;
+    EY_CL_NEW(code, p->program, clCreateProgramWithSource, dev->context, 1, strings, &t.length);
+    if (!p->program) {
+        st = ey_fail_cl(err, code, "%s: creating the program", dev->name);
+        goto done;
+    }
+    EY_CL(code, clBuildProgram, p->program, 1, &dev->id, "-cl-std=CL1.2", NULL, NULL);
+    if (code != CL_SUCCESS) {
+        st = build_failure(p, code, err);
+        goto done;
+    }
+    *out = p;
+    p = NULL;
+done:
+    ey_free(t.data);
+    ey_program_free(p);
+    return st;
+}
+
+void ey_program_free(ey_program *p)
+{
+    if (!p) return;
+    for (uint32_t i = 0; i < p->n; i++) EY_CL_FREE(clReleaseKernel, p->kernels[i]);
+    EY_CL_FREE(clReleaseProgram, p->program);
+    ey_free(p);
+}
+
+eyrie_status ey_program_kernel(ey_program *p, const char *name, cl_kernel *out, eyrie_error *err)
+{
+    cl_int code;
+
+    for (uint32_t i = 0; i < p->n; i++)
+        if (!strcmp(p->names[i], name)) {
+            *out = p->kernels[i];
+            return EYRIE_OK;
+        }
+    *out = NULL;
+    if (p->n == MAX_KERNELS) return ey_fail(err, EYRIE_ELIMIT, "kernel %s: more than %d kernels", name, MAX_KERNELS);
+    EY_CL_NEW(code, p->kernels[p->n], clCreateKernel, p->program, name);
+    if (!p->kernels[p->n]) {
+        ey_fail_cl(err, code, "kernel %s: not in the program%s%s", name, p->dev->kernel_dir ? ", see --kernel-dir " : "",
+                   p->dev->kernel_dir ? p->dev->kernel_dir : "");
+        if (err) err->status = EYRIE_EBUILD;
+        return EYRIE_EBUILD;
+    }
+    snprintf(p->names[p->n], sizeof p->names[0], "%s", name);
+    *out = p->kernels[p->n++];
+    return EYRIE_OK;
+}

@@ -1,0 +1,27 @@
+/* program.h - kernel text to kernel objects: the prelude, the layout of the batch image as macros, and the kernel files,
+ * each as often as it has instances, make one program. */
+#ifndef EY_PROGRAM_H
+#define EY_PROGRAM_H
+
+#include "device.h"
+
+/* The built-in kernels, generated from kernels_cl at build time. */
+typedef struct ey_kernel_text {
+    const char          *name;      /* "matmul.cl" */
+    const unsigned char *text;
+    size_t               length;
+} ey_kernel_text;
+extern const ey_kernel_text ey_kernel_texts[];
+extern const size_t         ey_kernel_texts_count;
+
+typedef struct ey_program ey_program;
+
+/* Builds the kernels for the weight formats in `formats` (bit 1 << eyrie_format) and the ring's type `kv`.
+ * EBUILD: the compiler's first error, with file and line; EIO: a file of --kernel-dir that cannot be read. */
+eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err);
+void         ey_program_free(ey_program *p);
+
+/* The kernel of that name; made at the first call, owned by the program. EBUILD: there is none. */
+eyrie_status ey_program_kernel(ey_program *p, const char *name, cl_kernel *out, eyrie_error *err);
+
+#endif

@@ -1,0 +1,52 @@
+/* state.c - slots. */
+#include "state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+eyrie_status ey_state_init(ey_state *s, eyrie_device *dev, uint32_t slots, uint32_t layers, eyrie_error *err)
+{
+    *s = (ey_state){ .slots = slots, .n_layers = layers };
+    ey_arena_init(&s->arena, dev, "state");
+    if (!(s->layers = ey_calloc(layers, sizeof *s->layers))) return ey_fail(err, EYRIE_ENOMEM, "state of %" PRIu32 " layers", layers);
+    return EYRIE_OK;
+}
+
+eyrie_status ey_state_declare(ey_state *s, uint32_t layer, uint64_t bytes, eyrie_error *err)
+{
+    uint64_t total, limit = s->arena.dev->max_alloc;
+    char label[32], size[24], most[24];
+
+    if (!ey_mul(bytes, s->slots, &total) || total > limit)
+        return ey_fail(err, EYRIE_ELIMIT, "layer %" PRIu32 ": the state of %" PRIu32 " sequences takes %s each, and one "
+                       "allocation holds %s: at most --slots %" PRIu64 " (or a smaller --context) fits", layer, s->slots,
+                       ey_bytes_text(bytes, size), ey_bytes_text(limit, most), limit / bytes);
+    snprintf(label, sizeof label, "state of layer %" PRIu32, layer);
+    s->layers[layer].bytes = bytes;
+    if (!(s->layers[layer].buffer = ey_arena_add(&s->arena, total, label))) return ey_fail(err, EYRIE_ENOMEM, "%s", label);
+    return EYRIE_OK;
+}
+
+uint64_t ey_state_slot_bytes(const ey_state *s)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < s->n_layers; i++) sum += s->layers[i].bytes;
+    return sum;
+}
+
+eyrie_status ey_state_copy(ey_state *s, uint32_t from, uint32_t to, eyrie_error *err)
+{
+    eyrie_status st = EYRIE_OK;
+    for (uint32_t i = 0; i < s->n_layers && st == EYRIE_OK; i++) {
+        uint64_t bytes = s->layers[i].bytes;
+        st = ey_buffer_copy(s->arena.dev, s->layers[i].buffer, from * bytes, to * bytes, bytes, err);
+    }
+    return st;
+}
+
+void ey_state_free(ey_state *s)
+{
+    ey_arena_free(&s->arena);
+    ey_free(s->layers);
+    *s = (ey_state){ 0 };
+}

@@ -1,0 +1,28 @@
+/* state.h - what sequences carry from step to step: slots of the size that the layers declared. Layer-major: one buffer
+ * a layer, [slots][bytes], so that a slot is copied with one copy a layer. Knows bytes, not meanings. */
+#ifndef EY_STATE_H
+#define EY_STATE_H
+
+#include "device.h"
+
+typedef struct ey_layer_state {
+    ey_buffer *buffer;
+    uint64_t   bytes;       /* of one slot */
+} ey_layer_state;
+
+typedef struct ey_state {
+    ey_arena        arena;
+    uint32_t        slots;
+    uint32_t        n_layers;
+    ey_layer_state *layers;
+} ey_state;
+
+eyrie_status ey_state_init(ey_state *s, eyrie_device *dev, uint32_t slots, uint32_t layers, eyrie_error *err);
+/* Declares layer's bytes a slot. ELIMIT: so many slots are more than one allocation holds; the message says how many fit. */
+eyrie_status ey_state_declare(ey_state *s, uint32_t layer, uint64_t bytes, eyrie_error *err);
+uint64_t     ey_state_slot_bytes(const ey_state *s);    /* sum over the layers */
+/* Slot `to` becomes what slot `from` is, after what is enqueued. */
+eyrie_status ey_state_copy(ey_state *s, uint32_t from, uint32_t to, eyrie_error *err);
+void         ey_state_free(ey_state *s);
+
+#endif

@@ -1,0 +1,420 @@
+/* weights.c - declaring, allocating, and packing what a checkpoint holds. */
+#include "weights.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Where the rows of a matrix come from. */
+typedef struct source {
+    const ey_tensor_data *weight, *bias;    /* bias may be NULL */
+    ey_dim                rows;
+} source;
+
+typedef struct matrix {
+    ey_matrix public;
+    source    parts[EY_MAX_PARTS];
+    ey_dim    cols;
+    bool      gates;
+} matrix;
+
+typedef struct vector {
+    ey_buffer            *buffer;
+    const ey_tensor_data *data;
+    ey_dim                dim;
+    uint32_t              taps;
+    ey_transform          transform;
+} vector;
+
+struct ey_weights {
+    ey_arena       arena;
+    const ey_file *file;
+    eyrie_format   format;
+    char           prefix[64];
+    bool          *used;                    /* [tensors of the file] */
+    matrix       **matrices;
+    size_t         n_matrices, matrices_capacity;
+    vector        *vectors;
+    size_t         n_vectors, vectors_capacity;
+    eyrie_status   status;
+    eyrie_error    error;
+};
+
+eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, eyrie_format format, eyrie_error *err)
+{
+    ey_weights *w;
+
+    *out = NULL;
+    if (!(w = ey_calloc(1, sizeof *w)) || !(w->used = ey_calloc(ey_file_count(file) + 1, sizeof *w->used))) {
+        ey_free(w);
+        return ey_fail(err, EYRIE_ENOMEM, "table of weights");
+    }
+    w->file = file;
+    w->format = format;
+    ey_arena_init(&w->arena, dev, "weights");
+    *out = w;
+    return EYRIE_OK;
+}
+
+void ey_weights_free(ey_weights *w)
+{
+    if (!w) return;
+    ey_arena_free(&w->arena);
+    for (size_t i = 0; i < w->n_matrices; i++) {
+        ey_free(w->matrices[i]->public.shards);
+        ey_free(w->matrices[i]);
+    }
+    ey_free(w->matrices);
+    ey_free(w->vectors);
+    ey_free(w->used);
+    ey_free(w);
+}
+
+void ey_weights_prefix(ey_weights *w, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(w->prefix, sizeof w->prefix, format, args);
+    va_end(args);
+}
+
+/* ------------------------------------------------------------------------------------------------------ declaring */
+
+/* The first error sticks. */
+EY_PRINTF(3, 4) static void weights_fail(ey_weights *w, eyrie_status status, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    if (w->status != EYRIE_OK) return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    w->status = ey_fail(&w->error, status, "%s", text);
+}
+
+static const ey_tensor_data *lookup(ey_weights *w, const char *name)
+{
+    char full[192];
+    const ey_tensor_data *t;
+
+    snprintf(full, sizeof full, "%s%s", w->prefix, name);
+    if (!(t = ey_file_find(w->file, full))) return NULL;
+    w->used[t - ey_file_at(w->file, 0)] = true;
+    return t;
+}
+
+static void shape_text(const uint64_t *shape, uint32_t rank, char buf[96])
+{
+    size_t at = 0;
+    buf[0] = '\0';
+    for (uint32_t i = 0; i < rank && at < 80; i++) at += (size_t)snprintf(buf + at, 96 - at, "%s%" PRIu64, i ? ", " : "", shape[i]);
+}
+
+/* The tensor, or NULL after an error: it must be there and have that shape. */
+static const ey_tensor_data *need(ey_weights *w, const char *name, uint32_t rank, uint64_t d0, uint64_t d1, uint64_t d2)
+{
+    const uint64_t wanted[3] = { d0, d1, d2 };
+    const ey_tensor_data *t;
+
+    if (w->status != EYRIE_OK) return NULL;
+    if (!(t = lookup(w, name))) {
+        weights_fail(w, EYRIE_EFORMAT, "%s%s: missing; the file has %zu tensors, and config.json asks for this one",
+                     w->prefix, name, ey_file_count(w->file));
+        return NULL;
+    }
+    if (t->rank != rank || memcmp(t->shape, wanted, rank * sizeof *wanted)) {
+        char have[96], want[96];
+        shape_text(t->shape, t->rank, have);
+        shape_text(wanted, rank, want);
+        weights_fail(w, EYRIE_EFORMAT, "%s: %s has [%s], config.json wants [%s]", t->name, t->file, have, want);
+        return NULL;
+    }
+    return t;
+}
+
+/* Stacked parts of different formats take the widest that holds all exactly. */
+static eyrie_format stored_format(const matrix *m)
+{
+    eyrie_format f = (eyrie_format)m->parts[0].weight->dtype;
+    for (uint32_t i = 1; i < m->public.n_parts; i++)
+        if ((eyrie_format)m->parts[i].weight->dtype != f) f = EYRIE_FORMAT_F32;
+    return f;
+}
+
+/* Rows, shards and bias of a matrix whose sources are set. */
+static void lay_out(ey_weights *w, matrix *m)
+{
+    ey_matrix *p = &m->public;
+    const ey_quant *q;
+
+    p->format = w->format != EYRIE_FORMAT_DEFAULT ? w->format : stored_format(m);
+    q = ey_quant_of(p->format);
+    for (uint32_t i = 0; i < p->n_parts; i++) {
+        p->part_rows[i] = ey_dim_padded(m->parts[i].rows);
+        p->rows += p->part_rows[i];
+        p->params += m->parts[i].weight->count;
+    }
+    uint64_t panel = ey_quant_panel_bytes(q, p->cols), panels = p->rows / EY_LANES;
+    uint64_t per_shard = ey_max(w->arena.dev->max_alloc / panel, 1);
+    p->n_shards = (uint32_t)((panels + per_shard - 1) / per_shard);
+    if (!(p->shards = ey_calloc(p->n_shards, sizeof *p->shards))
+        || !(p->bias = ey_arena_add(&w->arena, (uint64_t)p->rows * sizeof(float), p->name))) {
+        weights_fail(w, EYRIE_ENOMEM, "%s", p->name);
+        return;
+    }
+    for (uint32_t i = 0; i < p->n_shards; i++) {
+        uint64_t first = i * per_shard, n = ey_min(per_shard, panels - first);
+        p->shards[i].row0 = (uint32_t)(first * EY_LANES);
+        p->shards[i].rows = (uint32_t)(n * EY_LANES);
+        if (!(p->shards[i].buffer = ey_arena_add(&w->arena, n * panel, p->name))) {
+            weights_fail(w, EYRIE_ENOMEM, "%s", p->name);
+            return;
+        }
+    }
+}
+
+static matrix *new_matrix(ey_weights *w, const char *name, uint32_t n_parts)
+{
+    matrix *m;
+
+    if (w->status != EYRIE_OK) return NULL;
+    if (!ey_grow(&w->matrices, &w->matrices_capacity, w->n_matrices + 1, sizeof *w->matrices)
+        || !(m = ey_calloc(1, sizeof *m))) {
+        weights_fail(w, EYRIE_ENOMEM, "%s%s", w->prefix, name);
+        return NULL;
+    }
+    w->matrices[w->n_matrices++] = m;
+    snprintf(m->public.name, sizeof m->public.name, "%.40s%.50s", w->prefix, name);
+    m->public.n_parts = n_parts;
+    m->public.blocks = 1;
+    return m;
+}
+
+ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols)
+{
+    matrix *m = new_matrix(w, parts[0].weight, n_parts);
+
+    if (!m) return NULL;
+    m->cols = cols;
+    m->public.cols = ey_dim_padded(cols);
+    for (uint32_t i = 0; i < n_parts; i++) {
+        uint64_t rows = ey_dim_count(parts[i].rows);
+        m->parts[i].rows = parts[i].rows;
+        m->parts[i].weight = need(w, parts[i].weight, 2, rows, ey_dim_count(cols), 0);
+        if (parts[i].bias) m->parts[i].bias = need(w, parts[i].bias, 1, rows, 0, 0);
+    }
+    if (w->status == EYRIE_OK) lay_out(w, m);
+    return w->status == EYRIE_OK ? &m->public : NULL;
+}
+
+ey_matrix *ey_weights_gates(ey_weights *w, const ey_part *parts, uint32_t n_parts)
+{
+    matrix *m = new_matrix(w, parts[0].weight, n_parts);
+
+    if (!m) return NULL;
+    m->gates = true;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        ey_dim rows = parts[i].rows;
+        m->parts[i].rows = rows;
+        m->cols = ey_dim_flat(rows.size);
+        m->public.cols = ey_pad(rows.size);
+        m->public.blocks = rows.groups;
+        m->parts[i].weight = need(w, parts[i].weight, 3, rows.groups, rows.size, rows.size);
+        m->parts[i].bias = need(w, parts[i].bias, 2, rows.groups, rows.size, 0);
+    }
+    if (w->status == EYRIE_OK) lay_out(w, m);
+    return w->status == EYRIE_OK ? &m->public : NULL;
+}
+
+ey_buffer *ey_weights_vector(ey_weights *w, const char *name, ey_dim dim, uint32_t taps, ey_transform transform)
+{
+    vector v = { .dim = dim, .taps = taps, .transform = transform };
+    uint64_t n = ey_dim_count(dim);
+
+    if (transform == EY_TRANSPOSE) {
+        const ey_tensor_data *t = w->status == EYRIE_OK ? lookup(w, name) : NULL;   /* some exports swap the last two */
+        bool swapped = t && t->rank == 3 && t->shape[1] == taps && t->shape[2] == 1;
+        v.data = need(w, name, 3, n, swapped ? taps : 1, swapped ? 1 : taps);
+    } else {
+        v.data = need(w, name, 1, n, 0, 0);
+    }
+    if (w->status != EYRIE_OK) return NULL;
+    if (!ey_grow(&w->vectors, &w->vectors_capacity, w->n_vectors + 1, sizeof *w->vectors)
+        || !(v.buffer = ey_arena_add(&w->arena, (uint64_t)ey_dim_padded(dim) * taps * sizeof(float), v.data->name))) {
+        weights_fail(w, EYRIE_ENOMEM, "%s", v.data->name);
+        return NULL;
+    }
+    w->vectors[w->n_vectors++] = v;
+    return v.buffer;
+}
+
+uint32_t ey_weights_first_dim(ey_weights *w, const char *name)
+{
+    const ey_tensor_data *t = lookup(w, name);
+    return t && t->rank > 0 && t->shape[0] <= UINT32_MAX ? (uint32_t)t->shape[0] : 0;
+}
+
+bool ey_weights_has(ey_weights *w, const char *name)
+{
+    char full[192];
+    snprintf(full, sizeof full, "%s%s", w->prefix, name);
+    return ey_file_find(w->file, full) != NULL;
+}
+
+void ey_weights_ignore(ey_weights *w, const char *name) { (void)lookup(w, name); }
+
+eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err)
+{
+    for (size_t i = 0; i < ey_file_count(w->file) && w->status == EYRIE_OK; i++) {
+        const ey_tensor_data *t = ey_file_at(w->file, i);
+        if (!w->used[i])
+            weights_fail(w, EYRIE_EFORMAT, "%s: in %s, but no part of the model that config.json describes; ignoring it "
+                         "would give wrong results", t->name, t->file);
+    }
+    if (w->status != EYRIE_OK && err) *err = w->error;
+    return w->status;
+}
+
+uint64_t ey_weights_bytes(const ey_weights *w) { return w->arena.bytes; }
+
+uint64_t ey_weights_params(const ey_weights *w)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < w->n_matrices; i++)
+        for (uint32_t k = 0; k < w->matrices[i]->public.n_parts; k++) {
+            const source *s = &w->matrices[i]->parts[k];
+            sum += s->weight->count + (s->bias ? s->bias->count : 0);
+        }
+    for (size_t i = 0; i < w->n_vectors; i++) sum += w->vectors[i].data->count;
+    return sum;
+}
+
+uint32_t ey_weights_formats(const ey_weights *w)
+{
+    uint32_t mask = 0;
+    for (size_t i = 0; i < w->n_matrices; i++) mask |= 1u << w->matrices[i]->public.format;
+    return mask;
+}
+
+/* -------------------------------------------------------------------------------------------------------- loading */
+
+/* Padded index to the index in the file, or -1 for padding. */
+static int64_t plain_index(ey_dim d, uint32_t padded)
+{
+    uint32_t group = padded / ey_pad(d.size), at = padded % ey_pad(d.size);
+    return at < d.size ? (int64_t)group * d.size + at : -1;
+}
+
+/* One padded row of a matrix, widened to f32, zeros where there is padding. scratch holds one row of the file. */
+static void read_row(const matrix *m, uint32_t row, float *out, float *scratch)
+{
+    uint32_t part = 0, cols = m->public.cols;
+    while (row >= m->public.part_rows[part]) row -= m->public.part_rows[part++];
+
+    const source *s = &m->parts[part];
+    int64_t from = plain_index(s->rows, row);
+    memset(out, 0, cols * sizeof *out);
+    if (from < 0) return;
+    if (m->gates) {                        /* stored [block, in, out]: this output's inputs are a column */
+        uint32_t P = s->rows.size;
+        uint64_t block = (uint64_t)from / P, column = (uint64_t)from % P;
+        for (uint32_t k = 0; k < P; k++) ey_tensor_read(s->weight, (block * P + k) * P + column, 1, &out[k]);
+        return;
+    }
+    uint32_t n = ey_dim_count(m->cols), size = m->cols.size;
+    ey_tensor_read(s->weight, (uint64_t)from * n, n, scratch);
+    for (uint32_t g = 0; g < m->cols.groups; g++) memcpy(out + g * ey_pad(size), scratch + g * size, size * sizeof *out);
+}
+
+static eyrie_status load_bias(ey_weights *w, const matrix *m, eyrie_error *err)
+{
+    const ey_matrix *p = &m->public;
+    float *bias = ey_calloc(p->rows, sizeof *bias);
+    uint32_t at = 0;
+
+    if (!bias) return ey_fail(err, EYRIE_ENOMEM, "%s: its bias", p->name);
+    for (uint32_t i = 0; i < p->n_parts; at += p->part_rows[i++])
+        for (uint32_t r = 0; r < p->part_rows[i] && m->parts[i].bias; r++) {
+            int64_t from = plain_index(m->parts[i].rows, r);
+            if (from >= 0) ey_tensor_read(m->parts[i].bias, (uint64_t)from, 1, &bias[at + r]);
+        }
+    eyrie_status st = ey_buffer_write(w->arena.dev, p->bias, 0, (uint64_t)p->rows * sizeof *bias, bias, err);
+    ey_free(bias);
+    return st;
+}
+
+static eyrie_status load_matrix(ey_weights *w, const matrix *m, eyrie_error *err)
+{
+    const ey_matrix *p = &m->public;
+    const ey_quant *q = ey_quant_of(p->format);
+    uint64_t panel_bytes = ey_quant_panel_bytes(q, p->cols);
+    float *rows = ey_calloc((size_t)EY_LANES * p->cols, sizeof *rows);
+    float *scratch = ey_calloc(ey_dim_count(m->cols), sizeof *scratch);
+    eyrie_status st = EYRIE_OK;
+
+    if (!rows || !scratch) {
+        st = ey_fail(err, EYRIE_ENOMEM, "%s: packing it", p->name);
+        goto done;
+    }
+    for (uint32_t i = 0; i < p->n_shards; i++) {
+        unsigned char *to;
+        void *mapped;
+        EY_TRY(ey_buffer_map(w->arena.dev, p->shards[i].buffer, &mapped, err));
+        to = mapped;
+        for (uint32_t r = 0; r < p->shards[i].rows; r += EY_LANES, to += panel_bytes) {
+            for (uint32_t k = 0; k < EY_LANES; k++)
+                read_row(m, p->shards[i].row0 + r + k, rows + (size_t)k * p->cols, scratch);
+            q->pack(rows, p->cols, to);
+        }
+        EY_TRY(ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, mapped, err));
+    }
+    st = load_bias(w, m, err);
+done:
+    ey_free(rows);
+    ey_free(scratch);
+    return st;
+}
+
+static float transformed(ey_transform transform, float x)
+{
+    double p = x;
+    switch (transform) {
+    case EY_ONE_PLUS: return 1.0f + x;
+    case EY_DECAY:    return (float)(8.0 * (fmax(p, 0.0) + log1p(exp(-fabs(p)))));
+    default:          return x;
+    }
+}
+
+static eyrie_status load_vector(ey_weights *w, const vector *v, eyrie_error *err)
+{
+    uint32_t padded = ey_dim_padded(v->dim);
+    float *out = ey_calloc((size_t)padded * v->taps, sizeof *out);
+
+    if (!out) return ey_fail(err, EYRIE_ENOMEM, "%s", v->data->name);
+    for (uint32_t i = 0; i < padded; i++) {
+        int64_t from = plain_index(v->dim, i);
+        for (uint32_t j = 0; j < v->taps && from >= 0; j++) {
+            float x;
+            ey_tensor_read(v->data, (uint64_t)from * v->taps + j, 1, &x);
+            out[j * padded + i] = transformed(v->transform, x);
+        }
+    }
+    eyrie_status st = ey_buffer_write(w->arena.dev, v->buffer, 0, (uint64_t)padded * v->taps * sizeof *out, out, err);
+    ey_free(out);
+    return st;
+}
+
+eyrie_status ey_weights_load(ey_weights *w, eyrie_error *err)
+{
+    eyrie_status st;
+
+    EY_TRY(ey_arena_commit(&w->arena, err));
+    for (size_t i = 0; i < w->n_matrices; i++) EY_TRY(load_matrix(w, w->matrices[i], err));
+    for (size_t i = 0; i < w->n_vectors; i++) EY_TRY(load_vector(w, &w->vectors[i], err));
+    st = ey_device_finish(w->arena.dev, err);
+done:
+    return st;
+}

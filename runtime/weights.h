@@ -1,0 +1,83 @@
+/* weights.h - named tensors of a checkpoint to packed buffers on the device. A model first declares what it needs (every
+ * shape is checked against the file there), then the arena's size is known, then everything is allocated and loaded.
+ *
+ * Dimensions are padded group by group: a dimension of `groups` heads (or gate blocks) of `size` elements takes
+ * groups * ey_pad(size), zeros between them, and zero weights for the zeros. Models of real sizes have no padding. */
+#ifndef EY_WEIGHTS_H
+#define EY_WEIGHTS_H
+
+#include "device.h"
+#include "file.h"
+#include "quant.h"
+
+typedef struct ey_dim {
+    uint32_t groups, size;
+} ey_dim;
+
+static inline ey_dim   ey_dim_flat(uint32_t size) { return (ey_dim){ 1, size }; }
+static inline uint32_t ey_dim_count(ey_dim d) { return d.groups * d.size; }              /* elements in the file */
+static inline uint32_t ey_dim_padded(ey_dim d) { return d.groups * ey_pad(d.size); }     /* columns on the device */
+
+enum { EY_MAX_PARTS = 3 };
+
+/* A matrix, or up to three that share their input, one below the other: rows are outputs, columns inputs. */
+typedef struct ey_matrix {
+    char         name[96];          /* of the first part, for messages */
+    eyrie_format format;
+    uint32_t     rows, cols;        /* padded */
+    uint32_t     n_parts;
+    uint32_t     part_rows[EY_MAX_PARTS];
+    uint32_t     blocks;            /* block diagonal: blocks a part; 1 = dense */
+    uint64_t     params;            /* weights in the file */
+    ey_buffer   *bias;              /* f32 [rows], zeros where there is none */
+    uint32_t     n_shards;          /* row shards, each a multiple of EY_LANES rows and one allocation */
+    struct ey_shard {
+        uint32_t   row0, rows;
+        ey_buffer *buffer;
+    } *shards;
+} ey_matrix;
+
+/* How a vector of the file becomes one of the device, f32. */
+typedef enum ey_transform {
+    EY_PLAIN,
+    EY_ONE_PLUS,                    /* 1 + w: the scale of a norm */
+    EY_DECAY,                       /* 8 softplus(p): of the RG-LRU */
+    EY_TRANSPOSE                    /* [N, 1, taps] (or [N, taps, 1]) to [taps, N] */
+} ey_transform;
+
+typedef struct ey_weights ey_weights;
+
+/* `format`: of all matrices, EYRIE_FORMAT_DEFAULT = each as in the file. */
+eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, eyrie_format format, eyrie_error *err);
+void         ey_weights_free(ey_weights *w);
+
+/* Declarations. Names are prefix + name. The first error sticks, like in a plan, and ey_weights_check returns it; what
+ * is returned after one is NULL. All are owned by `w`. */
+typedef struct ey_part {
+    const char *weight;             /* "q_proj.weight" */
+    const char *bias;               /* NULL = none */
+    ey_dim      rows;
+} ey_part;
+
+void ey_weights_prefix(ey_weights *w, const char *format, ...) EY_PRINTF(2, 3);
+ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols);
+/* The gates: each part is [G, P, P], stored [in, out], with a bias [G, P]; G blocks on the diagonal. */
+ey_matrix *ey_weights_gates(ey_weights *w, const ey_part *parts, uint32_t n_parts);
+/* taps: rows of EY_TRANSPOSE, else 1. */
+ey_buffer *ey_weights_vector(ey_weights *w, const char *name, ey_dim dim, uint32_t taps, ey_transform transform);
+
+/* The first dimension of a tensor, 0 if there is none (a declaration will say so): for what config.json does not tell. */
+uint32_t ey_weights_first_dim(ey_weights *w, const char *name);
+bool     ey_weights_has(ey_weights *w, const char *name);
+/* A tensor that may be in the file and is of no use. */
+void     ey_weights_ignore(ey_weights *w, const char *name);
+
+/* How declaring went; and that no tensor of the file was left over, which would mean a model that is not ours. */
+eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err);
+
+uint64_t ey_weights_bytes(const ey_weights *w);
+uint64_t ey_weights_params(const ey_weights *w);    /* elements in the file of everything declared */
+uint32_t ey_weights_formats(const ey_weights *w);   /* bit 1 << format of every matrix */
+eyrie_status ey_weights_load(ey_weights *w, eyrie_error *err);   /* allocates, reads, packs */
+
+#endif
