@@ -96,8 +96,10 @@ static inline void attend(global const kv_type *unit, int from, int to, global c
 }
 
 /* Copies one position (key column, value row) from unit to unit. */
-static inline void copy_position(global const kv_type *from, global kv_type *to, int lane, int d)
+static inline void copy_position(global const kv_type *from_unit, global kv_type *to_unit, int lane, int d)
 {
+    global const kv_bits *from = (global const kv_bits *)from_unit;
+    global kv_bits *to = (global kv_bits *)to_unit;
     for (int i = 0; i < d; i++) to[i * BLOCK + lane] = from[i * BLOCK + lane];
     for (int i = 0; i < d; i++) to[(BLOCK + lane) * d + i] = from[(BLOCK + lane) * d + i];
 }

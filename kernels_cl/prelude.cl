@@ -59,12 +59,14 @@ typedef global const int *image;
 
 /* ----------------------------------------------------------------------------------------- keys and values in the ring */
 #ifdef KV_F16
-typedef half kv_type;
+typedef half   kv_type;
+typedef ushort kv_bits;             /* to copy elements: half arithmetic, even assignment, is an extension */
 #define KV_LOAD16(i, p)     vload_half16(i, p)
 #define KV_STORE16(v, i, p) vstore_half16_rte(v, i, p)
 #define KV_STORE(v, i, p)   vstore_half_rte(v, i, p)
 #else
 typedef float kv_type;
+typedef uint  kv_bits;
 #define KV_LOAD16(i, p)     vload16(i, p)
 #define KV_STORE16(v, i, p) vstore16(v, i, p)
 #define KV_STORE(v, i, p)   ((p)[i] = (v))

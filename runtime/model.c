@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_CHUNK = 256, DEFAULT_GLOBAL_CONTEXT = 8192, MAX_ROWS = EY_HEAD_TILE, MAX_BUCKETS = 32 };
+enum { DEFAULT_CHUNK = 256, DEFAULT_GLOBAL_CONTEXT = 8192, MAX_ROWS = EY_HEAD_ROWS, MAX_BUCKETS = 32 };
 
 /* A residual block. */
 typedef struct block {
@@ -322,7 +322,7 @@ const ey_tokenizer *ey_model_tokenizer(const eyrie_model *m) { return m->tokeniz
 ey_model_limits ey_model_get_limits(const eyrie_model *m)
 {
     return (ey_model_limits){ .slots = m->opts.slots, .chunk = m->opts.chunk, .prefill_rows = most_rows(m, m->opts.chunk),
-                              .decode_rows = most_rows(m, MAX_ROWS), .logits = EY_HEAD_TILE, .vocab = m->config.vocab,
+                              .decode_rows = most_rows(m, MAX_ROWS), .logits = ey_head_tile(m->head, m->opts.chunk), .vocab = m->config.vocab,
                               .context = m->opts.context };
 }
 
@@ -378,7 +378,7 @@ eyrie_status ey_model_logits(eyrie_model *m, ey_phase which, uint32_t i, float *
 {
     const phase *ph = &m->phases[which];
     ey_act logits = ph->current->logits;
-    uint32_t tile = (uint32_t)ey_min(EY_HEAD_TILE, ph->current->plan.tokens);
+    uint32_t tile = ey_head_tile(m->head, ph->current->plan.tokens);
 
     if (i >= ph->wanted || i / tile != (ph->wanted - 1) / tile)
         return ey_fail(err, EYRIE_EINVAL, "logits of wanted token %" PRIu32 " of %" PRIu32 " are gone", i, ph->wanted);

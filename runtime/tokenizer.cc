@@ -72,12 +72,11 @@ bool take_varint(std::string_view &in, uint64_t &value)
     return false;
 }
 
-/* Takes a field off the front of a message. False: malformed, or a group, which no message here has. */
+/* Takes a field off the front of a message into a new `f`. False: malformed, or a group, which no message here has. */
 bool take_field(std::string_view &in, field &f)
 {
     const std::string_view from = in;
     uint64_t tag, size = 0;
-    f = field();
     if (!take_varint(in, tag) || tag > UINT32_MAX) return false;
     f.number = tag >> 3;
     f.type = static_cast<wire>(tag & 7);

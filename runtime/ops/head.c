@@ -3,9 +3,14 @@
 
 enum { SEGMENT = 4096, PART_WORDS = 2 + 2 * 256 };      /* as in head.cl */
 
+uint32_t ey_head_tile(const ey_matrix *w, uint32_t wanted)
+{
+    return (uint32_t)ey_min(wanted, ey_max(EY_HEAD_ROWS, EY_HEAD_BYTES / (w->rows * sizeof(float))));
+}
+
 ey_act ey_head_reduce(ey_plan *p, ey_act x, const ey_head *h)
 {
-    uint32_t tile = (uint32_t)ey_min(EY_HEAD_TILE, h->wanted), segments = (h->vocab + SEGMENT - 1) / SEGMENT;
+    uint32_t tile = ey_head_tile(h->w, h->wanted), segments = (h->vocab + SEGMENT - 1) / SEGMENT;
     uint64_t n = (uint64_t)tile * h->w->rows;
     ey_act logits = ey_plan_act(p, tile, h->w->rows);
     ey_act parts = ey_plan_act(p, ((uint64_t)tile * segments * PART_WORDS + EY_LANES - 1) / EY_LANES, EY_LANES);

@@ -80,11 +80,15 @@ typedef struct ey_head {
 } ey_head;
 
 enum {
-    EY_HEAD_TILE = 64,                          /* rows of logits there is room for */
+    EY_HEAD_ROWS = 64,                          /* rows of logits there is always room for */
+    EY_HEAD_BYTES = 64 << 20,                   /* more, where the vocabulary is small, as long as they take no more than this */
     EY_RESULT_WORDS = 4 + 2 * 256               /* log-sum-exp, target's logit, candidates, 0, ids, logits */
 };
 
-/* Returns the logits [EY_HEAD_TILE, V] of the last tile, capped, kept for reading: all rows, if at most a tile is wanted. */
+/* Rows of a tile where at most `wanted` are wanted. */
+uint32_t ey_head_tile(const ey_matrix *w, uint32_t wanted);
+
+/* Returns the logits [tile, V] of the last tile, capped, kept for reading: all rows, if at most a tile is wanted. */
 ey_act ey_head_reduce(ey_plan *p, ey_act x, const ey_head *h);
 
 #endif

@@ -1,0 +1,278 @@
+/* test_model.c - whole models: the goldens, in every way of reading a text. Batches are made by hand here; who makes them
+ * in earnest is test_engine's business. Relative error is max |d logit| / max |logit|. */
+#include "testing.h"
+
+#include "golden.h"
+#include "model.h"
+
+#include <math.h>
+
+/* What the project promises against the goldens. They are f32 NumPy, themselves up to 3e-6 from f64. */
+#define GOLDEN_TOLERANCE 1e-4
+/* Another chunking regroups sums of the softmax only; f32 rounding through all layers stays below this promise. */
+#define CHUNK_TOLERANCE 1e-5
+
+static const char *const goldens[] = { "hawk", "hawk-narrow", "hawk-odd", "griffin", "griffin-odd", "griffin-wide",
+                                       "griffin-untied", "mqa", "mqa-odd", "gqa", "mha-spelling" };
+enum { MOST_TOKENS = 512, SLOTS = 3 };
+
+static eyrie_device *device;
+static eyrie_error   err;
+
+#define assert_ok(call)                                                      \
+    do {                                                                     \
+        if ((call) != EYRIE_OK) fail_msg("%s: %s", #call, err.text);         \
+    } while (0)
+
+static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compute, eyrie_format weights)
+{
+    eyrie_model_opts opts = { .struct_size = sizeof opts, .compute = compute, .weights = weights, .chunk = MOST_TOKENS,
+                              .slots = SLOTS };
+    char path[512], file[600];
+    eyrie_model *m;
+
+    if (!device) skip();
+    snprintf(path, sizeof path, "%s/tests/golden/%s", EY_SOURCE_DIR, name);
+    snprintf(file, sizeof file, "%s/golden.gold", path);
+    assert_true(golden_open(g, file));
+    assert_ok(eyrie_model_open(&m, device, path, &opts, &err));
+    assert_true(ey_model_get_limits(m).logits == MOST_TOKENS);      /* of every token of a step */
+    return m;
+}
+
+/* Runs a batch and reads the logits of all its tokens: [tokens, V]. */
+static void run_batch(eyrie_model *m, const ey_batch *b, float *logits)
+{
+    const ey_result *results;
+    uint32_t n, V = ey_model_get_limits(m).vocab;
+
+    assert_ok(ey_model_upload(m, b, &err));
+    assert_ok(ey_model_enqueue(m, b->phase, 0, UINT32_MAX, &err));
+    assert_ok(ey_model_results(m, b->phase, &results, &n, &err));
+    assert_int_equal(n, ey_batch_tokens(b));
+    for (uint32_t i = 0; i < n; i++) assert_ok(ey_model_logits(m, b->phase, i, logits + (size_t)i * V, &err));
+}
+
+/* Reads tokens [from, to) into a slot in prefill steps of `chunk`, cut at multiples of it; logits [to - from, V]. */
+static void read_text(eyrie_model *m, uint32_t slot, const int32_t *tokens, uint32_t from, uint32_t to, uint32_t chunk,
+                      float *logits)
+{
+    uint32_t V = ey_model_get_limits(m).vocab;
+
+    for (uint32_t at = from; at < to;) {
+        uint32_t n = (uint32_t)ey_min((at / chunk + 1) * chunk, to) - at;
+        ey_row row = { .slot = slot, .n = n, .position = at, .tokens = tokens + at, .want = EY_WANT_ALL };
+        run_batch(m, &(ey_batch){ EY_PREFILL, 1, &row }, logits + (size_t)(at - from) * V);
+        at += n;
+    }
+}
+
+/* Tokens [from, to), one decode step each. */
+static void decode_text(eyrie_model *m, uint32_t slot, const int32_t *tokens, uint32_t from, uint32_t to, float *logits)
+{
+    for (uint32_t at = from; at < to; at++) {
+        ey_row row = { .slot = slot, .n = 1, .position = at, .tokens = tokens + at, .want = EY_WANT_ALL };
+        run_batch(m, &(ey_batch){ EY_DECODE, 1, &row }, logits + (size_t)(at - from) * ey_model_get_limits(m).vocab);
+    }
+}
+
+static double relative_error(const float *got, const float *want, size_t n)
+{
+    double most = 0, error = 0;
+    for (size_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)want[i]));
+        error = isnan(got[i]) ? INFINITY : fmax(error, fabs((double)got[i] - (double)want[i]));
+    }
+    return error / most;
+}
+
+static void assert_close(const char *name, const char *what, uint32_t size, double error, double tolerance)
+{
+    if (!(error <= tolerance)) fail_msg("%s, %s %u: relative error %g, at most %g", name, what, (unsigned)size, error, tolerance);
+}
+
+static float *rows_of(const golden *g)
+{
+    float *p = calloc((size_t)g->T * g->V, sizeof *p);
+    assert_non_null(p);
+    return p;
+}
+
+/* One pass, and what any other way of reading must agree with. */
+static void goldens_in_every_chunking(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(goldens); i++) {
+        golden g;
+        eyrie_model *m = open_golden(goldens[i], &g, EYRIE_COMPUTE_F32, EYRIE_FORMAT_DEFAULT);
+        uint64_t window = ey_model_config(m)->window;
+        float *whole = rows_of(&g), *other = rows_of(&g);
+        size_t n = (size_t)g.T * g.V;
+        uint32_t W = window ? (uint32_t)window : 64;
+        const uint32_t chunks[] = { 1, 2, 3, 5, 63, 64, 65, 128, 192, 256, W - 1, W, W + 1 };
+
+        read_text(m, 0, g.tokens, 0, g.T, MOST_TOKENS, whole);
+        assert_close(goldens[i], "golden, tokens", g.T, relative_error(whole, g.logits, n), GOLDEN_TOLERANCE);
+        for (size_t k = 0; k < COUNT(chunks); k++) {
+            uint32_t slot = (uint32_t)k % SLOTS;                     /* what a slot held before must not matter */
+            read_text(m, slot, g.tokens, 0, g.T, chunks[k], other);
+            assert_close(goldens[i], "chunk", chunks[k], relative_error(other, whole, n), CHUNK_TOLERANCE);
+            if (chunks[k] % 64 == 0 && memcmp(other, whole, n * sizeof *whole))
+                fail_msg("%s: chunks of %u give other bits than one pass", goldens[i], (unsigned)chunks[k]);
+        }
+        decode_text(m, 1, g.tokens, 0, g.T, other);
+        assert_close(goldens[i], "token by token", 1, relative_error(other, whole, n), CHUNK_TOLERANCE);
+        free(whole);
+        free(other);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+    }
+}
+
+/* Prefill, then decode on, then prefill again: the phases hand the state to each other. */
+static void phases_alternate(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(goldens); i++) {
+        golden g;
+        eyrie_model *m = open_golden(goldens[i], &g, EYRIE_COMPUTE_F32, EYRIE_FORMAT_DEFAULT);
+        float *got = rows_of(&g);
+        uint32_t a = g.T / 3, b = a + g.T / 4;
+
+        read_text(m, 2, g.tokens, 0, a, MOST_TOKENS, got);
+        decode_text(m, 2, g.tokens, a, b, got + (size_t)a * g.V);
+        read_text(m, 2, g.tokens, b, g.T, MOST_TOKENS, got + (size_t)b * g.V);
+        assert_close(goldens[i], "cut at", a, relative_error(got, g.logits, (size_t)g.T * g.V), GOLDEN_TOLERANCE);
+        free(got);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+    }
+}
+
+/* Rows of different lengths, in any order of rows and slots, give what each gives alone, bit for bit; decode rows too. */
+static void a_batch_equals_each_alone(void **state)
+{
+    static const uint32_t lengths[SLOTS] = { 1, 70, 39 };
+    static const uint32_t orders[][SLOTS] = { { 0, 1, 2 }, { 2, 1, 0 }, { 1, 2, 0 } };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(goldens); i++) {
+        golden g;
+        eyrie_model *m = open_golden(goldens[i], &g, EYRIE_COMPUTE_AUTO, EYRIE_FORMAT_DEFAULT);
+        uint32_t V = g.V, start[SLOTS], total = 0;
+        float *alone = calloc((size_t)(1 + 70 + 39 + SLOTS) * V, sizeof *alone), *together = calloc((size_t)(1 + 70 + 39) * V, sizeof *together);
+        const int32_t *text[SLOTS];
+
+        assert_true(alone && together);
+        for (uint32_t s = 0; s < SLOTS; s++) {      /* text s: its own stretch of the golden's tokens */
+            uint32_t n = (uint32_t)ey_min(lengths[s], g.T - 2);
+            text[s] = g.tokens + (g.T - n - 1) * s / SLOTS;
+            start[s] = total;
+            read_text(m, 0, text[s], 0, n, MOST_TOKENS, alone + (size_t)total * V);
+            decode_text(m, 0, text[s], n, n + 1, alone + (size_t)(1 + 70 + 39 + s) * V);
+            total += n;
+        }
+        for (size_t k = 0; k < COUNT(orders); k++) {
+            ey_row rows[SLOTS];
+            uint32_t at = 0;
+            for (uint32_t r = 0; r < SLOTS; r++) {
+                uint32_t s = orders[k][r], n = (uint32_t)ey_min(lengths[s], g.T - 2);
+                rows[r] = (ey_row){ .slot = (s + (uint32_t)k) % SLOTS, .n = n, .tokens = text[s], .want = EY_WANT_ALL };
+            }
+            run_batch(m, &(ey_batch){ EY_PREFILL, SLOTS, rows }, together);
+            for (uint32_t r = 0; r < SLOTS; at += rows[r++].n)
+                if (memcmp(together + (size_t)at * V, alone + (size_t)start[orders[k][r]] * V, rows[r].n * V * sizeof *alone))
+                    fail_msg("%s: prefill row %u of order %zu differs from itself alone", goldens[i], (unsigned)r, k);
+            for (uint32_t r = 0; r < SLOTS; r++) {
+                rows[r].position = rows[r].n;
+                rows[r].tokens += rows[r].n;
+                rows[r].n = 1;
+            }
+            run_batch(m, &(ey_batch){ EY_DECODE, SLOTS, rows }, together);
+            for (uint32_t r = 0; r < SLOTS; r++)
+                if (memcmp(together + (size_t)r * V, alone + (size_t)(1 + 70 + 39 + orders[k][r]) * V, V * sizeof *alone))
+                    fail_msg("%s: decode row %u of order %zu differs from itself alone", goldens[i], (unsigned)r, k);
+        }
+        free(alone);
+        free(together);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+    }
+}
+
+/* A copied slot goes on bit for bit, and so does the one it was copied from. */
+static void a_copied_slot_goes_on(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(goldens); i++) {
+        golden g;
+        eyrie_model *m = open_golden(goldens[i], &g, EYRIE_COMPUTE_AUTO, EYRIE_FORMAT_DEFAULT);
+        float *whole = rows_of(&g), *other = rows_of(&g);
+        uint32_t cut = g.T / 2;
+        size_t rest = (size_t)(g.T - cut) * g.V;
+
+        read_text(m, 0, g.tokens, 0, cut, MOST_TOKENS, whole);
+        assert_ok(ey_model_copy_slot(m, 0, 2, &err));
+        decode_text(m, 0, g.tokens, cut, g.T, whole);
+        assert_ok(ey_model_copy_slot(m, 2, 1, &err));
+        decode_text(m, 2, g.tokens, cut, g.T, other);
+        assert_memory_equal(whole, other, rest * sizeof *whole);
+        decode_text(m, 1, g.tokens, cut, g.T, other);
+        assert_memory_equal(whole, other, rest * sizeof *whole);
+        free(whole);
+        free(other);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+    }
+}
+
+/* An f16 ring and narrower weights cost what their rounding costs, and no more: f16 has 11 bits and bf16 8, and a relative
+ * error of 2^-n in every operand of a product is one of about 2^-n in its result; a few layers multiply it. A lost key or
+ * a wrong scale moves logits by 2e-3 at the least (README of the goldens) and mostly by far more. */
+static void narrower_formats_stay_close(void **state)
+{
+    static const struct { eyrie_compute compute; eyrie_format weights; double tolerance; } cases[] = {
+        { EYRIE_COMPUTE_AUTO, EYRIE_FORMAT_DEFAULT, 2e-2 },
+        { EYRIE_COMPUTE_F32, EYRIE_FORMAT_F16, 2e-2 },
+        { EYRIE_COMPUTE_F32, EYRIE_FORMAT_BF16, 2e-1 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(goldens); i++)
+        for (size_t k = 0; k < COUNT(cases); k++) {
+            golden g;
+            eyrie_model *m = open_golden(goldens[i], &g, cases[k].compute, cases[k].weights);
+            float *got = rows_of(&g);
+
+            read_text(m, 0, g.tokens, 0, g.T, MOST_TOKENS, got);
+            assert_close(goldens[i], "formats", (uint32_t)k, relative_error(got, g.logits, (size_t)g.T * g.V), cases[k].tolerance);
+            free(got);
+            golden_close(&g);
+            assert_ok(eyrie_model_close(m));
+        }
+}
+
+static int open_device(void **state)
+{
+    (void)state;
+    if (eyrie_device_open(&device, NULL, &err) != EYRIE_OK) fprintf(stderr, "no device, skipping: %s\n", err.text);
+    return 0;
+}
+
+static int close_device(void **state)
+{
+    (void)state;
+    return eyrie_device_close(device) == EYRIE_OK ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(goldens_in_every_chunking),
+        cmocka_unit_test(phases_alternate),
+        cmocka_unit_test(a_batch_equals_each_alone),
+        cmocka_unit_test(a_copied_slot_goes_on),
+        cmocka_unit_test(narrower_formats_stay_close),
+    };
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}
