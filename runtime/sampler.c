@@ -84,7 +84,7 @@ static int32_t pick_whole(const ey_candidate *c, size_t n, double temperature, d
     if (i < n) return c[i].id;
     /* u * sum was rounded up to sum: the last one that can be drawn at all. */
     while (i > 1 && weight(c[i - 1].logit, c[0].logit, temperature) == 0) i--;
-    return c[i > 0 ? i - 1 : 0].id;
+    return c[i - 1].id;
 }
 
 static bool greedy(const ey_sampling *s) { return !(s->temperature > 0); }

@@ -72,7 +72,7 @@ bool take_varint(std::string_view &in, uint64_t &value)
     return false;
 }
 
-/* Takes a field off the front of a message into a new `f`. False: malformed, or a group, which no message here has. */
+/* Takes a field off the front of a message into a new `f`. False: malformed, or a group, which none here has. */
 bool take_field(std::string_view &in, field &f)
 {
     const std::string_view from = in;

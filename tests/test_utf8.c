@@ -1,4 +1,4 @@
-/* test_utf8.c - utf8.c against an encoder written here: what it makes of a code point is well-formed, nothing else. */
+/* test_utf8.c - utf8.c against an encoder written here: what it makes of code points is well-formed, nothing else. */
 #include "testing.h"
 
 #include "utf8.h"
