@@ -1,0 +1,11 @@
+/* commands.h - the commands, a file each; main.c has their table. */
+#ifndef CLI_COMMANDS_H
+#define CLI_COMMANDS_H
+
+#include "options.h"
+
+int cli_run(const cli_options *o);
+int cli_score(const cli_options *o);
+int cli_info(const cli_options *o);
+
+#endif

@@ -1,0 +1,105 @@
+/* main.c - the command `eyrie`: which command is meant, general help, and the exit status. */
+#include "commands.h"
+
+#include <signal.h>
+#include <string.h>
+
+static const cli_command commands[] = {
+    { CLI_RUN, "run", "lets a model continue a text",
+      "-m DIR (-p TEXT | -f FILE | - | --tokens IDS) [options]",
+      "Reads a text and generates what follows it, to standard output as it comes; how fast that went, to standard\n"
+      "error. For a model without tokenizer the output is token ids.\n",
+      "  eyrie run -m models/shakespeare -p ROMEO: -n 200 --temp 0.8 --seed 1\n"
+      "  cat letter.txt | eyrie run -m models/shakespeare - > answer.txt\n"
+      "  eyrie run -m models/shakespeare --tokens 2,814,983,4 -n 16 --json\n",
+      cli_run },
+    { CLI_SCORE, "score", "says how probable a model finds a text",
+      "-m DIR (-p TEXT | -f FILE | - | --tokens IDS) [options]",
+      "Reads a text as one sequence and prints the number of tokens predicted (all but the first), the mean of their\n"
+      "negative log-probabilities, its exponential, and the bits in all for each byte of text. --json has the\n"
+      "log-probability of every token.\n",
+      "  eyrie score -m models/shakespeare -f hamlet.txt\n"
+      "  eyrie score -m models/shakespeare -p 'To be, or not to be' --json\n"
+      "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n",
+      cli_score },
+    { CLI_INFO, "info", "says what a model is and what it takes",
+      "-m DIR [options]",
+      "Layers, parameters, bytes on the device, and what a token costs, from the headers of the model's files: it\n"
+      "needs no device and reads no weights.\n",
+      "  eyrie info -m models/shakespeare\n"
+      "  eyrie info -m models/shakespeare --weights f32 --json\n",
+      cli_info },
+};
+
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_general_help(void)
+{
+    cli_print("usage: eyrie COMMAND [options]\n\n"
+              "Runs Griffin-family language models (Hawk, Griffin, RecurrentGemma, MQA Transformers) on any OpenCL\n"
+              "device.\n\n"
+              "Commands\n");
+    for (int i = 0; i < COMMANDS; i++) cli_print("  %-8s %s\n", commands[i].name, commands[i].summary);
+    cli_print("\n"
+              "  eyrie COMMAND --help    its options and examples\n"
+              "  eyrie --version         the version\n\n"
+              "Exit status: 0 done, 1 failed, 2 wrong usage, 128 + n ended by signal n.\n\n"
+              "Example\n"
+              "  eyrie run -m models/shakespeare -p ROMEO: -n 200 --temp 0.8 --seed 1\n");
+}
+
+static const cli_command *find(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0) return &commands[i];
+    return NULL;
+}
+
+static int run_command(const cli_command *command, char **args)
+{
+    cli_options options;
+    int status = cli_options_parse(&options, command, args);
+
+    if (status != CLI_DONE) return status;
+    if (!options.help) return command->run(&options);
+    cli_print_help(command);
+    return CLI_DONE;
+}
+
+static int unknown(const char *name) { return cli_wrong_usage(NULL, "unknown command '%s'", name); }
+static int unexpected(const char *arg) { return cli_wrong_usage(NULL, "unexpected argument '%s'", arg); }
+
+/* eyrie help [COMMAND] */
+static int help(char **args)
+{
+    const cli_command *command;
+
+    if (args[0] && args[1]) return unexpected(args[1]);
+    if (!args[0]) print_general_help();
+    else if ((command = find(args[0])) != NULL) cli_print_help(command);
+    else return unknown(args[0]);
+    return CLI_DONE;
+}
+
+/* args: everything after the program's name, NULL last. */
+static int dispatch(char **args)
+{
+    const cli_command *command;
+    const char *name = args[0];
+
+    if (!name) return cli_wrong_usage(NULL, "no command given");
+    if ((command = find(name)) != NULL) return run_command(command, args + 1);
+    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) return help(args + 1);
+    if (strcmp(name, "--version") != 0) return unknown(name);
+    if (args[1]) return unexpected(args[1]);
+    cli_print("eyrie %s\n", eyrie_version());
+    return CLI_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    cli_open_streams();
+    signal(SIGPIPE, SIG_IGN);       /* a reader that left and a file that may not grow are errors of writing */
+    signal(SIGXFSZ, SIG_IGN);
+    return cli_close_output(dispatch(argv + (argc > 0)));
+}

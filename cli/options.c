@@ -1,0 +1,284 @@
+/* options.c - see options.h. */
+#include "options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum kind {
+    FLAG,           /* bool, takes no value */
+    STRING,         /* const char * */
+    CHOICE,         /* const char *, one of those in the help's value, "a|b|c" */
+    COUNT,          /* uint64_t from min to max */
+    SIZE,           /* the same with a suffix K, M or G */
+    NUMBER          /* float, finite and not negative */
+} kind;
+
+typedef struct option {
+    const char *name, *value, *help;
+    unsigned    commands;
+    kind        kind;
+    size_t      field;          /* offset in cli_options */
+    uint64_t    min, max;
+} option;
+
+/* Options under a heading of the help. */
+typedef struct section {
+    const char *title;
+    option      options[10];    /* the last has no name */
+} section;
+
+enum { MODEL = CLI_RUN | CLI_SCORE | CLI_INFO, STEPS = CLI_RUN | CLI_SCORE, PROMPT = 0 /* number of the section */ };
+
+#define FIELD(name) offsetof(cli_options, name)
+
+static const section sections[] = {
+    [PROMPT] = { "The text, exactly one of", {
+        { "-p", "TEXT", "TEXT itself; '' is the empty text, <bos> alone", STEPS, STRING, FIELD(text), 0, 0 },
+        { "-f", "FILE", "the text in FILE", STEPS, STRING, FIELD(file), 0, 0 },
+        { "-", NULL, "the text on standard input", STEPS, FLAG, FIELD(from_stdin), 0, 0 },
+        { "--tokens", "IDS", "token ids such as 2,5,9, taken as they stand: no <bos> is added", STEPS, STRING,
+          FIELD(tokens), 0, 0 },
+        { 0 } } },
+    { "Generating", {
+        { "-n", "N", "tokens to generate at most (default 128)", CLI_RUN, COUNT, FIELD(n), 1, UINT64_MAX },
+        { "--greedy", NULL, "always the most probable token (the default)", CLI_RUN, FLAG, FIELD(greedy), 0, 0 },
+        { "--temp", "F", "draw tokens at temperature F: 1 as the model says, lower is tamer", CLI_RUN, NUMBER,
+          FIELD(temperature), 0, 0 },
+        { "--seed", "S", "which draw: the same seed, the same text (default 0)", CLI_RUN, COUNT, FIELD(seed), 0,
+          UINT64_MAX },
+        { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN, FLAG, FIELD(ignore_eos), 0, 0 },
+        { 0 } } },
+    { "Output", {
+        { "--json", NULL, "print one JSON object", MODEL, FLAG, FIELD(json), 0, 0 },
+        { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
+          STRING, FIELD(logits), 0, 0 },
+        { 0 } } },
+    { "The model", {
+        { "-m", "DIR", "directory with config.json, *.safetensors and perhaps tokenizer.model", MODEL, STRING,
+          FIELD(model), 0, 0 },
+        { "--weights", "f32|f16|bf16", "how matrices are stored on the device (default: as in the file)", MODEL,
+          CHOICE, FIELD(weights), 0, 0 },
+        { "--compute", "auto|f32", "f32: round nothing below f32 but stored weights (default auto)", MODEL, CHOICE,
+          FIELD(compute), 0, 0 },
+        { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL, CHOICE,
+          FIELD(kv), 0, 0 },
+        { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL,
+          COUNT, FIELD(context), 1, UINT64_MAX },
+        { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS, COUNT, FIELD(chunk), 1,
+          UINT32_MAX },
+        { "--slots", "N", "sequences there is room for on the device (default 1)", STEPS, COUNT, FIELD(slots), 1,
+          UINT32_MAX },
+        { 0 } } },
+    { "The device", {
+        { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS,
+          STRING, FIELD(device), 0, 0 },
+        { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS, COUNT,
+          FIELD(threads), 1, 1024 },    /* PoCL aborts where there cannot be as many */
+        { "--memory", "SIZE", "memory to use at most, such as 900M or 4G (default: what is free)", STEPS, SIZE,
+          FIELD(memory), 1, UINT64_MAX },
+        { "--max-alloc", "SIZE", "largest single allocation (default: what the device allows)", STEPS, SIZE,
+          FIELD(max_alloc), 1, UINT64_MAX },
+        { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS, STRING,
+          FIELD(kernel_dir), 0, 0 },
+        { 0 } } },
+};
+
+enum { SECTIONS = sizeof sections / sizeof *sections };
+
+static const struct { const char *name; eyrie_format format; } formats[] = {
+    { "f32", EYRIE_FORMAT_F32 }, { "f16", EYRIE_FORMAT_F16 }, { "bf16", EYRIE_FORMAT_BF16 },
+};
+
+/* ---------------------------------------------------------------------------------------------------------- values */
+
+int cli_wrong_usage(const cli_command *command, const char *format, ...)
+{
+    va_list args;
+
+    fputs("eyrie: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "; see eyrie %s%s--help\n", command ? command->name : "", command ? " " : "");
+    return CLI_WRONG_USAGE;
+}
+
+/* Digits and nothing else, or one suffix where there may be one. */
+static bool parse_count(const char *text, bool size, uint64_t *out)
+{
+    const char *suffixes = "KMG", *suffix = NULL;
+    unsigned shift = 0;
+    char *end;
+
+    if (*text < '0' || *text > '9') return false;       /* strtoull takes spaces and signs */
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (errno || n > UINT64_MAX) return false;
+    if (size && *end && (suffix = strchr(suffixes, *end)) != NULL) {
+        shift = 10 * (unsigned)(suffix - suffixes + 1);
+        end++;
+    }
+    if (*end || n > UINT64_MAX >> shift) return false;
+    *out = (uint64_t)n << shift;
+    return true;
+}
+
+static bool parse_number(const char *text, float *out)
+{
+    char *end;
+
+    if (!*text || text[strspn(text, "0123456789.eE+-")]) return false;      /* strtof takes "nan" and "0x1p3" */
+    *out = strtof(text, &end);
+    return *end == '\0' && isfinite(*out) && *out >= 0;
+}
+
+/* Is `word` one of those in "a|b|c"? */
+static bool is_choice(const char *word, const char *choices)
+{
+    size_t n = strlen(word);
+
+    for (const char *p = choices; p; p = strchr(p, '|')) {
+        p += *p == '|';
+        if (strncmp(p, word, n) == 0 && (p[n] == '|' || p[n] == '\0')) return n > 0;
+    }
+    return false;
+}
+
+static int wrong_count(const cli_command *command, const option *opt, const char *value)
+{
+    if (opt->kind == SIZE)
+        return cli_wrong_usage(command, "%s '%s': not a number of bytes such as 900M or 4G", opt->name, value);
+    if (opt->max == UINT64_MAX)
+        return cli_wrong_usage(command, "%s '%s': not a whole number from %" PRIu64 " up", opt->name, value, opt->min);
+    return cli_wrong_usage(command, "%s '%s': not a whole number from %" PRIu64 " to %" PRIu64, opt->name, value,
+                           opt->min, opt->max);
+}
+
+static int set_value(cli_options *o, const option *opt, const char *value)
+{
+    void *field = (char *)o + opt->field;
+    uint64_t n;
+
+    switch (opt->kind) {
+    case FLAG:
+        *(bool *)field = true;
+        return CLI_DONE;
+    case STRING:
+        *(const char **)field = value;
+        return CLI_DONE;
+    case CHOICE:
+        if (!is_choice(value, opt->value))
+            return cli_wrong_usage(o->command, "%s '%s': not one of %s", opt->name, value, opt->value);
+        *(const char **)field = value;
+        return CLI_DONE;
+    case NUMBER:
+        if (!parse_number(value, field))
+            return cli_wrong_usage(o->command, "%s '%s': not a number from 0 up", opt->name, value);
+        return CLI_DONE;
+    case COUNT:
+    case SIZE:
+        if (!parse_count(value, opt->kind == SIZE, &n) || n < opt->min || n > opt->max)
+            return wrong_count(o->command, opt, value);
+        *(uint64_t *)field = n;
+        return CLI_DONE;
+    }
+    return CLI_DONE;
+}
+
+/* --------------------------------------------------------------------------------------------------------- parsing */
+
+/* The option called like the first `length` bytes of `name`, and the section it is in; NULL = the command has none. */
+static const option *find(const cli_command *command, const char *name, size_t length, int *in)
+{
+    for (*in = 0; *in < SECTIONS; ++*in)
+        for (const option *p = sections[*in].options; p->name; p++)
+            if (p->commands & command->bit && strlen(p->name) == length && memcmp(p->name, name, length) == 0)
+                return p;
+    return NULL;
+}
+
+static int check(const cli_options *o, unsigned prompts)
+{
+    if (!o->model) return cli_wrong_usage(o->command, "no model: -m DIR is needed");
+    if ((o->command->bit & STEPS) && prompts == 0)
+        return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
+    if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
+    if (o->greedy && o->temperature >= 0) return cli_wrong_usage(o->command, "--greedy and --temp exclude each other");
+    return CLI_DONE;
+}
+
+int cli_options_parse(cli_options *o, const cli_command *command, char **args)
+{
+    unsigned prompts = 0;
+
+    *o = (cli_options){ .command = command, .n = 128, .temperature = -1 };
+    for (; *args; args++) {
+        const char *arg = *args, *value = NULL;
+        size_t length = strncmp(arg, "--", 2) == 0 ? strcspn(arg, "=") : strlen(arg);
+        int in, status;
+        const option *opt = find(command, arg, length, &in);
+
+        if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+            o->help = true;
+            return CLI_DONE;
+        }
+        if (!opt)
+            return *arg == '-' ? cli_wrong_usage(command, "unknown option %s", arg)
+                               : cli_wrong_usage(command, "unexpected argument '%s'", arg);
+        if (arg[length] == '=') value = arg + length + 1;
+        if (value && opt->kind == FLAG) return cli_wrong_usage(command, "%s takes no value", opt->name);
+        if (!value && opt->kind != FLAG && !(value = *++args))
+            return cli_wrong_usage(command, "%s needs a value", opt->name);
+        if ((status = set_value(o, opt, value)) != CLI_DONE) return status;
+        prompts += in == PROMPT;
+    }
+    return check(o, prompts);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ help */
+
+void cli_print_help(const cli_command *command)
+{
+    cli_print("usage: eyrie %s %s\n\n%s", command->name, command->usage, command->about);
+    for (int i = 0; i < SECTIONS; i++) {
+        bool titled = false;
+        for (const option *p = sections[i].options; p->name; p++) {
+            char left[32];
+            if (!(p->commands & command->bit)) continue;
+            if (!titled) cli_print("\n%s\n", sections[i].title);
+            titled = true;
+            snprintf(left, sizeof left, "%s %s", p->name, p->value ? p->value : "");
+            cli_print("  %-24s %s\n", left, p->help);
+        }
+    }
+    cli_print("\nExamples\n%s", command->examples);
+}
+
+/* --------------------------------------------------------------------------------------------------------- meaning */
+
+static eyrie_format format_named(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof formats / sizeof *formats; i++)
+        if (strcmp(formats[i].name, name) == 0) return formats[i].format;
+    return EYRIE_FORMAT_DEFAULT;
+}
+
+const char *cli_format_name(eyrie_format format)
+{
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (formats[i].format == format) return formats[i].name;
+    return "unknown";
+}
+
+eyrie_model_opts cli_model_opts(const cli_options *o)
+{
+    return (eyrie_model_opts){
+        .struct_size = sizeof(eyrie_model_opts), .weights = format_named(o->weights), .kv = format_named(o->kv),
+        .compute = o->compute && strcmp(o->compute, "f32") == 0 ? EYRIE_COMPUTE_F32 : EYRIE_COMPUTE_AUTO,
+        .slots = (uint32_t)o->slots, .chunk = (uint32_t)o->chunk, .context = o->context };
+}

@@ -1,0 +1,52 @@
+/* options.h - the options of all commands: one table from which they are parsed and explained. Knows what an option
+ * may look like; whether a file is there or a model can do it is found out later. */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include "io.h"
+
+#include <eyrie/eyrie.h>
+
+typedef struct cli_options cli_options;
+
+enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4 };      /* bits that say which commands an option belongs to */
+
+typedef struct cli_command {
+    unsigned    bit;
+    const char *name, *summary;             /* summary: what it does, to follow the name */
+    const char *usage, *about, *examples;   /* of its help */
+    int       (*run)(const cli_options *o); /* the exit status */
+} cli_command;
+
+/* Zero and NULL: not given, which is the default, unless said otherwise. Strings are borrowed from the arguments. */
+struct cli_options {
+    const cli_command *command;
+    bool               help;
+    const char        *model;
+    const char        *text, *file, *tokens;    /* of these and from_stdin, exactly one */
+    bool               from_stdin;
+    uint64_t           n, seed;                 /* n: 128 if not given */
+    bool               greedy;
+    float              temperature;             /* -1: not given */
+    bool               ignore_eos, json;
+    const char        *logits;
+    const char        *weights, *compute, *kv;  /* one of the names in the table */
+    uint64_t           chunk, context, slots;
+    const char        *device, *kernel_dir;
+    uint64_t           threads, memory, max_alloc;
+};
+
+/* From the arguments after the command's name, NULL last. The exit status: CLI_WRONG_USAGE after saying what is wrong.
+ * With `help` set nothing more is checked. */
+int cli_options_parse(cli_options *o, const cli_command *command, char **args);
+
+/* Says what is wrong and where help is (command NULL: in general); returns CLI_WRONG_USAGE. */
+int cli_wrong_usage(const cli_command *command, const char *format, ...) CLI_PRINTF(2, 3);
+
+void cli_print_help(const cli_command *command);
+
+/* What they mean to the library. */
+eyrie_model_opts cli_model_opts(const cli_options *o);
+const char      *cli_format_name(eyrie_format format);
+
+#endif

@@ -1,0 +1,245 @@
+/* session.c - see session.h. */
+#include "session.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* --------------------------------------------------------------------------------------------------------- opening */
+
+static void print_note(void *user, const char *line)
+{
+    (void)user;
+    fprintf(stderr, "eyrie: note: %s\n", line);
+}
+
+/* Is there a thread for each processor of the machine, and may the process use them all? */
+static bool fills_machine(uint64_t threads)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN), last = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[256];
+
+    while (f && last == 0 && fgets(line, sizeof line, f)) (void)sscanf(line, "Cpus_allowed_list: 0-%ld", &last);
+    if (f) fclose(f);
+    return last > 0 && last + 1 == processors && (threads == 0 || threads == (uint64_t)processors);
+}
+
+/* PoCL reads its settings from the environment at the library's first call. With affinity it pins thread i to processor
+ * i, without two threads now and then share one, which doubles the time. But it aborts where the processor is not the
+ * process's to use, and with fewer threads than processors, commands side by side would all be pinned to the first. */
+static int set_environment(const cli_options *o)
+{
+    char threads[24];
+
+    snprintf(threads, sizeof threads, "%" PRIu64, o->threads);
+    if ((o->threads && setenv("POCL_MAX_PTHREAD_COUNT", threads, 1) != 0)
+        || (fills_machine(o->threads) && setenv("POCL_AFFINITY", "1", 0) != 0))
+        return cli_fail("environment: %s", strerror(errno));
+    return CLI_DONE;
+}
+
+/* The library takes the kernels that are there; that none can be would go unnoticed. */
+static int check_kernel_dir(const char *path)
+{
+    DIR *d = path ? opendir(path) : NULL;
+
+    if (path && !d) return cli_fail("--kernel-dir %s: %s", path, strerror(errno));
+    if (d) closedir(d);
+    return CLI_DONE;
+}
+
+static int parse_tokens(cli_session *s, const cli_options *o)
+{
+    size_t capacity = 0;
+    const char *p = o->tokens;
+    char *end;
+
+    for (;; p = end + 1) {
+        int length = (int)strcspn(p, ",");
+        errno = 0;
+        long long id = strtoll(p, &end, 10);
+        if (end == p || end != p + length || strchr(" \t\n\v\f\r+", *p))      /* which strtoll would take */
+            return cli_wrong_usage(o->command, "--tokens: '%.*s' is not a token id; ids look like 2,5,9", length, p);
+        if (errno || id < INT32_MIN || id > INT32_MAX)
+            return cli_fail("--tokens: %.*s is outside of any vocabulary", length, p);
+        cli_grow(&s->tokens, &capacity, s->n_tokens + 1, sizeof *s->tokens);
+        s->tokens[s->n_tokens++] = (int32_t)id;
+        if (*end == '\0') return CLI_DONE;
+    }
+}
+
+/* The prompt as it was given, before anything that takes time. */
+static int read_prompt(cli_session *s, const cli_options *o)
+{
+    if (o->tokens) return parse_tokens(s, o);
+    if (!o->text) return cli_read(&s->text, &s->text_length, o->file);
+    s->text_length = strlen(o->text);
+    s->text = cli_resize(NULL, s->text_length + 1, 1);
+    memcpy(s->text, o->text, s->text_length + 1);
+    return CLI_DONE;
+}
+
+/* The text's tokens. Most texts have fewer than bytes; if this one has more, the second attempt has room. */
+static int encode(cli_session *s)
+{
+    size_t capacity;
+    eyrie_error err;
+
+    s->n_tokens = s->text_length + 1;
+    do {
+        capacity = s->n_tokens;
+        s->tokens = cli_resize(s->tokens, capacity, sizeof *s->tokens);
+        if (eyrie_encode(s->model, s->text, s->text_length, s->tokens, capacity, &s->n_tokens, &err) != EYRIE_OK)
+            return cli_fail("%s", err.text);
+    } while (s->n_tokens > capacity);
+    return CLI_DONE;
+}
+
+int cli_session_open(cli_session *s, const cli_options *o)
+{
+    eyrie_device_opts device_opts = { .struct_size = sizeof device_opts, .select = o->device,
+                                      .kernel_dir = o->kernel_dir, .memory = o->memory, .max_alloc = o->max_alloc,
+                                      .log = print_note };
+    eyrie_model_opts model_opts = cli_model_opts(o);
+    eyrie_error err;
+    int status;
+
+    *s = (cli_session){ .info.struct_size = sizeof s->info };
+    if ((status = read_prompt(s, o)) != CLI_DONE || (status = set_environment(o)) != CLI_DONE
+        || (status = check_kernel_dir(o->kernel_dir)) != CLI_DONE)
+        return status;
+    if (eyrie_device_open(&s->device, &device_opts, &err) != EYRIE_OK
+        || eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err) != EYRIE_OK
+        || eyrie_model_get_info(s->model, &s->info, &err) != EYRIE_OK
+        || eyrie_engine_open(&s->engine, s->model, &err) != EYRIE_OK
+        || eyrie_seq_open(&s->seq, s->engine, &err) != EYRIE_OK)
+        return cli_fail("%s", err.text);
+    return s->text ? encode(s) : CLI_DONE;
+}
+
+void cli_session_close(cli_session *s)
+{
+    (void)eyrie_seq_close(s->seq);
+    (void)eyrie_engine_close(s->engine);
+    (void)eyrie_model_close(s->model);
+    (void)eyrie_device_close(s->device);
+    free(s->text);
+    free(s->tokens);
+}
+
+/* --------------------------------------------------------------------------------------------------------- running */
+
+static volatile sig_atomic_t caught;        /* number of a signal, or 0 */
+
+static void on_signal(int number) { caught = number; }
+
+static void catch_signals(void)
+{
+    const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART | (int)SA_RESETHAND }, before;
+
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)    /* nohup stays nohup */
+            sigaction(numbers[i], &action, NULL);
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* One line on a terminal, shown from `next` on. */
+typedef struct progress {
+    bool   possible, shown;
+    double next;
+} progress;
+
+static void show_progress(progress *p, const cli_session *s)
+{
+    uint64_t done = eyrie_seq_position(s->seq);
+
+    if (!p->possible || done >= s->n_tokens || seconds() < p->next) return;
+    fprintf(stderr, "\rreading: %" PRIu64 " of %zu tokens", done, s->n_tokens);
+    p->shown = true;
+    p->next = seconds() + 0.2;
+}
+
+static void wipe_progress(progress *p)
+{
+    if (p->shown) fputs("\r\033[K", stderr);
+    p->shown = false;
+}
+
+int cli_session_run(cli_session *s, eyrie_request *request)
+{
+    progress p = { .possible = isatty(STDERR_FILENO) == 1, .next = seconds() + 1 };
+    eyrie_status st;
+    eyrie_error err;
+    bool busy = true;
+
+    request->tokens = s->tokens;
+    request->n_tokens = s->n_tokens;
+    catch_signals();
+    st = eyrie_seq_submit(s->seq, request, &err);
+    while (st == EYRIE_OK && busy && !s->stop && !caught) {
+        st = eyrie_engine_step(s->engine, &busy, &err);
+        show_progress(&p, s);
+    }
+    wipe_progress(&p);
+    if (st != EYRIE_OK) return cli_fail("%s", err.text);
+    return busy && caught ? 128 + caught : CLI_DONE;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- speed */
+
+typedef struct speed {
+    const char *name;
+    uint64_t    tokens;
+    double      seconds, rate;          /* tokens a second, 0 where there were none */
+} speed;
+
+/* Of prefill (0) and decode (1). The token that follows the prompt is the prefill's: decode makes those after it. */
+static speed speed_of(const cli_session *s, int phase)
+{
+    eyrie_stats stats = { .struct_size = sizeof stats };
+    speed v = { phase ? "decode" : "prefill", 0, 0, 0 };
+
+    if (eyrie_engine_get_stats(s->engine, &stats, NULL) != EYRIE_OK) return v;
+    v.tokens = phase ? stats.decode_tokens : stats.prefill_tokens;
+    v.seconds = phase ? stats.decode_seconds : stats.prefill_seconds;
+    if (v.seconds > 0) v.rate = (double)v.tokens / v.seconds;
+    return v;
+}
+
+void cli_session_print_speed(const cli_session *s, bool decode)
+{
+    for (int phase = 0; phase <= decode; phase++) {
+        speed v = speed_of(s, phase);
+        fprintf(stderr, "%s%s: %" PRIu64 " token%s in %.3f s (%.*f tokens/s)", phase ? "   " : "", v.name, v.tokens,
+                v.tokens == 1 ? "" : "s", v.seconds, v.rate < 100 ? 1 : 0, v.rate);
+    }
+    fputc('\n', stderr);
+}
+
+void cli_session_set_speed(const cli_session *s, json_t *object, bool decode)
+{
+    for (int phase = 0; phase <= decode; phase++) {
+        speed v = speed_of(s, phase);
+        json_t *value = json_object();
+        cli_set(value, "tokens", json_integer((json_int_t)v.tokens));
+        cli_set(value, "seconds", cli_number(v.seconds));
+        cli_set(value, "tokens_per_second", cli_number(v.rate));
+        cli_set(object, v.name, value);
+    }
+}
