@@ -180,6 +180,21 @@ done:
     return st;
 }
 
+/* What would make a model fit of which `weights` and `rest` bytes are too many for `have`. */
+static void advise(const eyrie_model *m, uint64_t weights, uint64_t rest, uint64_t have, char *text, size_t size)
+{
+    bool wide = ey_weights_formats(m->weights) == 1u << EYRIE_FORMAT_F32;
+    uint64_t least = wide ? weights / 2 : weights;      /* 16 bits are the narrowest; vectors hardly count */
+    char bytes[24];
+
+    if (least > have)
+        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps", ey_bytes_text(least, bytes));
+    else if (least + rest > have)
+        snprintf(text, size, "%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller", wide ? "--weights bf16, " : "");
+    else
+        snprintf(text, size, "--weights bf16 takes half for the weights");
+}
+
 static eyrie_status check_memory(const eyrie_model *m, eyrie_error *err)
 {
     uint64_t weights = ey_weights_bytes(m->weights), state = m->state.arena.bytes;
@@ -187,13 +202,13 @@ static eyrie_status check_memory(const eyrie_model *m, eyrie_error *err)
     uint64_t need = weights + state + scratch;
     const char *source;
     uint64_t have = ey_device_free_memory(m->dev, &source);
-    char t[5][24];
+    char t[5][24], advice[200];
 
     if (need <= have) return EYRIE_OK;
+    advise(m, weights, state + scratch, have, advice, sizeof advice);
     return ey_fail(err, EYRIE_EMEMORY, "the model needs %s (weights %s, state of %" PRIu32 " sequence(s) %s, scratch %s), "
-                   "there is %s %s; a narrower --weights, fewer --slots, a smaller --chunk or --context shrinks it",
-                   ey_bytes_text(need, t[0]), ey_bytes_text(weights, t[1]), m->opts.slots, ey_bytes_text(state, t[2]),
-                   ey_bytes_text(scratch, t[3]), ey_bytes_text(have, t[4]), source);
+                   "there is %s (%s); %s", ey_bytes_text(need, t[0]), ey_bytes_text(weights, t[1]), m->opts.slots,
+                   ey_bytes_text(state, t[2]), ey_bytes_text(scratch, t[3]), ey_bytes_text(have, t[4]), source, advice);
 }
 
 /* Every plan once with nothing live in it: drivers compile kernels at their first launch. */
