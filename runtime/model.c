@@ -188,9 +188,11 @@ static void advise(const eyrie_model *m, uint64_t weights, uint64_t rest, uint64
     char bytes[24];
 
     if (least > have)
-        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps", ey_bytes_text(least, bytes));
+        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps",
+                 ey_bytes_text(least, bytes));
     else if (least + rest > have)
-        snprintf(text, size, "%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller", wide ? "--weights bf16, " : "");
+        snprintf(text, size, "%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller",
+                 wide ? "--weights bf16, " : "");
     else
         snprintf(text, size, "--weights bf16 takes half for the weights");
 }
@@ -294,7 +296,8 @@ done:
     return st;
 }
 
-static eyrie_status open_source(eyrie_model *m, ey_file **file, const char *path, const eyrie_model_opts *opts, eyrie_error *err)
+static eyrie_status open_source(eyrie_model *m, ey_file **file, const char *path, const eyrie_model_opts *opts,
+                                eyrie_error *err)
 {
     return ey_is_synthetic(path) ? make_checkpoint(m, path, opts, err) : read_checkpoint(m, file, path, opts, err);
 }
