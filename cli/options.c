@@ -85,6 +85,8 @@ static const section sections[] = {
           FIELD(max_alloc), 1, UINT64_MAX },
         { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS, STRING,
           FIELD(kernel_dir), 0, 0 },
+        { "--cache-dir", "DIR", "keep built kernels there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS, STRING,
+          FIELD(cache_dir), 0, 0 },
         { 0 } } },
 };
 

@@ -32,7 +32,7 @@ struct cli_options {
     const char        *logits;
     const char        *weights, *compute, *kv;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
-    const char        *device, *kernel_dir;
+    const char        *device, *kernel_dir, *cache_dir;
     uint64_t           threads, memory, max_alloc;
 };
 

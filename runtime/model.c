@@ -297,6 +297,7 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     EY_TRY(ey_arena_commit(&m->state.arena, err));
     for (uint32_t ph = 0; ph < EY_PHASES; ph++) EY_TRY(ey_arena_commit(&m->phases[ph].scratch.arena, err));
     EY_TRY(warm_up(m, err));
+    ey_program_store(m->program);
     dev->children++;
     *out = m;
     m = NULL;
