@@ -59,9 +59,11 @@ static const section sections[] = {
           STRING, FIELD(logits), 0, 0 },
         { 0 } } },
     { "The model", {
-        { "-m", "DIR", "directory with config.json, *.safetensors and perhaps tokenizer.model", MODEL, STRING,
-          FIELD(model), 0, 0 },
-        { "--weights", "f32|f16|bf16", "how matrices are stored on the device (default: as in the file)", MODEL,
+        { "-m", "MODEL", "directory with config.json, *.safetensors and perhaps tokenizer.model;\n"
+          "                           or random weights: synthetic:NAME or synthetic:NAME@SEED, NAME being a shape such\n"
+          "                           as griffin-1b or recurrentgemma-2b (any other name lists all), or a config.json",
+          MODEL, STRING, FIELD(model), 0, 0 },
+        { "--weights", "f32|f16|bf16", "how matrices are stored on the device (default: the file's; synthetic: bf16)", MODEL,
           CHOICE, FIELD(weights), 0, 0 },
         { "--compute", "auto|f32", "f32: round nothing below f32 but stored weights (default auto)", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
@@ -206,7 +208,7 @@ static const option *find(const cli_command *command, const char *name, size_t l
 
 static int check(const cli_options *o, unsigned prompts)
 {
-    if (!o->model) return cli_wrong_usage(o->command, "no model: -m DIR is needed");
+    if (!o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
     if ((o->command->bit & STEPS) && prompts == 0)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");

@@ -117,7 +117,7 @@ EYRIE_API const char *eyrie_device_name(const eyrie_device *dev);
 typedef struct eyrie_model eyrie_model;
 
 typedef enum eyrie_format {    /* how numbers are stored on the device */
-    EYRIE_FORMAT_DEFAULT = 0,  /* weights: as in the file. keys and values: f16, or f32 with EYRIE_COMPUTE_F32 */
+    EYRIE_FORMAT_DEFAULT = 0,  /* weights: as in the file, bf16 in synthetic models. keys and values: f16, or f32 with EYRIE_COMPUTE_F32 */
     EYRIE_FORMAT_F32 = 1,
     EYRIE_FORMAT_F16 = 2,
     EYRIE_FORMAT_BF16 = 3      /* weights only */
@@ -128,6 +128,9 @@ typedef enum eyrie_compute {
     EYRIE_COMPUTE_F32 = 1      /* nothing is rounded below f32 but the stored weights themselves */
 } eyrie_compute;
 
+/* How far opening a model is: `what` is being done ("building kernels", "loading weights", ...), `done` of it, 0 to 1. */
+typedef void eyrie_progress_fn(void *user, const char *what, double done);
+
 typedef struct eyrie_model_opts {
     size_t        struct_size;
     eyrie_format  weights;     /* matrices on the device; narrower than the file's rounds to nearest even */
@@ -136,6 +139,8 @@ typedef struct eyrie_model_opts {
     uint32_t      slots;       /* sequences that can hold a state at the same time (0 = 1) */
     uint32_t      chunk;       /* most prompt tokens read in one step (0 = 256) */
     uint64_t      context;     /* longest sequence in tokens. 0 = no bound, or 8192 where a layer attends globally */
+    eyrie_progress_fn *progress;   /* called now and then from inside eyrie_model_open; NULL = none */
+    void              *progress_user;
 } eyrie_model_opts;
 
 /* What a model is and what it takes. Sizes are in bytes. */
@@ -149,7 +154,7 @@ typedef struct eyrie_model_info {
     uint64_t      window;             /* tokens before itself that a token attends to; 0 = all */
     uint64_t      context;            /* longest sequence; 0 = no bound */
     eyrie_format  weights, kv;        /* weights: of the layers' matrices */
-    uint64_t      file_bytes;         /* of the tensors in the checkpoint */
+    uint64_t      file_bytes;         /* of the tensors in the checkpoint; 0 = synthetic */
     uint64_t      weight_bytes;       /* on the device */
     uint64_t      state_bytes;        /* of one sequence: constant, however long it gets */
     uint64_t      scratch_bytes;      /* 0 from eyrie_model_inspect */
@@ -162,7 +167,16 @@ typedef struct eyrie_model_info {
 
 /* Opens the checkpoint directory `path` (config.json, *.safetensors, and tokenizer.model if there is one) on `dev`:
  * checks every size, counts the memory needed against what there is, and only then allocates and reads.
- * EFORMAT: the files are not what they should be. EMEMORY: too large, with what would help. EBUILD: see kernel_dir. */
+ * EFORMAT: the files are not what they should be. EMEMORY: too large, with what would help. EBUILD: see kernel_dir.
+ *
+ * Where `path` is "synthetic:NAME" there is no checkpoint: the model has that shape and random weights, made on the
+ * device; each is a function of seed, tensor name and index, so they are the same everywhere. Models of real sizes can so be
+ * run and measured without their files. There is no tokenizer and, but with a config.json that says otherwise, no
+ * end-of-text token. NAME is
+ *   {hawk,griffin,mqa}-{100m,200m,400m,1b,3b,7b,14b}  the shapes of the Griffin paper, with a vocabulary of 256000
+ *   recurrentgemma-{2b,9b}                            those of RecurrentGemma
+ *   a config.json or its directory                    any shape ("rg_lru_blocks" says how many blocks gates have)
+ * and "@SEED" may follow it: other weights of the same shape (default 0). EINVAL: no such name. */
 EYRIE_API eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *path,
                                         const eyrie_model_opts *opts, eyrie_error *err);
 EYRIE_API eyrie_status eyrie_model_close(eyrie_model *model);
