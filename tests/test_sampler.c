@@ -133,7 +133,8 @@ static void candidates_choose_as_the_whole_row_does(void **state)
         uint32_t n = counts[below(COUNT(counts))];
         if (n > vocab) n = vocab;
         float temperature = temperatures[below(COUNT(temperatures))];
-        ey_sampling s = { trial % 3 ? temperature : (float)(0.1 + 2.9 * unit()), trial, next_noise() };
+        ey_sampling s = { .temperature = trial % 3 ? temperature : (float)(0.1 + 2.9 * unit()), .sample = trial,
+                          .seed = next_noise() };
         fill_row(all, vocab, (kind)(trial % KINDS));
         float lse = lse_of(all, vocab);
         ey_candidates_sort(all, vocab);
@@ -167,7 +168,7 @@ static void draws_beside_a_border(void **state)
     (void)state;
     noise = 4;
     for (uint32_t trial = 0; trial < 100000; trial++) {
-        ey_sampling s = { 1.0f, 0, 17 };
+        ey_sampling s = { .temperature = 1.0f, .seed = 17 };
         double u = ey_uniform(17, 0, trial);
         if (u < 0.51 || u > 0.9) continue;   /* the first has more than half, the third next to nothing */
         double beside = (trial % 2 ? -1 : 1) * pow(10, -8 + 5 * unit());
@@ -223,7 +224,7 @@ static void most_draws_are_settled(void **state)
         double share = out / (in + out) + EY_CANDIDATES * width;
         uint32_t open = 0;
         for (uint64_t position = 0; position < DRAWS; position++) {
-            ey_sampling s = { temperatures[k], 0, 7 };
+            ey_sampling s = { .temperature = temperatures[k], .seed = 7 };
             ey_row_logits row = best_of(all, MAX_VOCAB, EY_CANDIDATES, lse, best);
             int32_t token;
             if (!ey_sample(&s, position, &row, &token)) open++;
@@ -253,7 +254,7 @@ static void tokens_are_as_frequent_as_probable(void **state)
             sum += p[i] = pow(2.718281828459045, (double)all[i].logit / (double)temperatures[k]);
         }
         for (uint64_t position = 0; position < DRAWS; position++) {
-            ey_sampling s = { temperatures[k], 5, 99 };
+            ey_sampling s = { .temperature = temperatures[k], .sample = 5, .seed = 99 };
             count[ey_sample_all(&s, position, all, VOCAB)]++;
         }
         for (int32_t i = 0; i < VOCAB; i++) {
@@ -293,7 +294,7 @@ static void greedy_takes_the_lowest_id_of_the_best(void **state)
 {
     ey_candidate c[] = { { 8, 1.0f }, { 6, 3.0f }, { 2, 3.0f }, { 4, 3.0f } };
     ey_row_logits row = { c, COUNT(c), 0.0f, 1000 };
-    ey_sampling s = { 0.0f, 0, 0 };
+    ey_sampling s = { 0 };
     int32_t token = -1;
     (void)state;
     assert_true(ey_sample(&s, 0, &row, &token));
@@ -313,7 +314,7 @@ static void tiny_temperatures(void **state)
         for (uint64_t position = 0; position < 1000; position++) {
             ey_candidate c[] = { { 0, 5.0f }, { 1, 5.0f }, { 2, 4.9999995f }, { 3, 4.9999990f } };
             ey_row_logits row = { c, 3, logf(4.0f) + 5.0f, 4 };
-            ey_sampling s = { temperatures[k], 0, 1 };
+            ey_sampling s = { .temperature = temperatures[k], .seed = 1 };
             int32_t token = -1;
             assert_true(ey_sample(&s, position, &row, &token));
             count[token]++;
@@ -329,7 +330,7 @@ static void minus_infinity_is_never_drawn(void **state)
     (void)state;
     for (uint64_t position = 0; position < 2000; position++) {
         ey_candidate c[] = { { 0, -INFINITY }, { 1, -2.0f }, { 2, -INFINITY }, { 3, -3.0f }, { 4, NAN } };
-        ey_sampling s = { 50.0f, 0, 3 };
+        ey_sampling s = { .temperature = 50.0f, .seed = 3 };
         int32_t token = ey_sample_all(&s, position, c, COUNT(c));
         ey_row_logits row = { c, 3, -1.6867383f, COUNT(c) };   /* log(exp(-2) + exp(-3)); c is sorted now */
         int32_t again = -1;
@@ -350,7 +351,7 @@ static void rows_that_are_not_numbers(void **state)
         ey_candidate c[] = {
             { 10, odd[i % base] }, { 11, odd[i / base % base] }, { 12, odd[i / base / base % base] },
         };
-        ey_sampling s = { temperatures[i / base / base / base / base], 0, 4 };
+        ey_sampling s = { .temperature = temperatures[i / base / base / base / base], .seed = 4 };
         ey_row_logits row = { c, 2, odd[i / base / base / base % base], 3 };
         int32_t token = 10;
         ey_sample(&s, i, &row, &token);
