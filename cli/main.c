@@ -62,10 +62,10 @@ static int run_command(const cli_command *command, char **args)
     cli_options options;
     int status = cli_options_parse(&options, command, args);
 
-    if (status != CLI_DONE) return status;
-    if (!options.help) return command->run(&options);
-    cli_print_help(command);
-    return CLI_DONE;
+    if (status == CLI_DONE && options.help) cli_print_help(command);
+    else if (status == CLI_DONE) status = command->run(&options);
+    cli_options_free(&options);
+    return status;
 }
 
 static int unknown(const char *name) { return cli_wrong_usage(NULL, "unknown command '%s'", name); }

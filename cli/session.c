@@ -92,6 +92,19 @@ static int check_kernel_dir(const char *path)
     return CLI_DONE;
 }
 
+/* Where built kernels are kept, NULL for nowhere. If nobody says, as the XDG specification has it: a path that is not
+ * absolute counts for nothing. */
+static const char *choose_cache_dir(const char *given, char *path, size_t size)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+
+    if (given) return *given ? given : NULL;
+    if (cache && *cache == '/') n = snprintf(path, size, "%s/eyrie", cache);
+    else if (home && *home == '/') n = snprintf(path, size, "%s/.cache/eyrie", home);
+    return n > 0 && (size_t)n < size ? path : NULL;
+}
+
 static int parse_tokens(cli_session *s, const cli_options *o)
 {
     size_t capacity = 0;
@@ -145,6 +158,7 @@ int cli_session_open(cli_session *s, const cli_options *o)
                                       .kernel_dir = o->kernel_dir, .memory = o->memory, .max_alloc = o->max_alloc,
                                       .log = print_note };
     eyrie_model_opts model_opts = cli_model_opts(o);
+    char cache_dir[4096];
     progress p = new_progress();
     eyrie_status st;
     eyrie_error err;
@@ -156,6 +170,7 @@ int cli_session_open(cli_session *s, const cli_options *o)
     if ((status = read_prompt(s, o)) != CLI_DONE || (status = set_environment(o)) != CLI_DONE
         || (status = check_kernel_dir(o->kernel_dir)) != CLI_DONE)
         return status;
+    device_opts.cache_dir = choose_cache_dir(o->cache_dir, cache_dir, sizeof cache_dir);
     if (eyrie_device_open(&s->device, &device_opts, &err) != EYRIE_OK) return cli_fail("%s", err.text);
     st = eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err);
     wipe_progress(&p);

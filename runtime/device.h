@@ -4,7 +4,7 @@
 #ifndef EY_DEVICE_H
 #define EY_DEVICE_H
 
-#include "base.h"
+#include "cache.h"
 
 #include <CL/cl.h>
 
@@ -32,12 +32,14 @@ struct eyrie_device {
     cl_command_queue queue;
     char             name[512];
     uint32_t         units;         /* compute units */
+    uint32_t         vector;        /* floats in a register of the device; 1 = it has none for vectors */
     bool             host_memory;   /* its memory is the host's */
     uint64_t         max_alloc;     /* bytes of the largest single allocation */
     uint64_t         memory;        /* --memory: bytes that may be used; 0 = measured when asked */
     uint64_t         global_memory; /* what the device says it has */
     uint64_t         used;          /* bytes in committed arenas */
     char            *kernel_dir;
+    ey_cache        *cache;         /* NULL: nothing is kept between runs */
     ey_log           log;
     uint32_t         children;      /* open models */
 };

@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_CHUNK = 256, DEFAULT_GLOBAL_CONTEXT = 8192, MAX_ROWS = EY_HEAD_ROWS, MAX_BUCKETS = 32 };
+enum { DEFAULT_CHUNK = 256, DEFAULT_GLOBAL_CONTEXT = 8192, MAX_ROWS = EY_HEAD_ROWS, MAX_BUCKETS = 32,
+       FIRST_BUCKET = 8 /* tokens of the smallest prefill plan: a short prompt reads the weights once and computes little */ };
 
 /* A residual block. */
 typedef struct block {
@@ -346,7 +347,7 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     ey_weights_listener(m->weights, &progress);
     ey_tell(&progress, "building kernels", 0);
     EY_TRY(ey_program_build(&m->program, dev, ey_weights_formats(m->weights), m->opts.kv, err));
-    EY_TRY(record_phase(m, EY_PREFILL, EY_BLOCK, m->opts.chunk, err));
+    EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
     EY_TRY(record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err));
     EY_TRY(check_memory(m, err));
     EY_TRY(host_buffers(m, err));
@@ -354,6 +355,7 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     EY_TRY(ey_arena_commit(&m->state.arena, err));
     for (uint32_t ph = 0; ph < EY_PHASES; ph++) EY_TRY(ey_arena_commit(&m->phases[ph].scratch.arena, err));
     EY_TRY(warm_up(m, &progress, err));
+    ey_program_store(m->program);
     dev->children++;
     *out = m;
     m = NULL;
@@ -399,7 +401,7 @@ eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err
         return ey_fail(err, EYRIE_ELIMIT, "a batch of %" PRIu32 " tokens in %" PRIu32 " rows; at most %" PRIu32 " in %"
                        PRIu32, tokens, b->n_rows, ph->most, ph->buckets[ph->n - 1].plan.rows);
     ph->current = &ph->buckets[i];
-    ph->wanted = ey_batch_wanted(b);
+    ph->scratch.wanted = ph->wanted = ey_batch_wanted(b);
     uint64_t words = ey_image_write(b, &g, m->image);
     return ey_buffer_write(m->dev, ph->scratch.batch, 0, words * sizeof *m->image, m->image, err);
 }

@@ -99,6 +99,8 @@ typedef struct eyrie_device_opts {
     uint64_t      max_alloc;   /* largest single allocation in bytes; 0 = what the device says */
     eyrie_log_fn *log;         /* receives notes; NULL = none */
     void         *log_user;
+    const char   *cache_dir;   /* keeps built kernels for later starts; made if need be, at most 256 MiB; NULL = none.
+                                  Trust whoever can write there as much as your own programs */
 } eyrie_device_opts;
 
 /* Opens an OpenCL device. ENODEV: none there, or none matches. */
@@ -231,16 +233,19 @@ typedef enum eyrie_end {
     EYRIE_END_LENGTH  = 1,         /* max_tokens generated (or the prompt read, with max_tokens 0) */
     EYRIE_END_EOS     = 2,         /* an end-of-text token was generated; it was delivered as the last TOKEN */
     EYRIE_END_CONTEXT = 3,         /* the sequence is as long as the model's context */
-    EYRIE_END_FAILED  = 4          /* the step failed; the sequence can only be closed */
+    EYRIE_END_FAILED  = 4,         /* the step failed; the sequence can only be closed */
+    EYRIE_END_STOP    = 5          /* a stop text was generated; it and what follows it in its last token is no text */
 } eyrie_end;
 
 typedef struct eyrie_event {
     eyrie_event_kind   kind;
     uint64_t           position;   /* of the token in the sequence, from 0 */
     int32_t            token;
-    float              logprob;    /* natural log of its probability after all tokens before it; NaN if not known */
+    float              logprob;    /* natural log of its probability after all tokens before it; NaN if not known. The
+                                    * model's own, whatever penalties, temperature and filters made of it */
     const float       *logits;     /* SCORE with EYRIE_LOGITS: [vocab] after this token, else NULL; borrowed */
-    const char        *text;       /* TOKEN, END: text that has become whole UTF-8 characters; borrowed, may be empty */
+    const char        *text;       /* TOKEN, END: text that has become whole UTF-8 characters and cannot become part of a
+                                    * stop text any more; borrowed, may be empty */
     size_t             text_length;
     eyrie_end          end;        /* END */
     const eyrie_error *error;      /* END with EYRIE_END_FAILED */
@@ -266,6 +271,23 @@ typedef struct eyrie_request {
     uint32_t        flags;         /* eyrie_request_flags */
     eyrie_event_fn *on_event;
     void           *user;
+
+    /* Which tokens are drawn, with a temperature above 0. In this order, each among what the one before has kept. */
+    uint32_t        top_k;         /* the k most probable; 0 = all */
+    float           top_p;         /* the fewest most probable whose probabilities sum up to p; 0 or 1 = all */
+    float           min_p;         /* those at least min_p times as probable as the most probable; 0 = all, at most 1 */
+
+    /* Penalties change the logits before all this, and the greedy choice too. */
+    float           repetition_penalty; /* of a token that occurs in the sequence, read or generated: a logit above 0 is
+                                         * divided by this, any other multiplied; 0 or 1 = none */
+    float           presence_penalty;   /* taken off the logit of a token that the sequence has generated */
+    float           frequency_penalty;  /* the same, times how often */
+
+    /* Texts that end the request when they appear in what it generates: where the first one is complete, the longest of
+     * those that end there. Text from its beginning on is not delivered, and text that may still become one is held
+     * back; tokens are all delivered, that which completes it last. Terminated, UTF-8, not empty. */
+    const char *const *stops;      /* [n_stops], copied */
+    size_t          n_stops;
 } eyrie_request;
 
 /* An empty sequence. It takes a state slot at its first step and keeps it until it is closed; a sequence that finds no
@@ -274,8 +296,9 @@ EYRIE_API eyrie_status eyrie_seq_open(eyrie_seq **out, eyrie_engine *engine, eyr
 EYRIE_API eyrie_status eyrie_seq_close(eyrie_seq *seq);
 
 /* Hands work to the sequence. It continues where its last request ended: the token generated last is read first. A
- * sequence has one request at a time (EBUSY). EINVAL: a token outside the vocabulary, or nothing to read.
- * What is generated depends on the sequence's own tokens, seed and sample only, not on its neighbours. */
+ * sequence has one request at a time (EBUSY). EINVAL: a token outside the vocabulary, nothing to read, or a value of the
+ * request out of its range. What is generated depends on the sequence's own tokens, seed and sample only, not on its
+ * neighbours. Penalties know all tokens of the sequence, those of earlier requests too. */
 EYRIE_API eyrie_status eyrie_seq_submit(eyrie_seq *seq, const eyrie_request *request, eyrie_error *err);
 
 /* A second sequence that goes on from the same state, bit for bit. The first must be without a request, and a slot
