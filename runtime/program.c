@@ -54,7 +54,7 @@ static void append(text *t, const void *data, size_t length)
         t->failed = true;
         return;
     }
-    memcpy(t->data + t->length, data, length);
+    if (length) memcpy(t->data + t->length, data, length);   /* an empty file is at no address */
     t->length += length;
     t->data[t->length] = '\0';
 }
