@@ -241,7 +241,9 @@ static void drop_binary(ey_program *p, cl_int code)
     p->from_cache = false;
 }
 
-/* The program from the binary in the cache; false: there is none, or none that loads. */
+/* The program from the binary in the cache; false: there is none, or none that loads. Mesa aborts on a binary that is not
+ * its own, PoCL on one that is damaged: only the bytes that this very driver wrote may come here, and the cache sees to
+ * that. */
 static bool build_from_cache(ey_program *p)
 {
     const unsigned char *binaries[1];

@@ -849,18 +849,7 @@ static void binaries_that_do_not_do(void **state)
     expect_start(dev, "twice", 2, 0, 1);
     expect_notes(0, "");
 
-    /* Sound, but nothing that the driver knows. */
-    b = twice;
-    b.n = 76 + 40;
-    memset(b.data + 76, 'x', 40);
-    reseal(&b);
-    save(path, b.data, b.n);
-    expect_start(dev, "twice", 2, 1, 1);
-    expect_notes(1, "do not load");
-    expect_start(dev, "twice", 2, 0, 1);
-    expect_notes(0, "");
-
-    /* Changed in some place: never shown to the driver. */
+    /* Changed in some place: never shown to the driver, which may abort on it. */
     for (size_t i = 0; i < 16; i++) {
         b = twice;
         b.data[i * (b.n - 1) / 15] ^= 0x10;
