@@ -23,6 +23,7 @@ typedef struct setting {
     const char *input;          /* on standard input; NULL: nothing */
     const char *output;         /* file that is standard output; NULL: kept for the result. "": closed */
     const char *vendors;        /* directory in which the OpenCL loader looks for platforms; NULL: as usual */
+    const char *cache, *home;   /* XDG_CACHE_HOME and HOME; NULL: as usual */
 } setting;
 
 typedef struct result {
@@ -61,6 +62,8 @@ static pid_t start(const char *dir, setting how, const char *const *args)
         connect_to(STDOUT_FILENO, how.output && *how.output ? how.output : paths[1], O_WRONLY | O_CREAT | O_TRUNC);
         if (how.output && !*how.output) close(STDOUT_FILENO);
         if (how.vendors && setenv("OCL_ICD_VENDORS", how.vendors, 1) != 0) _exit(126);
+        if (how.cache && setenv("XDG_CACHE_HOME", how.cache, 1) != 0) _exit(126);
+        if (how.home && setenv("HOME", how.home, 1) != 0) _exit(126);
         alarm(120);     /* more than any run takes: one that hangs, or that a failed test forgot, ends */
         execv(EY_COMMAND, argv);
         _exit(126);
@@ -251,10 +254,10 @@ static void help(void **state)
     static const struct { const char *command, *options[24]; } cases[] = {
         { "run", { "-m", "-p", "-f", "-", "--tokens", "-n", "--greedy", "--temp", "--seed", "--ignore-eos", "--json",
                    "--weights", "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads",
-                   "--memory", "--max-alloc", "--kernel-dir" } },
+                   "--memory", "--max-alloc", "--kernel-dir", "--cache-dir" } },
         { "score", { "-m", "-p", "-f", "-", "--tokens", "--logits", "--json", "--weights", "--compute", "--kv",
                      "--chunk", "--context", "--slots", "--device", "--threads", "--memory", "--max-alloc",
-                     "--kernel-dir" } },
+                     "--kernel-dir", "--cache-dir" } },
         { "info", { "-m", "--json" } },
     };
     result general = run(*state, "help"), same = run(*state, "--help");
@@ -688,6 +691,58 @@ static void failures(void **state)
     done(&r);
 }
 
+/* Built kernels are kept where --cache-dir says, else below XDG_CACHE_HOME or, that being no absolute path, HOME. Where
+ * they cannot be, a note says so and nothing else changes. */
+static void kernels_are_kept(void **state)
+{
+    const char *dir = *state;
+    char cache[4096], home[4096], in_the_way[4096];
+    struct { setting how; const char *option, *below, *says; } cases[] = {
+        { { 0 }, cache, "cache", "" },
+        { { .cache = cache }, "", NULL, "" },
+        { { .cache = cache }, NULL, "cache/eyrie", "" },
+        { { .cache = "relative", .home = home }, NULL, "home/.cache/eyrie", "" },
+        { { .cache = "relative", .home = "" }, NULL, NULL, "" },
+        { { 0 }, in_the_way, NULL, "eyrie: note: cannot make directory" },
+    };
+    static const char *const made[] = { "cache/eyrie", "cache", "home/.cache/eyrie", "home/.cache", "home" };
+    char *text = NULL;
+
+    if (!getenv("POCL_CACHE_DIR")) skip();      /* else PoCL would keep kernels of its own in the same places */
+    snprintf(cache, sizeof cache, "%s/cache", dir);
+    snprintf(home, sizeof home, "%s/home", dir);
+    snprintf(in_the_way, sizeof in_the_way, "%s/file", dir);
+    write_text(dir, "file", "");
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const char *const args[] = { "run", "-m", MODEL, "-p", "ROMEO:", "-n", "8", cases[i].option ? "--cache-dir" : NULL,
+                                     cases[i].option, NULL };
+        result r = finish(dir, start(dir, cases[i].how, args));
+        expect_status(&r, 0);
+        expect_contains(r.err, cases[i].says);
+        if (!*cases[i].says) assert_null(strstr(r.err, "note"));
+        if (text) assert_string_equal(r.out, text);
+        else text = strdup(r.out);
+        done(&r);
+        size_t n = 0;
+        for (size_t k = 0; k < COUNT(made); k++) {
+            DIR *d = opendir(path_of(dir, made[k]));
+            struct dirent *entry;
+            while (d && (entry = readdir(d)) != NULL) {
+                char path[4096];
+                snprintf(path, sizeof path, "%s/%s", made[k], entry->d_name);
+                if (!strstr(entry->d_name, ".program")) continue;
+                assert_string_equal(made[k], cases[i].below ? cases[i].below : "nowhere");
+                assert_int_equal(remove(path_of(dir, path)), 0);
+                n++;
+            }
+            if (d) closedir(d);
+            if (d) assert_int_equal(rmdir(path_of(dir, made[k])), 0);
+        }
+        assert_int_equal(n, cases[i].below ? 1 : 0);
+    }
+    free(text);
+}
+
 static void output_that_fails(void **state)
 {
     const setting full = { .output = "/dev/full" }, closed = { .output = "" };
@@ -726,7 +781,7 @@ int main(void)
         test_in_dir(prompt_of_nothing_is_bos), test_in_dir(end_of_text_without_tokenizer),
         test_in_dir(end_of_context), test_in_dir(interrupted_run_ends_in_order), test_in_dir(scores_of_golden),
         test_in_dir(score_of_text), test_in_dir(score_of_one_token), test_in_dir(failed_score_leaves_no_logits),
-        test_in_dir(info), test_in_dir(failures), test_in_dir(output_that_fails), test_in_dir(reader_that_leaves),
+        test_in_dir(info), test_in_dir(failures), test_in_dir(kernels_are_kept), test_in_dir(output_that_fails), test_in_dir(reader_that_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
