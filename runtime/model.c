@@ -91,6 +91,27 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
     return EYRIE_OK;
 }
 
+static uint64_t state_bytes(const eyrie_model *m, const block *b)
+{
+    return b->kind == EY_RECURRENT ? ey_recurrent_state_bytes(&b->mix.recurrent, &m->context)
+                                   : ey_attention_layer_state_bytes(&m->context);
+}
+
+/* The largest layers first: if there are too many slots, they say how many fit. */
+static eyrie_status declare_state(eyrie_model *m, eyrie_error *err)
+{
+    uint64_t largest = 0;
+    eyrie_status st = EYRIE_OK;
+
+    for (uint32_t i = 0; i < m->config.layers; i++) largest = ey_max(largest, state_bytes(m, &m->blocks[i]));
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++) {
+            uint64_t bytes = state_bytes(m, &m->blocks[i]);
+            if ((bytes == largest) == (pass == 0)) st = ey_state_declare(&m->state, i, bytes, err);
+        }
+    return st;
+}
+
 /* All tensors and state sizes; nothing is allocated on the device. */
 static eyrie_status declare(eyrie_model *m, eyrie_error *err)
 {
@@ -123,12 +144,7 @@ static eyrie_status declare(eyrie_model *m, eyrie_error *err)
     EY_TRY(ey_weights_check(w, err));
 
     EY_TRY(ey_state_init(&m->state, m->dev, m->opts.slots, c->layers, err));
-    for (uint32_t i = 0; i < c->layers; i++) {
-        const block *b = &m->blocks[i];
-        EY_TRY(ey_state_declare(&m->state, i, b->kind == EY_RECURRENT
-                                    ? ey_recurrent_state_bytes(&b->mix.recurrent, &m->context)
-                                    : ey_attention_layer_state_bytes(&m->context), err));
-    }
+    st = declare_state(m, err);
 done:
     return st;
 }
