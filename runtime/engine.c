@@ -529,8 +529,9 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
     uint32_t n, result = 0;
     eyrie_status st, first_failure = EYRIE_OK;
 
-    *busy = false;
+    *busy = true;                           /* nothing has happened yet: a step that cannot begin can be tried again */
     if ((st = look(e, &n, err)) != EYRIE_OK) return st;
+    *busy = false;
     if (n == 0) return EYRIE_OK;
 
     ey_sched_limits limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows,
