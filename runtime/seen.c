@@ -1,4 +1,4 @@
-/* seen.c - see seen.h. Open addressing with linear probing; at most half full, so a search soon meets an empty place. */
+/* seen.c - see seen.h. Open addressing with linear probing; at most half full, so searches are short. */
 #include "seen.h"
 
 #include <string.h>

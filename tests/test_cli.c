@@ -227,6 +227,19 @@ static void wrong_usage(void **state)
         { { "run", "-m", MODEL, "-p", "x", "--temp", "inf" }, "--temp" },
         { { "run", "-m", MODEL, "-p", "x", "--temp", "1e99" }, "--temp" },
         { { "run", "-m", MODEL, "-p", "x", "--temp", "1,5" }, "--temp" },
+        { { "run", "-m", MODEL, "-p", "x", "--greedy", "--top-k", "5" }, "--greedy" },
+        { { "run", "-m", MODEL, "-p", "x", "--greedy", "--top-p", "0.5" }, "--greedy" },
+        { { "run", "-m", MODEL, "-p", "x", "--greedy", "--min-p", "0.5" }, "--greedy" },
+        { { "run", "-m", MODEL, "-p", "x", "--top-k", "-1" }, "--top-k" },
+        { { "run", "-m", MODEL, "-p", "x", "--top-p", "0" }, "above 0, up to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--top-p", "1.01" }, "above 0, up to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--min-p", "1.1" }, "from 0 to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--min-p", "-0.1" }, "from 0 to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--repeat-penalty", "0" }, "above 0" },
+        { { "run", "-m", MODEL, "-p", "x", "--presence-penalty", "2.5" }, "from -2 to 2" },
+        { { "run", "-m", MODEL, "-p", "x", "--frequency-penalty", "-2.5" }, "from -2 to 2" },
+        { { "run", "-m", MODEL, "-p", "x", "--stop", "" }, "--stop" },
+        { { "run", "-m", MODEL, "-p", "x", "--stop", "a", "--stop" }, "--stop needs a value" },
         { { "run", "-m", MODEL, "-p", "x", "--weights", "f64" }, "f32|f16|bf16" },
         { { "run", "-m", MODEL, "-p", "x", "--weights", "f" }, "'f'" },
         { { "run", "-m", MODEL, "-p", "x", "--kv", "bf16" }, "f16|f32" },
@@ -251,10 +264,12 @@ static void wrong_usage(void **state)
 
 static void help(void **state)
 {
-    static const struct { const char *command, *options[24]; } cases[] = {
-        { "run", { "-m", "-p", "-f", "-", "--tokens", "-n", "--greedy", "--temp", "--seed", "--ignore-eos", "--json",
-                   "--weights", "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads",
-                   "--memory", "--max-alloc", "--kernel-dir", "--cache-dir" } },
+    static const struct { const char *command, *options[32]; } cases[] = {
+        { "run", { "-m", "-p", "-f", "-", "--tokens", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p",
+                   "--seed", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--stop",
+                   "--ignore-eos", "--json", "--weights", "--compute", "--kv", "--chunk", "--context", "--slots",
+                   "--device", "--threads", "--memory", "--max-alloc", "--kernel-dir",
+                   "--cache-dir" } },
         { "score", { "-m", "-p", "-f", "-", "--tokens", "--logits", "--json", "--weights", "--compute", "--kv",
                      "--chunk", "--context", "--slots", "--device", "--threads", "--memory", "--max-alloc",
                      "--kernel-dir", "--cache-dir" } },
