@@ -577,7 +577,7 @@ static void too_large(void **state)
         { "synthetic:recurrentgemma-9b", 0, 1, 8ull << 30, { "needs 16 GiB", "8.0 GiB", "the weights alone" } },
         { "synthetic:griffin-14b", EYRIE_FORMAT_F32, 1, 20ull << 30, { "needs 56 GiB", "the weights alone take 28 GiB" } },
         { "synthetic:recurrentgemma-2b", EYRIE_FORMAT_F32, 1, 8ull << 30, { "weights 10 GiB", "--weights bf16" } },
-        { "synthetic:mqa-100m", 0, 64, 1ull << 30, { "64 sequence(s) 3.0 GiB", "1.0 GiB (--memory)", "--slots", "--context" } },
+        { "synthetic:mqa-100m", 0, 64, 1ull << 30, { "64 sequence(s) 3.0 GiB", "there is 1.0 GiB", "--slots", "--context" } },
     };
 
     (void)state;
