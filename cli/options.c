@@ -32,29 +32,36 @@ typedef struct section {
     option      options[10];    /* the last has no name */
 } section;
 
-enum { MODEL = CLI_RUN | CLI_SCORE | CLI_INFO, STEPS = CLI_RUN | CLI_SCORE, PROMPT = 0 /* number of the section */ };
+enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO,
+       PROMPT = 0 /* number of the section */ };
 
 #define FIELD(name) offsetof(cli_options, name)
 
 static const section sections[] = {
     [PROMPT] = { "The text, exactly one of", {
-        { "-p", "TEXT", "TEXT itself; '' is the empty text, <bos> alone", STEPS, STRING, FIELD(text), 0, 0 },
-        { "-f", "FILE", "the text in FILE", STEPS, STRING, FIELD(file), 0, 0 },
-        { "-", NULL, "the text on standard input", STEPS, FLAG, FIELD(from_stdin), 0, 0 },
-        { "--tokens", "IDS", "token ids such as 2,5,9, taken as they stand: no <bos> is added", STEPS, STRING,
+        { "-p", "TEXT", "TEXT itself; '' is the empty text, <bos> alone", READ, STRING, FIELD(text), 0, 0 },
+        { "-f", "FILE", "the text in FILE", READ, STRING, FIELD(file), 0, 0 },
+        { "-", NULL, "the text on standard input", READ, FLAG, FIELD(from_stdin), 0, 0 },
+        { "--tokens", "IDS", "token ids such as 2,5,9, taken as they stand: no <bos> is added", READ, STRING,
           FIELD(tokens), 0, 0 },
         { 0 } } },
     { "Generating", {
-        { "-n", "N", "tokens to generate at most (default 128)", CLI_RUN, COUNT, FIELD(n), 1, UINT64_MAX },
-        { "--greedy", NULL, "always the most probable token (the default)", CLI_RUN, FLAG, FIELD(greedy), 0, 0 },
-        { "--temp", "F", "draw tokens at temperature F: 1 as the model says, lower is tamer", CLI_RUN, NUMBER,
+        { "-n", "N", "tokens to generate at most (default 128; 512 for each answer of a chat)", GENERATE, COUNT, FIELD(n), 1, UINT64_MAX },
+        { "--greedy", NULL, "always the most probable token (the default, but of chats)", GENERATE, FLAG, FIELD(greedy), 0, 0 },
+        { "--temp", "F", "draw tokens at temperature F: 1 as the model says, lower is tamer (chat: 0.8)", GENERATE, NUMBER,
           FIELD(temperature), 0, 0 },
-        { "--seed", "S", "which draw: the same seed, the same text (default 0)", CLI_RUN, COUNT, FIELD(seed), 0,
+        { "--seed", "S", "which draw: the same seed, the same text (default 0)", GENERATE, COUNT, FIELD(seed), 0,
           UINT64_MAX },
         { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN, FLAG, FIELD(ignore_eos), 0, 0 },
         { 0 } } },
+    { "The state", {
+        { "--load-state", "FILE", "go on where --save-state left off; a text is read after that, without <bos>", GENERATE,
+          STRING, FIELD(load_state), 0, 0 },
+        { "--save-state", "FILE", "save at the end, or when interrupted; give sampling options again to go on", GENERATE,
+          STRING, FIELD(save_state), 0, 0 },
+        { 0 } } },
     { "Output", {
-        { "--json", NULL, "print one JSON object", MODEL, FLAG, FIELD(json), 0, 0 },
+        { "--json", NULL, "print one JSON object", READ | CLI_INFO, FLAG, FIELD(json), 0, 0 },
         { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
           STRING, FIELD(logits), 0, 0 },
         { 0 } } },
@@ -71,7 +78,7 @@ static const section sections[] = {
           COUNT, FIELD(context), 1, UINT64_MAX },
         { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
-        { "--slots", "N", "sequences there is room for on the device (default 1)", STEPS, COUNT, FIELD(slots), 1,
+        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load)", STEPS, COUNT, FIELD(slots), 1,
           UINT32_MAX },
         { 0 } } },
     { "The device", {
@@ -205,7 +212,7 @@ static const option *find(const cli_command *command, const char *name, size_t l
 static int check(const cli_options *o, unsigned prompts)
 {
     if (!o->model) return cli_wrong_usage(o->command, "no model: -m DIR is needed");
-    if ((o->command->bit & STEPS) && prompts == 0)
+    if ((o->command->bit & READ) && prompts == 0 && !o->load_state)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
     if (o->greedy && o->temperature >= 0) return cli_wrong_usage(o->command, "--greedy and --temp exclude each other");
@@ -216,7 +223,7 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
 {
     unsigned prompts = 0;
 
-    *o = (cli_options){ .command = command, .n = 128, .temperature = -1 };
+    *o = (cli_options){ .command = command, .n = command->bit == CLI_CHAT ? 512 : 128, .temperature = -1 };
     for (; *args; args++) {
         const char *arg = *args, *value = NULL;
         size_t length = strncmp(arg, "--", 2) == 0 ? strcspn(arg, "=") : strlen(arg);
@@ -280,5 +287,5 @@ eyrie_model_opts cli_model_opts(const cli_options *o)
     return (eyrie_model_opts){
         .struct_size = sizeof(eyrie_model_opts), .weights = format_named(o->weights), .kv = format_named(o->kv),
         .compute = o->compute && strcmp(o->compute, "f32") == 0 ? EYRIE_COMPUTE_F32 : EYRIE_COMPUTE_AUTO,
-        .slots = (uint32_t)o->slots, .chunk = (uint32_t)o->chunk, .context = o->context };
+        .slots = o->slots || o->command->bit != CLI_CHAT ? (uint32_t)o->slots : 2, .chunk = (uint32_t)o->chunk, .context = o->context };
 }

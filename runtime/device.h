@@ -32,6 +32,7 @@ struct eyrie_device {
     cl_command_queue queue;
     char             name[512];
     uint32_t         units;         /* compute units */
+    bool             cpu;           /* its class: a CPU, or else what is called a GPU here */
     bool             host_memory;   /* its memory is the host's */
     uint64_t         max_alloc;     /* bytes of the largest single allocation */
     uint64_t         memory;        /* --memory: bytes that may be used; 0 = measured when asked */

@@ -21,12 +21,14 @@ struct eyrie_seq {
     uint64_t       position;    /* tokens read */
     int32_t       *tokens;      /* what it reads next: [n_tokens], of which `next` are read */
     size_t         n_tokens, next, capacity;
-    bool           has_last;    /* the token generated last is not read yet */
+    bool           has_last;    /* the token generated last is not read yet; then no other is */
     int32_t        last;
     float          logprob;     /* of tokens[next], if known, else NaN */
     uint64_t       generated;
     ey_utf8        utf8;
-    eyrie_request  request;     /* without its tokens */
+    eyrie_request  request;     /* without its tokens and end tokens */
+    int32_t       *ends;        /* [n_ends] its end tokens */
+    size_t         n_ends, ends_capacity;
 };
 
 #define NO_SLOT UINT32_MAX
@@ -46,6 +48,7 @@ struct eyrie_engine {
     int32_t        *targets;    /* [chunk] */
     float          *logits;     /* [vocab] */
     ey_candidate   *all;        /* [vocab], made when a sampler first wants a whole row */
+    bool            stepping;   /* inside of eyrie_engine_step */
     eyrie_stats     stats;
 };
 
@@ -171,33 +174,77 @@ eyrie_status eyrie_seq_close(eyrie_seq *s)
     release_slot(s);
     unlist(s);
     ey_free(s->tokens);
+    ey_free(s->ends);
     ey_free(s);
     return EYRIE_OK;
 }
 
 uint64_t eyrie_seq_position(const eyrie_seq *s) { return s->position; }
 
+size_t eyrie_seq_pending(const eyrie_seq *s, int32_t *last)
+{
+    size_t unread = s->n_tokens - s->next;
+
+    if (last) *last = s->has_last ? s->last : unread ? s->tokens[s->n_tokens - 1] : -1;
+    return unread + s->has_last;
+}
+
+/* What is saved and forked is a sequence between requests. */
+static eyrie_status check_idle(const eyrie_seq *s, const char *what, eyrie_error *err)
+{
+    if (s->state == RUNNING) return ey_fail(err, EYRIE_EBUSY, "the sequence has a request; it can be %s when that is over", what);
+    if (s->state == FAILED) return ey_fail(err, EYRIE_EINVAL, "the sequence has failed; close it");
+    return EYRIE_OK;
+}
+
+static eyrie_status check_tokens(const int32_t *tokens, size_t n, uint32_t vocab, eyrie_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= vocab)
+            return ey_fail(err, EYRIE_EINVAL, "token %" PRId32 " (number %zu) is outside the vocabulary of %" PRIu32, tokens[i],
+                           i, vocab);
+    return EYRIE_OK;
+}
+
 static eyrie_status check_request(const eyrie_seq *s, const eyrie_request *r, eyrie_error *err)
 {
     const ey_model_limits *limits = &s->engine->limits;
-    uint64_t reads = r->n_tokens + s->has_last;
+    uint64_t pending = eyrie_seq_pending(s, NULL), reads = r->n_tokens + pending;
+    eyrie_status st;
 
     if (s->state == RUNNING) return ey_fail(err, EYRIE_EBUSY, "the sequence has a request already");
     if (s->state == FAILED) return ey_fail(err, EYRIE_EINVAL, "the sequence has failed; close it");
-    if (r->n_tokens == 0 && !s->has_last)
+    if (reads == 0)
         return ey_fail(err, EYRIE_EINVAL, "no tokens to read; a sequence begins with at least one (<bos>)");
     if (!(r->temperature >= 0.0f) || isinf(r->temperature))
         return ey_fail(err, EYRIE_EINVAL, "temperature %g; it must be a number from 0 up", (double)r->temperature);
     if ((r->flags & EYRIE_LOGITS) && !(r->flags & EYRIE_SCORE))
         return ey_fail(err, EYRIE_EINVAL, "logits are delivered with scores: EYRIE_LOGITS needs EYRIE_SCORE");
-    for (size_t i = 0; i < r->n_tokens; i++)
-        if (r->tokens[i] < 0 || (uint32_t)r->tokens[i] >= limits->vocab)
-            return ey_fail(err, EYRIE_EINVAL, "token %" PRId32 " (number %zu) is outside the vocabulary of %" PRIu32,
-                           r->tokens[i], i, limits->vocab);
+    if ((st = check_tokens(r->tokens, r->n_tokens, limits->vocab, err)) != EYRIE_OK
+        || (st = check_tokens(r->end_tokens, r->n_end_tokens, limits->vocab, err)) != EYRIE_OK)
+        return st;
     if (limits->context && reads > limits->context - s->position)
         return ey_fail(err, EYRIE_ELIMIT, "%" PRIu64 " tokens after position %" PRIu64 " are more than the context of %"
                        PRIu64 "; a larger --context holds them", reads, s->position, limits->context);
     return EYRIE_OK;
+}
+
+/* What is pending, then the request's own tokens. Where there is but the token generated last, it stays what the next decode
+ * step reads: a prefill step, which sums in another order, would leave a trace of the end that was between. */
+static void queue_tokens(eyrie_seq *s, const eyrie_request *r)
+{
+    size_t unread = s->n_tokens - s->next;
+
+    if (unread && s->next) memmove(s->tokens, s->tokens + s->next, unread * sizeof *s->tokens);
+    s->n_tokens = unread;
+    s->next = 0;
+    if (s->has_last && r->n_tokens == 0 && r->max_tokens > 0 && !(r->flags & EYRIE_SCORE)) return;
+    if (s->has_last) s->tokens[s->n_tokens++] = s->last;
+    s->has_last = false;
+    if (r->n_tokens == 0) return;
+    memcpy(s->tokens + s->n_tokens, r->tokens, r->n_tokens * sizeof *s->tokens);
+    s->n_tokens += r->n_tokens;
+    s->utf8.n = 0;
 }
 
 eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_error *err)
@@ -207,21 +254,36 @@ eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_
 
     memcpy(&r, request, ey_min(request->struct_size, sizeof r));
     if ((st = check_request(s, &r, err)) != EYRIE_OK) return st;
-    if (!ey_grow(&s->tokens, &s->capacity, r.n_tokens + 1, sizeof *s->tokens))
+    if (!ey_grow(&s->tokens, &s->capacity, eyrie_seq_pending(s, NULL) + r.n_tokens, sizeof *s->tokens)
+        || !ey_grow(&s->ends, &s->ends_capacity, r.n_end_tokens, sizeof *s->ends))
         return ey_fail(err, EYRIE_ENOMEM, "%zu tokens", r.n_tokens);
-    s->n_tokens = s->next = 0;
-    if (s->has_last) s->tokens[s->n_tokens++] = s->last;
-    if (r.n_tokens) memcpy(s->tokens + s->n_tokens, r.tokens, r.n_tokens * sizeof *s->tokens);
-    s->n_tokens += r.n_tokens;
-    s->has_last = false;
+    if (r.n_end_tokens) memcpy(s->ends, r.end_tokens, r.n_end_tokens * sizeof *s->ends);
+    s->n_ends = r.n_end_tokens;
+    queue_tokens(s, &r);
     s->generated = 0;
     s->request = r;
-    s->request.tokens = NULL;
+    s->request.tokens = s->request.end_tokens = NULL;
     s->state = RUNNING;
 
     eyrie_engine *e = s->engine;            /* to the end of the queue */
     unlist(s);
     e->seqs[e->n_seqs++] = s;
+    return EYRIE_OK;
+}
+
+static eyrie_status need_slot(eyrie_seq *s, eyrie_error *err)
+{
+    if ((s->slot = take_slot(s->engine)) != NO_SLOT) return EYRIE_OK;
+    return ey_fail(err, EYRIE_EBUSY, "all %" PRIu32 " state slots are taken; more --slots, or close a sequence",
+                   s->engine->limits.slots);
+}
+
+static eyrie_status set_unread(eyrie_seq *s, const int32_t *tokens, size_t n, eyrie_error *err)
+{
+    if (n == 0) return EYRIE_OK;
+    if (!ey_grow(&s->tokens, &s->capacity, n, sizeof *s->tokens)) return ey_fail(err, EYRIE_ENOMEM, "%zu tokens", n);
+    memcpy(s->tokens, tokens, n * sizeof *tokens);
+    s->n_tokens = n;
     return EYRIE_OK;
 }
 
@@ -232,26 +294,132 @@ eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *s, eyrie_error *err)
     eyrie_status st;
 
     *out = NULL;
-    if (s->state == RUNNING) return ey_fail(err, EYRIE_EBUSY, "the sequence has a request; it can be forked when that is over");
-    if (s->state == FAILED) return ey_fail(err, EYRIE_EINVAL, "the sequence has failed; close it");
-    if ((st = eyrie_seq_open(&copy, e, err)) != EYRIE_OK) return st;
-    if (s->slot != NO_SLOT) {
-        if ((copy->slot = take_slot(e)) == NO_SLOT)
-            st = ey_fail(err, EYRIE_EBUSY, "all %" PRIu32 " state slots are taken; more --slots, or close a sequence", e->limits.slots);
-        else
-            st = ey_model_copy_slot(e->model, s->slot, copy->slot, err);
-    }
-    if (st != EYRIE_OK) {
-        (void)eyrie_seq_close(copy);
-        return st;
-    }
+    if ((st = check_idle(s, "forked", err)) != EYRIE_OK || (st = eyrie_seq_open(&copy, e, err)) != EYRIE_OK) return st;
     copy->position = s->position;
     copy->has_last = s->has_last;
     copy->last = s->last;
     copy->logprob = s->logprob;
     copy->utf8 = s->utf8;
+    EY_TRY(set_unread(copy, s->tokens + s->next, s->n_tokens - s->next, err));
+    if (s->slot != NO_SLOT) {
+        EY_TRY(need_slot(copy, err));
+        EY_TRY(ey_model_copy_slot(e->model, s->slot, copy->slot, err));
+    }
     *out = copy;
+    copy = NULL;
+done:
+    (void)eyrie_seq_close(copy);
+    return st;
+}
+
+/* ---------------------------------------------------------------------------------------------------- state files */
+
+/* Part 0 of a state file: the sequence without its slot. The parts after it are the slot's layers. */
+enum { RECORD = 40, HAS_LAST = 1 };
+
+static void put_record(unsigned char *at, const eyrie_seq *s)
+{
+    uint32_t logprob;
+
+    memcpy(&logprob, &s->logprob, sizeof logprob);
+    ey_put(at, 8, s->position);
+    ey_put(at + 8, 4, s->has_last ? HAS_LAST : 0);
+    ey_put(at + 12, 4, (uint32_t)s->last);
+    ey_put(at + 16, 4, logprob);
+    ey_put(at + 20, 4, s->utf8.n);
+    memcpy(at + 24, s->utf8.held, sizeof s->utf8.held);
+    ey_put(at + 32, 8, s->n_tokens - s->next);
+    for (size_t i = s->next; i < s->n_tokens; i++) ey_put(at + RECORD + 4 * (i - s->next), 4, (uint32_t)s->tokens[i]);
+}
+
+/* Whether what get_record has read can be. */
+static bool record_makes_sense(const eyrie_seq *s)
+{
+    uint32_t vocab = s->engine->limits.vocab;
+    ey_utf8 text = { .n = 0 };
+    char out[3 * sizeof s->utf8.held];
+
+    if (s->has_last && (s->position == 0 || s->n_tokens || check_tokens(&s->last, 1, vocab, NULL) != EYRIE_OK)) return false;
+    return s->position <= INT64_MAX && check_tokens(s->tokens, s->n_tokens, vocab, NULL) == EYRIE_OK
+           && s->utf8.n < sizeof s->utf8.held
+           && ey_utf8_push(&text, (const char *)s->utf8.held, s->utf8.n, out) == 0;      /* a beginning and no more */
+}
+
+static eyrie_status get_record(eyrie_seq *s, const unsigned char *at, uint64_t size, const char *path, eyrie_error *err)
+{
+    uint64_t unread = size < RECORD ? 0 : ey_get(at + 32, 8), context = s->engine->limits.context;
+    uint32_t logprob;
+
+    if (size < RECORD || unread > size / 4 || size != RECORD + 4 * unread || ey_get(at + 8, 4) > HAS_LAST) goto wrong;
+    if (!ey_grow(&s->tokens, &s->capacity, unread, sizeof *s->tokens)) return ey_fail(err, EYRIE_ENOMEM, "%" PRIu64 " tokens", unread);
+    s->position = ey_get(at, 8);
+    s->has_last = ey_get(at + 8, 4) == HAS_LAST;
+    s->last = (int32_t)ey_get(at + 12, 4);
+    logprob = (uint32_t)ey_get(at + 16, 4);
+    memcpy(&s->logprob, &logprob, sizeof logprob);
+    s->utf8.n = (uint32_t)ey_get(at + 20, 4);
+    memcpy(s->utf8.held, at + 24, sizeof s->utf8.held);
+    s->n_tokens = unread;
+    for (size_t i = 0; i < unread; i++) s->tokens[i] = (int32_t)ey_get(at + RECORD + 4 * i, 4);
+    if (!record_makes_sense(s)) goto wrong;
+    if (context && (s->position > context || unread > context - s->position))
+        return ey_fail(err, EYRIE_ELIMIT, "%s: %" PRIu64 " tokens at position %" PRIu64 " are more than the context of %" PRIu64
+                       "; a larger --context holds them", path, unread, s->position, context);
     return EYRIE_OK;
+wrong:
+    return ey_fail(err, EYRIE_EFORMAT, "%s: what it says of its sequence cannot be: damaged; save it again", path);
+}
+
+eyrie_status eyrie_seq_save(eyrie_seq *s, const char *path, eyrie_error *err)
+{
+    eyrie_model *m = s->engine->model;
+    uint32_t n_parts = 1 + ey_model_config(m)->layers;
+    size_t size = RECORD + 4 * (s->n_tokens - s->next);
+    uint64_t *sizes = ey_calloc(n_parts, sizeof *sizes);
+    unsigned char *record = ey_calloc(size, 1);
+    ey_snapshot_writer *w = NULL;
+    ey_traits traits;
+    eyrie_status st, finished;
+
+    EY_TRY(check_idle(s, "saved", err));
+    if (!sizes || !record) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "saving %s", path));
+    put_record(record, s);
+    sizes[0] = size;
+    ey_model_state_sizes(m, s->position, sizes + 1);
+    ey_model_traits(m, &traits);
+    EY_TRY(ey_snapshot_create(&w, path, &traits, sizes, n_parts, err));
+    EY_TRY(ey_snapshot_write(w, record, size, err));
+    EY_TRY(ey_model_save_slot(m, s->slot, s->position, w, err));
+done:
+    finished = ey_snapshot_finish(w, st == EYRIE_OK, err);
+    ey_free(record);
+    ey_free(sizes);
+    return st == EYRIE_OK ? finished : st;
+}
+
+eyrie_status eyrie_seq_load(eyrie_seq **out, eyrie_engine *e, const char *path, eyrie_error *err)
+{
+    ey_snapshot file = { .n_parts = 0 };
+    const unsigned char *record;
+    ey_traits traits;
+    eyrie_seq *s;
+    uint64_t size;
+    eyrie_status st;
+
+    *out = NULL;
+    EY_TRY(eyrie_seq_open(&s, e, err));
+    ey_model_traits(e->model, &traits);
+    EY_TRY(ey_snapshot_open(&file, path, &traits, err));
+    record = ey_snapshot_part(&file, 0, &size);
+    EY_TRY(get_record(s, record, size, path, err));
+    if (s->position > 0) EY_TRY(need_slot(s, err));
+    EY_TRY(ey_model_load_slot(e->model, s->slot, s->position, &file, 1, err));
+    *out = s;
+    s = NULL;
+done:
+    ey_snapshot_close(&file);
+    (void)eyrie_seq_close(s);
+    return st;
 }
 
 /* ----------------------------------------------------------------------------------------------------- delivering */
@@ -261,16 +429,29 @@ static void deliver(eyrie_seq *s, const eyrie_event *event)
     if (s->request.on_event) s->request.on_event(s->request.user, s, event);
 }
 
+/* A text that has not ended may go on in the middle of a character. */
+static bool holds_text(const eyrie_seq *s, eyrie_end end)
+{
+    return (s->request.flags & EYRIE_HOLD_TEXT) && end != EYRIE_END_EOS && end != EYRIE_END_FAILED;
+}
+
 static void finish(eyrie_seq *s, eyrie_end end, const eyrie_error *error)
 {
     char text[4];
     eyrie_event event = { .kind = EYRIE_EVENT_END, .position = s->position, .token = -1, .logprob = NAN, .text = text,
                           .end = end, .error = error };
 
-    event.text_length = ey_utf8_end(&s->utf8, text);
+    if (!holds_text(s, end)) event.text_length = ey_utf8_end(&s->utf8, text);
     s->state = end == EYRIE_END_FAILED ? FAILED : IDLE;
     if (end == EYRIE_END_FAILED) release_slot(s);
     deliver(s, &event);
+}
+
+eyrie_status eyrie_seq_cancel(eyrie_seq *s, eyrie_error *err)
+{
+    if (s->engine->stepping) return ey_fail(err, EYRIE_EBUSY, "a step is going on; a request can be cancelled after it");
+    if (s->state == RUNNING) finish(s, EYRIE_END_CANCELLED, NULL);
+    return EYRIE_OK;
 }
 
 /* Text that `token` completes, in memory the caller frees; NULL where there is none. */
@@ -287,12 +468,18 @@ static char *text_of(eyrie_seq *s, int32_t token, size_t *length)
     return text;
 }
 
-static bool is_eos(const eyrie_engine *e, int32_t token)
+static bool is_in(int32_t token, const int32_t *list, size_t n)
 {
-    const ey_config *c = ey_model_config(e->model);
-    for (uint32_t i = 0; i < c->n_eos; i++)
-        if (c->eos[i] == token) return true;
-    return false;
+    size_t i = 0;
+    while (i < n && list[i] != token) i++;
+    return i < n;
+}
+
+/* Does the text end with this token? */
+static bool is_end(const eyrie_seq *s, int32_t token)
+{
+    const ey_config *c = ey_model_config(s->engine->model);
+    return is_in(token, s->ends, s->n_ends) || (!(s->request.flags & EYRIE_IGNORE_EOS) && is_in(token, c->eos, c->n_eos));
 }
 
 /* The token that follows, from the step's result i of this sequence. */
@@ -331,12 +518,13 @@ static eyrie_status generate(eyrie_seq *s, ey_phase phase, const ey_result *resu
     s->last = event.token;
     s->has_last = true;
     s->generated++;
-    char *text = text_of(s, event.token, &event.text_length);
+    bool ends = is_end(s, event.token);
+    char *text = ends ? NULL : text_of(s, event.token, &event.text_length);
     event.text = text ? text : "";
     deliver(s, &event);
     ey_free(text);
 
-    if (!(s->request.flags & EYRIE_IGNORE_EOS) && is_eos(e, event.token)) finish(s, EYRIE_END_EOS, NULL);
+    if (ends) finish(s, EYRIE_END_EOS, NULL);
     else if (s->generated == s->request.max_tokens) finish(s, EYRIE_END_LENGTH, NULL);
     else if (e->limits.context && s->position >= e->limits.context) finish(s, EYRIE_END_CONTEXT, NULL);
     return EYRIE_OK;
@@ -474,6 +662,7 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
         e->rows[i] = row_of(s, batch.phase, e->picks[i].n, e->targets);
     }
 
+    e->stepping = true;
     st = run_batch(e, &batch, &results, &local);
     if (st != EYRIE_OK) {
         for (uint32_t i = 0; i < batch.n_rows; i++) finish(e->row_seq[i], EYRIE_END_FAILED, &local);
@@ -489,6 +678,7 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
         if (first_failure == EYRIE_OK && err) *err = local;
         if (first_failure == EYRIE_OK) first_failure = row_st;
     }
+    e->stepping = false;
     for (size_t i = 0; i < e->n_seqs; i++) *busy |= e->seqs[i]->state == RUNNING;
     return first_failure;
 }

@@ -17,12 +17,12 @@
 #include <time.h>
 #include <unistd.h>
 
-static eyrie_status fail_errno(eyrie_error *err, const char *path, int code)
+static eyrie_status fail_to(const char *action, const char *path, int code, eyrie_error *err)
 {
     char reason[128] = "";
 
     if (strerror_r(code, reason, sizeof reason) != 0) snprintf(reason, sizeof reason, "error %d", code);
-    return ey_fail(err, EYRIE_EIO, "cannot read %s: %s", path, reason);
+    return ey_fail(err, EYRIE_EIO, "cannot %s %s: %s", action, path, reason);
 }
 
 eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err)
@@ -34,7 +34,7 @@ eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err)
     *map = (ey_map){ NULL, 0 };
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);   /* or opening a FIFO would wait for its writer */
     if (fd < 0 || fstat(fd, &info) != 0) {
-        st = fail_errno(err, path, errno);
+        st = fail_to("read", path, errno, err);
     } else if (!S_ISREG(info.st_mode)) {
         st = ey_fail(err, EYRIE_EIO, "cannot read %s: it is not a regular file", path);
     } else if (info.st_size > 0) {
@@ -44,7 +44,7 @@ eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err)
         if ((off_t)(size_t)info.st_size == info.st_size) {
             data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         }
-        if (data == MAP_FAILED) st = fail_errno(err, path, errno);
+        if (data == MAP_FAILED) st = fail_to("read", path, errno, err);
         else *map = (ey_map){ data, (uint64_t)info.st_size };
     }
     if (fd >= 0) close(fd);   /* the mapping stays */
@@ -55,6 +55,106 @@ void ey_map_close(ey_map *map)
 {
     if (map->data) munmap((void *)(uintptr_t)map->data, (size_t)map->size);   /* munmap takes no const */
     *map = (ey_map){ NULL, 0 };
+}
+
+struct ey_output {
+    char *path, *temporary;     /* temporary = NULL: written in place */
+    int   fd;
+};
+
+/* A new file beside `path`. Its number, after the process's, is more than 0 where an ended process of the same number left one. */
+static void open_temporary(ey_output *o, size_t size)
+{
+    for (int i = 0; i < 1000 && o->fd < 0 && (i == 0 || errno == EEXIST); i++) {
+        snprintf(o->temporary, size, "%s.%ld.%d.tmp", o->path, (long)getpid(), i);
+        o->fd = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
+}
+
+static void output_free(ey_output *o)
+{
+    ey_free(o->path);
+    ey_free(o->temporary);
+    ey_free(o);
+}
+
+eyrie_status ey_output_open(ey_output **out, const char *path, eyrie_error *err)
+{
+    size_t       size = strlen(path) + 32;
+    ey_output   *o = ey_calloc(1, sizeof *o);
+    struct stat  info;
+    eyrie_status st;
+
+    *out = NULL;
+    if (!o || !(o->path = ey_strdup(path)) || !(o->temporary = ey_calloc(size, 1))) {
+        if (o) output_free(o);
+        return ey_fail(err, EYRIE_ENOMEM, "writing %s", path);
+    }
+    o->fd = -1;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
+        ey_free(o->temporary);
+        o->temporary = NULL;
+        o->fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);   /* or opening a FIFO would wait for its reader */
+        if (o->fd >= 0) (void)fcntl(o->fd, F_SETFL, 0);
+    } else {
+        open_temporary(o, size);
+    }
+    if (o->fd < 0) {
+        st = fail_to("write", path, errno, err);
+        output_free(o);
+        return st;
+    }
+    *out = o;
+    return EYRIE_OK;
+}
+
+eyrie_status ey_output_write(ey_output *o, const void *bytes, uint64_t n, eyrie_error *err)
+{
+    const uint64_t       most = 1u << 30;   /* some systems refuse to write 2 GiB at once */
+    const unsigned char *p = bytes;
+
+    while (n > 0) {
+        ssize_t written = write(o->fd, p, (size_t)ey_min(n, most));
+
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) return fail_to("write", o->path, written < 0 ? errno : ENOSPC, err);
+        p += written;
+        n -= (uint64_t)written;
+    }
+    return EYRIE_OK;
+}
+
+/* Makes the directory's new entry last. Not all systems can, and the file is right in any case. */
+static void sync_directory(char *path)
+{
+    char *slash = strrchr(path, '/');
+    int   fd;
+
+    if (slash) slash[slash == path] = '\0';
+    fd = open(slash ? path : ".", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    (void)fsync(fd);
+    close(fd);
+}
+
+eyrie_status ey_output_close(ey_output *o, bool keep, eyrie_error *err)
+{
+    eyrie_status st = EYRIE_OK;
+    bool         moved = false;
+    int          code = 0;
+
+    if (!o) return EYRIE_OK;
+    if (keep && o->temporary && fsync(o->fd) != 0) code = errno;
+    if (close(o->fd) != 0 && code == 0) code = errno;
+    if (keep && code == 0 && o->temporary) {
+        moved = rename(o->temporary, o->path) == 0;
+        if (!moved) code = errno;
+    }
+    if (keep && code != 0) st = fail_to("write", o->path, code, err);
+    if (o->temporary && !moved) (void)unlink(o->temporary);
+    if (moved) sync_directory(o->path);
+    output_free(o);
+    return st;
 }
 
 bool ey_file_exists(const char *path)
