@@ -119,7 +119,7 @@ static eyrie_status query(eyrie_device *dev, cl_device_info what, size_t size, v
 static eyrie_status query_all(eyrie_device *dev, cl_device_type type, const char *name, eyrie_error *err)
 {
     char driver[256] = "", version[256] = "";
-    cl_uint units = 0;
+    cl_uint units = 0, vector = 0;
     cl_ulong alloc = 0, global = 0;
     cl_bool unified = CL_FALSE;
     eyrie_status st;
@@ -128,11 +128,13 @@ static eyrie_status query_all(eyrie_device *dev, cl_device_type type, const char
     EY_TRY(query(dev, CL_DRIVER_VERSION, sizeof driver - 1, driver, "its driver's version", err));
     EY_TRY(query(dev, CL_DEVICE_VERSION, sizeof version - 1, version, "its version", err));
     EY_TRY(query(dev, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, "its compute units", err));
+    EY_TRY(query(dev, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof vector, &vector, "its vector width", err));
     EY_TRY(query(dev, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof alloc, &alloc, "its largest allocation", err));
     EY_TRY(query(dev, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof global, &global, "its memory", err));
     EY_TRY(query(dev, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof unified, &unified, "whether it shares memory", err));
-    snprintf(dev->name, sizeof dev->name, "%s (%.11s, driver %s)", name, version, driver);
+    snprintf(dev->name, sizeof dev->name, "%s (%.10s, driver %s)", name, version, driver);
     dev->units = units ? units : 1;
+    dev->vector = vector ? vector : 1;
     dev->max_alloc = dev->max_alloc ? ey_min(dev->max_alloc, alloc) : alloc;
     dev->global_memory = global;
     dev->cpu = (type & CL_DEVICE_TYPE_CPU) != 0;
@@ -198,7 +200,7 @@ uint64_t ey_device_free_memory(const eyrie_device *dev, const char **source)
 {
     uint64_t total = dev->memory;
 
-    *source = "--memory";
+    *source = "left of what --memory allows";
     if (!total && dev->host_memory) {
         uint64_t free_now = ey_memory_available();   /* what is used already is not counted as available */
         *source = "available on this host";

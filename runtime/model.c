@@ -10,7 +10,8 @@
 #include <xxhash.h>
 
 enum { DEFAULT_CHUNK = 256, DEFAULT_GLOBAL_CONTEXT = 8192, MAX_ROWS = EY_HEAD_ROWS, MAX_BUCKETS = 32,
-       PIECE = 1 << 20 /* bytes of a state on their way to a file */ };
+       PIECE = 1 << 20,     /* bytes of a state on their way to a file */
+       FIRST_BUCKET = 8 /* tokens of the smallest prefill plan: a short prompt reads the weights once and computes little */ };
 
 /* A residual block. */
 typedef struct block {
@@ -347,7 +348,7 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     m->dev = dev;
     EY_TRY(read_checkpoint(m, &file, path, opts, err));
     EY_TRY(ey_program_build(&m->program, dev, ey_weights_formats(m->weights), m->opts.kv, err));
-    EY_TRY(record_phase(m, EY_PREFILL, EY_BLOCK, m->opts.chunk, err));
+    EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
     EY_TRY(record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err));
     EY_TRY(check_memory(m, err));
     EY_TRY(host_buffers(m, err));
@@ -401,7 +402,7 @@ eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err
         return ey_fail(err, EYRIE_ELIMIT, "a batch of %" PRIu32 " tokens in %" PRIu32 " rows; at most %" PRIu32 " in %"
                        PRIu32, tokens, b->n_rows, ph->most, ph->buckets[ph->n - 1].plan.rows);
     ph->current = &ph->buckets[i];
-    ph->wanted = ey_batch_wanted(b);
+    ph->scratch.wanted = ph->wanted = ey_batch_wanted(b);
     uint64_t words = ey_image_write(b, &g, m->image);
     return ey_buffer_write(m->dev, ph->scratch.batch, 0, words * sizeof *m->image, m->image, err);
 }

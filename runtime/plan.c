@@ -9,13 +9,14 @@ void ey_scratch_init(ey_scratch *s, eyrie_device *dev, const char *name)
 {
     *s = (ey_scratch){ 0 };
     ey_arena_init(&s->arena, dev, name);
+    s->wanted = EY_ANY;
 }
 
 eyrie_status ey_plan_begin(ey_plan *p, ey_phase phase, uint32_t tokens, uint32_t rows, eyrie_device *dev,
                            ey_program *program, ey_scratch *scratch, eyrie_error *err)
 {
     *p = (ey_plan){ .phase = phase, .tokens = tokens, .rows = rows, .blocks = ey_image_blocks(tokens, rows),
-                    .dev = dev, .program = program, .scratch = scratch };
+                    .wanted_to = EY_ANY, .dev = dev, .program = program, .scratch = scratch };
     if (!scratch->batch && !(scratch->batch = ey_arena_add(&scratch->arena, 0, "the batch")))
         return ey_fail(err, EYRIE_ENOMEM, "scratch memory");
     return EYRIE_OK;
@@ -51,6 +52,12 @@ void ey_plan_keep(ey_plan *p, ey_act a)
     if (p->status == EYRIE_OK) p->values[a.value].last = UINT32_MAX;
 }
 
+void ey_plan_when_wanted(ey_plan *p, uint32_t from, uint32_t to)
+{
+    p->wanted_from = from;
+    p->wanted_to = to;
+}
+
 void ey_plan_launch(ey_plan *p, const char *kernel, uint64_t x, uint64_t y, uint64_t z, ey_cost cost,
                     const ey_arg *args, uint32_t n_args)
 {
@@ -64,7 +71,8 @@ void ey_plan_launch(ey_plan *p, const char *kernel, uint64_t x, uint64_t y, uint
         return;
     }
     r = &p->records[p->n];
-    *r = (ey_record){ .global = { (size_t)x, (size_t)y, (size_t)z }, .n_args = n_args + 1, .layer = p->layer, .cost = cost };
+    *r = (ey_record){ .global = { (size_t)x, (size_t)y, (size_t)z }, .n_args = n_args + 1, .layer = p->layer,
+                       .wanted_from = p->wanted_from, .wanted_to = p->wanted_to, .cost = cost };
     snprintf(r->label, sizeof r->label, "%s", kernel);
     p->status = ey_program_kernel(p->program, kernel, &r->kernel, &p->error);
     if (p->status != EYRIE_OK) return;
@@ -148,11 +156,13 @@ static cl_int set_arg(const ey_plan *p, const ey_record *r, cl_uint i)
 eyrie_status ey_plan_run(const ey_plan *p, uint32_t from, uint32_t to, eyrie_error *err)
 {
     static const size_t one[3] = { 1, 1, 1 };
+    uint32_t wanted = p->scratch->wanted;
     cl_int code;
 
     for (size_t i = 0; i < p->n; i++) {
         const ey_record *r = &p->records[i];
         if (r->layer < from || r->layer >= to) continue;
+        if (wanted != EY_ANY && (wanted < r->wanted_from || wanted >= r->wanted_to)) continue;
         for (cl_uint k = 0; k < r->n_args; k++)
             if ((code = set_arg(p, r, k)) != CL_SUCCESS)
                 return ey_fail_cl(err, code, "kernel %s: setting argument %u", r->label, (unsigned)k);

@@ -10,10 +10,13 @@
 #include "batch.h"
 #include "program.h"
 
+#define EY_ANY UINT32_MAX
+
 /* Scratch buffers shared by all plans of a lane: values that do not live at the same time take turns in them. */
 typedef struct ey_scratch {
     ey_arena   arena;
     ey_buffer *batch;               /* the batch image */
+    uint32_t   wanted;              /* wanted tokens of the batch in it; EY_ANY = not known, launch everything */
     ey_buffer *pool[64];
     uint32_t   n;
 } ey_scratch;
@@ -54,6 +57,7 @@ typedef struct ey_record {
     ey_arg    args[EY_MAX_ARGS];
     uint32_t  n_args;
     uint32_t  layer;
+    uint32_t  wanted_from, wanted_to;   /* launched if the batch wants so many tokens: [from, to) */
     ey_cost   cost;
 } ey_record;
 
@@ -70,7 +74,8 @@ typedef struct ey_plan {
     eyrie_device *dev;
     ey_program   *program;
     ey_scratch   *scratch;
-    uint32_t      layer;            /* stamped on what is recorded */
+    uint32_t      layer;            /* stamped on what is recorded, like the range of wanted tokens it is for */
+    uint32_t      wanted_from, wanted_to;
     ey_record    *records;
     size_t        n, capacity;
     ey_value     *values;
@@ -91,6 +96,9 @@ ey_act ey_plan_act(ey_plan *p, uint64_t rows, uint32_t width);
 ey_act ey_act_slice(ey_act a, uint32_t offset, uint32_t width);
 /* Keeps the value until the plan's end, to be read afterwards. */
 void   ey_plan_keep(ey_plan *p, ey_act a);
+
+/* What is recorded from now on is for batches that want [from, to) tokens; (0, EY_ANY) is where a plan begins. */
+void   ey_plan_when_wanted(ey_plan *p, uint32_t from, uint32_t to);
 
 /* Records a launch of work-groups of one work-item. args are those after the batch image, which is always the first. */
 void ey_plan_launch(ey_plan *p, const char *kernel, uint64_t x, uint64_t y, uint64_t z, ey_cost cost,

@@ -11,12 +11,11 @@
 static const char *const plain_files[] = { "norm.cl", "conv1d.cl", "rglru.cl", "scan.cl", "rope.cl", "geglu.cl",
                                            "attention.cl", "head.cl" };
 
-/* Tiles of the product: rows of x by panels of weights, in registers together. ops/matmul.c chooses among them.
- * 12 x 2 and 1 x 4 are the shapes that came nearest the limits, see "product" in bench/RESULTS.md. */
-static const struct { uint32_t rows, panels; } tiles[] = {
-    { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 },
-    { 1, 1 }, { 2, 1 }, { 4, 1 }, { 8, 1 }, { 12, 1 },   /* for gates whose blocks are an odd number of panels */
-};
+/* A panel is 16 floats wide. Where that is one register, there are 32 of them: 12 x 2 has the most arithmetic for each
+ * load without spilling, and 1 x 4 reads four streams, which is what memory gives its full pace to ("matmul" in
+ * bench/RESULTS.md). Narrower devices hold less, and compile faster. */
+static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 } };
+static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 1 } };
 
 static const struct { eyrie_format format; const char *macro, *suffix; } formats_known[] = {
     { EYRIE_FORMAT_F32, "F32", "f32" }, { EYRIE_FORMAT_F16, "F16", "f16" }, { EYRIE_FORMAT_BF16, "BF16", "bf16" },
@@ -37,6 +36,7 @@ struct ey_program {
 typedef struct text {
     char  *data;
     size_t length, capacity;
+    uint32_t replaced;          /* files taken from --kernel-dir */
     bool   failed;              /* out of memory: what follows is dropped */
 } text;
 
@@ -73,6 +73,7 @@ static eyrie_status append_file(text *t, const eyrie_device *dev, const char *na
         if (n > 0 && (size_t)n < sizeof path && ey_file_exists(path)) {
             eyrie_status st = ey_map_open(&map, path, err);
             if (st != EYRIE_OK) return st;
+            t->replaced++;
             append(t, map.data, (size_t)map.size);
             append(t, "\n", 1);
             ey_map_close(&map);
@@ -100,8 +101,19 @@ static void append_image_words(text *t)
     append_line(t, "#define CANDIDATES %d", 256);
 }
 
+static eyrie_status append_matmul(text *t, const eyrie_device *dev, const char *format, ey_tile tile, eyrie_error *err)
+{
+    append_line(t, "#define ROWS %u\n#define PANELS %u", (unsigned)tile.rows, (unsigned)tile.panels);
+    append_line(t, "#define INSTANCE(name) name##_%s_%ux%u", format, (unsigned)tile.rows, (unsigned)tile.panels);
+    eyrie_status st = append_file(t, dev, "matmul.cl", err);
+    append_line(t, "#undef ROWS\n#undef PANELS\n#undef INSTANCE");
+    return st;
+}
+
 static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err)
 {
+    size_t n_tiles;
+    const ey_tile *tiles = ey_device_tiles(dev, &n_tiles);
     eyrie_status st = EYRIE_OK;
 
     append_image_words(t);
@@ -115,18 +127,25 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
         append_line(t, "#define INSTANCE(name) name##_%s", formats_known[f].suffix);
         EY_TRY(append_file(t, dev, "embed.cl", err));
         append_line(t, "#undef INSTANCE");
-        for (size_t k = 0; k < sizeof tiles / sizeof *tiles; k++) {
-            unsigned rows = (unsigned)tiles[k].rows, panels = (unsigned)tiles[k].panels;
-            append_line(t, "#define ROWS %u\n#define PANELS %u", rows, panels);
-            append_line(t, "#define INSTANCE(name) name##_%s_%ux%u", formats_known[f].suffix, rows, panels);
-            EY_TRY(append_file(t, dev, "matmul.cl", err));
-            append_line(t, "#undef ROWS\n#undef PANELS\n#undef INSTANCE");
+        for (size_t k = 0; k < n_tiles; k++) {
+            EY_TRY(append_matmul(t, dev, formats_known[f].suffix, tiles[k], err));
+            if (tiles[k].panels > 1) EY_TRY(append_matmul(t, dev, formats_known[f].suffix, (ey_tile){ tiles[k].rows, 1 }, err));
         }
         append_line(t, "#undef FORMAT");
     }
     if (t->failed) st = ey_fail(err, EYRIE_ENOMEM, "kernel text");
+    else if (dev->kernel_dir && t->replaced == 0)
+        st = ey_fail(err, EYRIE_EBUILD, "--kernel-dir %s holds none of the kernel files (prelude.cl, matmul.cl, ...): nothing "
+                     "would be replaced", dev->kernel_dir);
 done:
     return st;
+}
+
+const ey_tile *ey_device_tiles(const eyrie_device *dev, size_t *n)
+{
+    bool wide = dev->vector >= EY_LANES;
+    *n = wide ? sizeof wide_tiles / sizeof *wide_tiles : sizeof narrow_tiles / sizeof *narrow_tiles;
+    return wide ? wide_tiles : narrow_tiles;
 }
 
 /* -------------------------------------------------------------------------------------------------------- building */

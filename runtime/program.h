@@ -16,6 +16,14 @@ extern const size_t         ey_kernel_texts_count;
 
 typedef struct ey_program ey_program;
 
+/* Rows of x by panels of weights that a product holds in registers at a time. */
+typedef struct ey_tile {
+    uint32_t rows, panels;
+} ey_tile;
+
+/* The device's tiles, lowest first. Every kernel of products has an instance for each, and for each with one panel. */
+const ey_tile *ey_device_tiles(const eyrie_device *dev, size_t *n);
+
 /* Builds the kernels for the weight formats in `formats` (bit 1 << eyrie_format) and the ring's type `kv`.
  * EBUILD: the compiler's first error, with file and line; EIO: a file of --kernel-dir that cannot be read. */
 eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err);

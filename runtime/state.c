@@ -17,6 +17,9 @@ eyrie_status ey_state_declare(ey_state *s, uint32_t layer, uint64_t bytes, eyrie
     uint64_t total, limit = s->arena.dev->max_alloc;
     char label[32], size[24], most[24];
 
+    if (bytes > limit)
+        return ey_fail(err, EYRIE_ELIMIT, "layer %" PRIu32 ": the state of one sequence takes %s, and one allocation holds %s; "
+                       "a smaller --context shrinks it", layer, ey_bytes_text(bytes, size), ey_bytes_text(limit, most));
     if (!ey_mul(bytes, s->slots, &total) || total > limit)
         return ey_fail(err, EYRIE_ELIMIT, "layer %" PRIu32 ": the state of %" PRIu32 " sequences takes %s each, and one "
                        "allocation holds %s: at most --slots %" PRIu64 " (or a smaller --context) fits", layer, s->slots,

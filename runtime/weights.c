@@ -34,6 +34,7 @@ struct ey_weights {
     eyrie_format   format;
     char           prefix[64];
     bool          *used;                    /* [tensors of the file] */
+    uint64_t       params;                  /* elements of all that is used, once declaring has ended */
     matrix       **matrices;
     size_t         n_matrices, matrices_capacity;
     vector        *vectors;
@@ -274,23 +275,22 @@ eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err)
             weights_fail(w, EYRIE_EFORMAT, "%s: in %s, but no part of the model that config.json describes; ignoring it "
                          "would give wrong results", t->name, t->file);
     }
-    if (w->status != EYRIE_OK && err) *err = w->error;
-    return w->status;
+    if (w->status != EYRIE_OK) {
+        if (err) *err = w->error;
+        return w->status;
+    }
+    for (size_t i = 0; i < w->n_matrices; i++)
+        for (uint32_t k = 0; k < w->matrices[i]->public.n_parts; k++) {
+            const source *s = &w->matrices[i]->parts[k];
+            w->params += s->weight->count + (s->bias ? s->bias->count : 0);
+        }
+    for (size_t i = 0; i < w->n_vectors; i++) w->params += w->vectors[i].data->count;
+    return EYRIE_OK;
 }
 
 uint64_t ey_weights_bytes(const ey_weights *w) { return w->arena.bytes; }
 
-uint64_t ey_weights_params(const ey_weights *w)
-{
-    uint64_t sum = 0;
-    for (size_t i = 0; i < w->n_matrices; i++)
-        for (uint32_t k = 0; k < w->matrices[i]->public.n_parts; k++) {
-            const source *s = &w->matrices[i]->parts[k];
-            sum += s->weight->count + (s->bias ? s->bias->count : 0);
-        }
-    for (size_t i = 0; i < w->n_vectors; i++) sum += w->vectors[i].data->count;
-    return sum;
-}
+uint64_t ey_weights_params(const ey_weights *w) { return w->params; }
 
 uint32_t ey_weights_formats(const ey_weights *w)
 {

@@ -47,7 +47,7 @@ typedef enum ey_transform {
 
 typedef struct ey_weights ey_weights;
 
-/* `format`: of all matrices, EYRIE_FORMAT_DEFAULT = each as in the file. */
+/* `file` is read until ey_weights_load returns, and not after. `format`: of all matrices, EYRIE_FORMAT_DEFAULT = each as in the file. */
 eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, eyrie_format format, eyrie_error *err);
 void         ey_weights_free(ey_weights *w);
 
@@ -76,7 +76,7 @@ void     ey_weights_ignore(ey_weights *w, const char *name);
 eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err);
 
 uint64_t ey_weights_bytes(const ey_weights *w);
-uint64_t ey_weights_params(const ey_weights *w);    /* elements in the file of everything declared */
+uint64_t ey_weights_params(const ey_weights *w);    /* elements in the file of everything declared; once checked */
 uint32_t ey_weights_formats(const ey_weights *w);   /* bit 1 << format of every matrix */
 eyrie_status ey_weights_load(ey_weights *w, eyrie_error *err);   /* allocates, reads, packs */
 

@@ -4,10 +4,6 @@
 #include <limits.h>
 #include <stdio.h>
 
-/* Tiles by the most rows a batch has: the first that is tall enough; all give the same bits. Decode reads every weight
- * once from memory whatever the rows; 12 x 2 has the most arithmetic for each load. */
-static const struct { uint32_t rows, panels; } tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 } };
-
 /* Which rows of x go to which rows of y. */
 typedef struct span {
     uint32_t count;             /* word of the batch that says how many there are */
@@ -19,18 +15,20 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, bool ad
     const ey_quant *q = ey_quant_of(w->format);
     uint32_t block = w->blocks > 1 ? w->part_rows[0] / w->blocks : INT_MAX;
     uint32_t part = w->blocks > 1 ? w->part_rows[0] : INT_MAX;
-    size_t tile = 0;
+    size_t n_tiles;
+    const ey_tile *tile = ey_device_tiles(p->dev, &n_tiles);
     char kernel[40];
 
-    while (tile + 1 < sizeof tiles / sizeof *tiles && tiles[tile].rows < rows.most) tile++;
-    /* All panels of a tile must lie in one block of the diagonal. */
-    uint32_t panels = block / EY_LANES % tiles[tile].panels && w->blocks > 1 ? 1 : tiles[tile].panels;
-    snprintf(kernel, sizeof kernel, "matmul_%s_%ux%u", q->name, (unsigned)tiles[tile].rows, (unsigned)panels);
+    /* The first that is tall enough, else the tallest: weights are read once from memory whatever the rows, and all tiles
+     * give the same bits. All panels of a tile must lie in one block of the diagonal. */
+    for (; n_tiles > 1 && tile->rows < rows.most; n_tiles--) tile++;
+    uint32_t panels = w->blocks > 1 && block / EY_LANES % tile->panels ? 1 : tile->panels;
+    snprintf(kernel, sizeof kernel, "matmul_%s_%ux%u", q->name, (unsigned)tile->rows, (unsigned)panels);
 
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
         uint32_t n = s->rows / EY_LANES, groups = (n + panels - 1) / panels;
-        uint32_t heights = (rows.most + tiles[tile].rows - 1) / tiles[tile].rows;
+        uint32_t heights = (rows.most + tile->rows - 1) / tile->rows;
         /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. */
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
         ey_cost cost = { (uint64_t)s->rows * w->cols * q->bits / 8 + (uint64_t)rows.most * (w->cols + s->rows) * 4,
