@@ -240,6 +240,8 @@ const unsigned char *ey_snapshot_part(const ey_snapshot *s, uint32_t i, uint64_t
 {
     const unsigned char *at = s->body;
 
+    *size = 0;
+    if (i >= s->n_parts) return NULL;
     for (uint32_t k = 0; k < i; k++) at += ey_get(s->sizes + (size_t)k * 8, 8);
     *size = ey_get(s->sizes + (size_t)i * 8, 8);
     return at;
