@@ -108,13 +108,13 @@ static int add_turn(chat *c, const char *text, size_t length)
 
 static void take_turn(chat *c, const cli_options *o, const char *text, size_t length)
 {
-    bool markers = c->turn_start >= 0;
-    eyrie_request request = {
-        .struct_size = sizeof request, .max_tokens = o->n, .seed = o->seed,
-        .temperature = o->greedy ? 0 : o->temperature >= 0 ? o->temperature : 0.8f,
-        .on_event = on_event, .user = c, .end_tokens = &c->turn_end, .n_end_tokens = markers };
+    eyrie_request request = cli_request(o);
     int status = add_turn(c, text, length);
 
+    request.end_tokens = &c->turn_end;
+    request.n_end_tokens = c->turn_end >= 0;
+    request.on_event = on_event;
+    request.user = c;
     c->in_line = false;
     if (status == CLI_DONE) status = cli_session_run(&c->session, &request);
     c->over |= c->session.stop;

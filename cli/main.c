@@ -6,7 +6,7 @@
 
 static const cli_command commands[] = {
     { CLI_RUN, "run", "lets a model continue a text",
-      "-m DIR (-p TEXT | -f FILE | - | --tokens IDS | --load-state FILE) [options]",
+      "-m MODEL (-p TEXT | -f FILE | - | --tokens IDS | --load-state FILE) [options]",
       "Reads a text and generates what follows it, to standard output as it comes; how fast that went, to standard\n"
       "error. For a model without tokenizer the output is token ids. A state file holds what the model remembers of a\n"
       "text: what is generated before and after it is, byte for byte, what would have been generated at once.\n",
@@ -14,10 +14,11 @@ static const cli_command commands[] = {
       "  cat letter.txt | eyrie run -m models/shakespeare - > answer.txt\n"
       "  eyrie run -m models/shakespeare --tokens 2,814,983,4 -n 16 --json\n"
       "  eyrie run -m models/shakespeare -p ROMEO: -n 100 --save-state romeo.state\n"
-      "  eyrie run -m models/shakespeare --load-state romeo.state -n 100\n",
+      "  eyrie run -m models/shakespeare --load-state romeo.state -n 100\n"
+      "  eyrie run -m synthetic:griffin-1b --tokens 2,5,9 -n 16 --json\n",
       cli_run },
     { CLI_CHAT, "chat", "talks, turn by turn",
-      "-m DIR [options]",
+      "-m MODEL [options]",
       "Reads lines from standard input and answers each; all that was said is kept as the state of one sequence. A model\n"
       "with turn markers (<start_of_turn>, <end_of_turn>) is given turns, any other the lines as they are. Ctrl-C stops\n"
       "an answer, Ctrl-D ends the chat. Lines that begin with / are commands:\n"
@@ -28,7 +29,7 @@ static const cli_command commands[] = {
       "  printf 'ROMEO:\\nJULIET:\\n' | eyrie chat -m models/shakespeare --seed 1\n",
       cli_chat },
     { CLI_SCORE, "score", "says how probable a model finds a text",
-      "-m DIR (-p TEXT | -f FILE | - | --tokens IDS) [options]",
+      "-m MODEL (-p TEXT | -f FILE | - | --tokens IDS) [options]",
       "Reads a text as one sequence and prints the number of tokens predicted (all but the first), the mean of their\n"
       "negative log-probabilities, its exponential, and the bits in all for each byte of text. --json has the\n"
       "log-probability of every token.\n",
@@ -37,11 +38,12 @@ static const cli_command commands[] = {
       "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n",
       cli_score },
     { CLI_INFO, "info", "says what a model is and what it takes",
-      "-m DIR [options]",
+      "-m MODEL [options]",
       "Layers, parameters, bytes on the device, and what a token costs, from the headers of the model's files: it\n"
       "needs no device and reads no weights.\n",
       "  eyrie info -m models/shakespeare\n"
-      "  eyrie info -m models/shakespeare --weights f32 --json\n",
+      "  eyrie info -m models/shakespeare --weights f32 --json\n"
+      "  eyrie info -m synthetic:recurrentgemma-9b\n",
       cli_info },
 };
 
@@ -74,10 +76,10 @@ static int run_command(const cli_command *command, char **args)
     cli_options options;
     int status = cli_options_parse(&options, command, args);
 
-    if (status != CLI_DONE) return status;
-    if (!options.help) return command->run(&options);
-    cli_print_help(command);
-    return CLI_DONE;
+    if (status == CLI_DONE && options.help) cli_print_help(command);
+    else if (status == CLI_DONE) status = command->run(&options);
+    cli_options_free(&options);
+    return status;
 }
 
 static int unknown(const char *name) { return cli_wrong_usage(NULL, "unknown command '%s'", name); }

@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -15,7 +16,12 @@ typedef enum kind {
     CHOICE,         /* const char *, one of those in the help's value, "a|b|c" */
     COUNT,          /* uint64_t from min to max */
     SIZE,           /* the same with a suffix K, M or G */
-    NUMBER          /* float, finite and not negative */
+    NUMBER,         /* float; of this kind and the next four, `ranges` says which */
+    POSITIVE,
+    FRACTION,
+    SHARE,
+    PENALTY,
+    TEXTS           /* cli_texts, one more each time */
 } kind;
 
 typedef struct option {
@@ -29,7 +35,7 @@ typedef struct option {
 /* Options under a heading of the help. */
 typedef struct section {
     const char *title;
-    option      options[10];    /* the last has no name */
+    option      options[14];    /* the last has no name */
 } section;
 
 enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO,
@@ -48,10 +54,23 @@ static const section sections[] = {
     { "Generating", {
         { "-n", "N", "tokens to generate at most (default 128; 512 for each answer of a chat)", GENERATE, COUNT, FIELD(n), 1, UINT64_MAX },
         { "--greedy", NULL, "always the most probable token (the default, but of chats)", GENERATE, FLAG, FIELD(greedy), 0, 0 },
-        { "--temp", "F", "draw tokens at temperature F: 1 as the model says, lower is tamer (chat: 0.8)", GENERATE, NUMBER,
-          FIELD(temperature), 0, 0 },
+        { "--temp", "F", "draw tokens at temperature F: lower is tamer (default 1 with the next three, 0.8 in a chat)",
+          GENERATE, NUMBER, FIELD(temperature), 0, 0 },
+        { "--top-k", "K", "draw from the K most probable tokens only (0 = all)", GENERATE, COUNT, FIELD(top_k), 0, UINT32_MAX },
+        { "--top-p", "P", "then from the fewest whose probabilities sum up to P, such as 0.9", GENERATE, SHARE,
+          FIELD(top_p), 0, 0 },
+        { "--min-p", "P", "then from those at least P times as probable as the most probable", GENERATE, FRACTION,
+          FIELD(min_p), 0, 0 },
         { "--seed", "S", "which draw: the same seed, the same text (default 0)", GENERATE, COUNT, FIELD(seed), 0,
           UINT64_MAX },
+        { "--repeat-penalty", "R", "make tokens of the text less probable: above 1, such as 1.1 (default 1)", GENERATE,
+          POSITIVE, FIELD(repeat_penalty), 0, 0 },
+        { "--presence-penalty", "F", "lower the logits of tokens generated before by F, from -2 to 2", GENERATE, PENALTY,
+          FIELD(presence_penalty), 0, 0 },
+        { "--frequency-penalty", "F", "the same for each time they were generated", GENERATE, PENALTY,
+          FIELD(frequency_penalty), 0, 0 },
+        { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", GENERATE, TEXTS,
+          FIELD(stops), 0, 0 },
         { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN, FLAG, FIELD(ignore_eos), 0, 0 },
         { 0 } } },
     { "The state", {
@@ -66,9 +85,11 @@ static const section sections[] = {
           STRING, FIELD(logits), 0, 0 },
         { 0 } } },
     { "The model", {
-        { "-m", "DIR", "directory with config.json, *.safetensors and perhaps tokenizer.model", MODEL, STRING,
-          FIELD(model), 0, 0 },
-        { "--weights", "f32|f16|bf16", "how matrices are stored on the device (default: as in the file)", MODEL,
+        { "-m", "MODEL", "directory with config.json, *.safetensors and perhaps tokenizer.model;\n"
+          "                           or random weights: synthetic:NAME or synthetic:NAME@SEED, NAME being a shape such\n"
+          "                           as griffin-1b or recurrentgemma-2b (any other name lists all), or a config.json",
+          MODEL, STRING, FIELD(model), 0, 0 },
+        { "--weights", "f32|f16|bf16", "how matrices are stored on the device (default: the file's; synthetic: bf16)", MODEL,
           CHOICE, FIELD(weights), 0, 0 },
         { "--compute", "auto|f32", "f32: round nothing below f32 but stored weights (default auto)", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
@@ -92,10 +113,18 @@ static const section sections[] = {
           FIELD(max_alloc), 1, UINT64_MAX },
         { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS, STRING,
           FIELD(kernel_dir), 0, 0 },
+        { "--cache-dir", "DIR", "keep built kernels there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS, STRING,
+          FIELD(cache_dir), 0, 0 },
         { 0 } } },
 };
 
 enum { SECTIONS = sizeof sections / sizeof *sections };
+
+static const struct { float min, max; const char *text; } ranges[] = {
+    [NUMBER] = { 0, FLT_MAX, "from 0 up" }, [POSITIVE] = { FLT_MIN, FLT_MAX, "above 0" },
+    [FRACTION] = { 0, 1, "from 0 to 1" },   [SHARE] = { FLT_MIN, 1, "above 0, up to 1" },
+    [PENALTY] = { -2, 2, "from -2 to 2" },
+};
 
 static const struct { const char *name; eyrie_format format; } formats[] = {
     { "f32", EYRIE_FORMAT_F32 }, { "f16", EYRIE_FORMAT_F16 }, { "bf16", EYRIE_FORMAT_BF16 },
@@ -141,7 +170,7 @@ static bool parse_number(const char *text, float *out)
 
     if (!*text || text[strspn(text, "0123456789.eE+-")]) return false;      /* strtof takes "nan" and "0x1p3" */
     *out = strtof(text, &end);
-    return *end == '\0' && isfinite(*out) && *out >= 0;
+    return *end == '\0' && isfinite(*out);
 }
 
 /* Is `word` one of those in "a|b|c"? */
@@ -169,6 +198,8 @@ static int wrong_count(const cli_command *command, const option *opt, const char
 static int set_value(cli_options *o, const option *opt, const char *value)
 {
     void *field = (char *)o + opt->field;
+    cli_texts *texts = field;
+    float number;
     uint64_t n;
 
     switch (opt->kind) {
@@ -184,8 +215,18 @@ static int set_value(cli_options *o, const option *opt, const char *value)
         *(const char **)field = value;
         return CLI_DONE;
     case NUMBER:
-        if (!parse_number(value, field))
-            return cli_wrong_usage(o->command, "%s '%s': not a number from 0 up", opt->name, value);
+    case POSITIVE:
+    case FRACTION:
+    case SHARE:
+    case PENALTY:
+        if (!parse_number(value, &number) || number < ranges[opt->kind].min || number > ranges[opt->kind].max)
+            return cli_wrong_usage(o->command, "%s '%s': not a number %s", opt->name, value, ranges[opt->kind].text);
+        *(float *)field = number;
+        return CLI_DONE;
+    case TEXTS:
+        if (!*value) return cli_wrong_usage(o->command, "%s '': an empty text", opt->name);
+        cli_grow(&texts->items, &texts->capacity, texts->n + 1, sizeof *texts->items);
+        texts->items[texts->n++] = value;
         return CLI_DONE;
     case COUNT:
     case SIZE:
@@ -211,11 +252,12 @@ static const option *find(const cli_command *command, const char *name, size_t l
 
 static int check(const cli_options *o, unsigned prompts)
 {
-    if (!o->model) return cli_wrong_usage(o->command, "no model: -m DIR is needed");
+    if (!o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
     if ((o->command->bit & READ) && prompts == 0 && !o->load_state)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
-    if (o->greedy && o->temperature >= 0) return cli_wrong_usage(o->command, "--greedy and --temp exclude each other");
+    if (o->greedy && (o->temperature >= 0 || o->top_k || o->top_p > 0 || o->min_p > 0))
+        return cli_wrong_usage(o->command, "--greedy excludes --temp, --top-k, --top-p and --min-p");
     return CLI_DONE;
 }
 
@@ -245,6 +287,12 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
         prompts += in == PROMPT;
     }
     return check(o, prompts);
+}
+
+void cli_options_free(cli_options *o)
+{
+    free(o->stops.items);
+    o->stops = (cli_texts){ 0 };
 }
 
 /* ------------------------------------------------------------------------------------------------------------ help */
@@ -280,6 +328,24 @@ const char *cli_format_name(eyrie_format format)
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
         if (formats[i].format == format) return formats[i].name;
     return "unknown";
+}
+
+/* Filters without a temperature mean temperature 1: what is most probable does not depend on them. */
+static float temperature(const cli_options *o)
+{
+    bool filters = o->top_k || o->top_p > 0 || o->min_p > 0;
+
+    if (o->greedy || o->temperature >= 0) return o->greedy ? 0.0f : o->temperature;
+    return o->command->bit == CLI_CHAT ? 0.8f : filters ? 1.0f : 0.0f;
+}
+
+eyrie_request cli_request(const cli_options *o)
+{
+    return (eyrie_request){
+        .struct_size = sizeof(eyrie_request), .max_tokens = o->n, .seed = o->seed, .temperature = temperature(o),
+        .top_k = (uint32_t)o->top_k, .top_p = o->top_p, .min_p = o->min_p, .repetition_penalty = o->repeat_penalty,
+        .presence_penalty = o->presence_penalty, .frequency_penalty = o->frequency_penalty, .stops = o->stops.items,
+        .n_stops = o->stops.n, .flags = o->ignore_eos ? EYRIE_IGNORE_EOS : 0 };
 }
 
 eyrie_model_opts cli_model_opts(const cli_options *o)

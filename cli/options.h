@@ -18,6 +18,12 @@ typedef struct cli_command {
     int       (*run)(const cli_options *o); /* the exit status */
 } cli_command;
 
+/* The values of an option that may be given more than once. */
+typedef struct cli_texts {
+    const char **items;         /* [n] */
+    size_t       n, capacity;
+} cli_texts;
+
 /* Zero and NULL: not given, which is the default, unless said otherwise. Strings are borrowed from the arguments. */
 struct cli_options {
     const cli_command *command;
@@ -28,18 +34,22 @@ struct cli_options {
     uint64_t           n, seed;                 /* n: 128, in chat 512, if not given */
     bool               greedy;
     float              temperature;             /* -1: not given */
+    uint64_t           top_k;
+    float              top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    cli_texts          stops;
     bool               ignore_eos, json;
     const char        *logits;
     const char        *load_state, *save_state;
     const char        *weights, *compute, *kv;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
-    const char        *device, *kernel_dir;
+    const char        *device, *kernel_dir, *cache_dir;
     uint64_t           threads, memory, max_alloc;
 };
 
 /* From the arguments after the command's name, NULL last. The exit status: CLI_WRONG_USAGE after saying what is wrong.
- * With `help` set nothing more is checked. */
-int cli_options_parse(cli_options *o, const cli_command *command, char **args);
+ * With `help` set nothing more is checked. The caller frees, also after wrong usage. */
+int  cli_options_parse(cli_options *o, const cli_command *command, char **args);
+void cli_options_free(cli_options *o);
 
 /* Says what is wrong and where help is (command NULL: in general); returns CLI_WRONG_USAGE. */
 int cli_wrong_usage(const cli_command *command, const char *format, ...) CLI_PRINTF(2, 3);
@@ -48,6 +58,7 @@ void cli_print_help(const cli_command *command);
 
 /* What they mean to the library. */
 eyrie_model_opts cli_model_opts(const cli_options *o);
+eyrie_request    cli_request(const cli_options *o);     /* how to generate; neither tokens nor who is told */
 const char      *cli_format_name(eyrie_format format);
 
 #endif

@@ -56,8 +56,8 @@ static void print_json(const output *out, const cli_options *o)
     const cli_session *s = out->session;
     json_t *object = json_object(), *ids = json_array();
     const char *device = eyrie_device_name(s->device);
-    const char *const ends[] = { [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "eos",
-                                 [EYRIE_END_CONTEXT] = "context", [EYRIE_END_CANCELLED] = "interrupted" };
+    const char *const ends[] = { [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "eos", [EYRIE_END_CONTEXT] = "context",
+                                 [EYRIE_END_STOP] = "stop", [EYRIE_END_CANCELLED] = "interrupted" };
 
     for (size_t i = 0; i < out->n_ids; i++) cli_append(ids, json_integer(out->ids[i]));
     cli_set(object, "model", cli_text(o->model, strlen(o->model)));
@@ -74,12 +74,12 @@ int cli_run(const cli_options *o)
 {
     cli_session session;
     output out = { .session = &session, .json = o->json };
-    eyrie_request request = {
-        .struct_size = sizeof request, .max_tokens = o->n, .seed = o->seed,
-        .temperature = o->temperature > 0 ? o->temperature : 0,
-        .flags = (o->ignore_eos ? EYRIE_IGNORE_EOS : 0) | (o->save_state ? EYRIE_HOLD_TEXT : 0), .on_event = on_event,
-        .user = &out };
+    eyrie_request request = cli_request(o);
     int status = cli_session_open(&session, o);
+
+    request.flags |= o->save_state ? EYRIE_HOLD_TEXT : 0;
+    request.on_event = on_event;
+    request.user = &out;
 
     if (status == CLI_DONE) {
         status = cli_session_run(&session, &request);

@@ -12,6 +12,43 @@
 #include <time.h>
 #include <unistd.h>
 
+/* -------------------------------------------------------------------------------------------------------- progress */
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* One line on a terminal, shown where the work takes more than a second. */
+typedef struct progress {
+    bool   possible, shown;
+    double next;                /* when it may change */
+} progress;
+
+static progress new_progress(void) { return (progress){ .possible = isatty(STDERR_FILENO) == 1, .next = seconds() + 1 }; }
+
+/* May it be shown now? Then it is taken to be. */
+static bool is_due(progress *p)
+{
+    if (!p->possible || seconds() < p->next) return false;
+    p->next = seconds() + 0.2;
+    return p->shown = true;
+}
+
+static void wipe_progress(progress *p)
+{
+    if (p->shown) fputs("\r\033[K", stderr);
+    p->shown = false;
+}
+
+static void show_opening(void *user, const char *what, double done)
+{
+    if (is_due(user)) fprintf(stderr, "\r%s: %.0f %%\033[K", what, 100 * done);
+}
+
 /* --------------------------------------------------------------------------------------------------------- opening */
 
 static void print_note(void *user, const char *line)
@@ -54,6 +91,19 @@ static int check_kernel_dir(const char *path)
     if (path && !d) return cli_fail("--kernel-dir %s: %s", path, strerror(errno));
     if (d) closedir(d);
     return CLI_DONE;
+}
+
+/* Where built kernels are kept, NULL for nowhere. If nobody says, as the XDG specification has it: a path that is not
+ * absolute counts for nothing. */
+static const char *choose_cache_dir(const char *given, char *path, size_t size)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+
+    if (given) return *given ? given : NULL;
+    if (cache && *cache == '/') n = snprintf(path, size, "%s/eyrie", cache);
+    else if (home && *home == '/') n = snprintf(path, size, "%s/.cache/eyrie", home);
+    return n > 0 && (size_t)n < size ? path : NULL;
 }
 
 /* Where a state is to be saved in the end, a file can be made in the beginning. */
@@ -144,15 +194,23 @@ int cli_session_open(cli_session *s, const cli_options *o)
                                       .kernel_dir = o->kernel_dir, .memory = o->memory, .max_alloc = o->max_alloc,
                                       .log = print_note };
     eyrie_model_opts model_opts = cli_model_opts(o);
+    char cache_dir[4096];
+    progress p = new_progress();
+    eyrie_status st;
     eyrie_error err;
     int status;
 
+    model_opts.progress = show_opening;
+    model_opts.progress_user = &p;
     *s = (cli_session){ .info.struct_size = sizeof s->info };
     if ((status = read_prompt(s, o)) != CLI_DONE || (status = set_environment(o)) != CLI_DONE
         || (status = check_kernel_dir(o->kernel_dir)) != CLI_DONE || (status = check_place(o->save_state)) != CLI_DONE)
         return status;
-    if (eyrie_device_open(&s->device, &device_opts, &err) != EYRIE_OK
-        || eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err) != EYRIE_OK
+    device_opts.cache_dir = choose_cache_dir(o->cache_dir, cache_dir, sizeof cache_dir);
+    if (eyrie_device_open(&s->device, &device_opts, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    st = eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err);
+    wipe_progress(&p);
+    if (st != EYRIE_OK
         || eyrie_model_get_info(s->model, &s->info, &err) != EYRIE_OK
         || eyrie_engine_open(&s->engine, s->model, &err) != EYRIE_OK)
         return cli_fail("%s", err.text);
@@ -195,54 +253,30 @@ void cli_catch_signals(bool waking)
             sigaction(numbers[i], &action, NULL);
 }
 
-static double seconds(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-/* One line on a terminal, shown from `next` on: of the tokens to read from position `first` to `end`. */
-typedef struct progress {
-    bool     possible, shown;
-    double   next;
-    uint64_t first, end;
-} progress;
-
-static void show_progress(progress *p, const cli_session *s)
+/* How much of what there is to read, from position `first` to `end`, has been read. */
+static void show_reading(progress *p, const cli_session *s, uint64_t first, uint64_t end)
 {
     uint64_t position = eyrie_seq_position(s->seq);
 
-    if (!p->possible || position >= p->end || seconds() < p->next) return;
-    fprintf(stderr, "\rreading: %" PRIu64 " of %" PRIu64 " tokens", position - p->first, p->end - p->first);
-    p->shown = true;
-    p->next = seconds() + 0.2;
-}
-
-static void wipe_progress(progress *p)
-{
-    if (p->shown) fputs("\r\033[K", stderr);
-    p->shown = false;
+    if (position < end && is_due(p))
+        fprintf(stderr, "\rreading: %" PRIu64 " of %" PRIu64 " tokens", position - first, end - first);
 }
 
 int cli_session_run(cli_session *s, eyrie_request *request)
 {
-    progress p = { .possible = isatty(STDERR_FILENO) == 1, .next = seconds() + 1 };
-    uint64_t pending = eyrie_seq_pending(s->seq, NULL);
+    uint64_t first = eyrie_seq_position(s->seq), end = first + eyrie_seq_pending(s->seq, NULL) + s->n_tokens;
+    progress p = new_progress();
     eyrie_status st;
     eyrie_error err;
     bool busy = true;
 
     request->tokens = s->tokens;
     request->n_tokens = s->n_tokens;
-    p.first = eyrie_seq_position(s->seq);
-    p.end = p.first + pending + s->n_tokens;
     cli_catch_signals(false);
     st = eyrie_seq_submit(s->seq, request, &err);
     while (st == EYRIE_OK && busy && !s->stop && !caught) {
         st = eyrie_engine_step(s->engine, &busy, &err);
-        show_progress(&p, s);
+        show_reading(&p, s, first, end);
     }
     wipe_progress(&p);
     if (st != EYRIE_OK) return cli_fail("%s", err.text);

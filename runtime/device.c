@@ -108,6 +108,8 @@ static eyrie_status choose(candidate *chosen, const char *select, eyrie_error *e
 
 /* -------------------------------------------------------------------------------------------------------- opening */
 
+enum { CACHE_LIMIT = 256 << 20 };   /* bytes; a program takes 0.5 to 5 MiB */
+
 static eyrie_status query(eyrie_device *dev, cl_device_info what, size_t size, void *out, const char *name, eyrie_error *err)
 {
     cl_int code;
@@ -164,6 +166,7 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     dev->max_alloc = o.max_alloc;
     dev->log = (ey_log){ o.log, o.log_user };
     EY_TRY(query_all(dev, c.type, c.name, err));
+    if (o.cache_dir) dev->cache = ey_cache_open(o.cache_dir, CACHE_LIMIT, &dev->log);
 
     cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)c.platform, 0 };
     EY_CL_NEW(code, dev->context, clCreateContext, properties, 1, &dev->id, NULL, NULL);
@@ -189,6 +192,7 @@ eyrie_status eyrie_device_close(eyrie_device *dev)
     if (dev->children) return EYRIE_EBUSY;
     EY_CL_FREE(clReleaseCommandQueue, dev->queue);
     EY_CL_FREE(clReleaseContext, dev->context);
+    ey_cache_close(dev->cache);
     ey_free(dev->kernel_dir);
     ey_free(dev);
     return EYRIE_OK;

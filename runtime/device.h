@@ -4,7 +4,7 @@
 #ifndef EY_DEVICE_H
 #define EY_DEVICE_H
 
-#include "base.h"
+#include "cache.h"
 
 #include <CL/cl.h>
 
@@ -40,6 +40,7 @@ struct eyrie_device {
     uint64_t         global_memory; /* what the device says it has */
     uint64_t         used;          /* bytes in committed arenas */
     char            *kernel_dir;
+    ey_cache        *cache;         /* NULL: nothing is kept between runs */
     ey_log           log;
     uint32_t         children;      /* open models */
 };

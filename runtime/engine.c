@@ -2,8 +2,10 @@
 #include "model.h"
 #include "os.h"
 #include "sched.h"
+#include "stop.h"
 #include "utf8.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -26,12 +28,19 @@ struct eyrie_seq {
     float          logprob;     /* of tokens[next], if known, else NaN */
     uint64_t       generated;
     ey_utf8        utf8;
-    eyrie_request  request;     /* without its tokens and end tokens */
+    ey_stop        stop;        /* the request's stop texts */
+    char          *last_text;   /* room for the text of END: making it must not fail */
+    char          *held;        /* [n_held] text that the last request held back (EYRIE_HOLD_TEXT) */
+    size_t         n_held;
+    ey_seen        seen;        /* tokens read and generated */
+    eyrie_request  request;     /* without its tokens, end tokens and stop texts */
     int32_t       *ends;        /* [n_ends] its end tokens */
     size_t         n_ends, ends_capacity;
 };
 
 #define NO_SLOT UINT32_MAX
+
+enum { LAST_CHARACTER = 3 };    /* bytes of the U+FFFD that the beginning of a character at the end of the text becomes */
 
 struct eyrie_engine {
     eyrie_model    *model;
@@ -175,6 +184,10 @@ eyrie_status eyrie_seq_close(eyrie_seq *s)
     unlist(s);
     ey_free(s->tokens);
     ey_free(s->ends);
+    ey_stop_free(&s->stop);
+    ey_free(s->last_text);
+    ey_seen_free(&s->seen);
+    ey_free(s->held);
     ey_free(s);
     return EYRIE_OK;
 }
@@ -206,6 +219,24 @@ static eyrie_status check_tokens(const int32_t *tokens, size_t n, uint32_t vocab
     return EYRIE_OK;
 }
 
+static eyrie_status check_sampling(const eyrie_request *r, eyrie_error *err)
+{
+    const struct { const char *name; float value, low, high; } ranges[] = {
+        { "temperature", r->temperature, 0, FLT_MAX },
+        { "top_p", r->top_p, 0, 1 },
+        { "min_p", r->min_p, 0, 1 },
+        { "repetition_penalty", r->repetition_penalty, 0, FLT_MAX },
+        { "presence_penalty", r->presence_penalty, -FLT_MAX, FLT_MAX },
+        { "frequency_penalty", r->frequency_penalty, -FLT_MAX, FLT_MAX },
+    };
+
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))
+            return ey_fail(err, EYRIE_EINVAL, "%s %g; it must be a number from %g to %g", ranges[i].name,
+                           (double)ranges[i].value, (double)ranges[i].low, (double)ranges[i].high);
+    return EYRIE_OK;
+}
+
 static eyrie_status check_request(const eyrie_seq *s, const eyrie_request *r, eyrie_error *err)
 {
     const ey_model_limits *limits = &s->engine->limits;
@@ -216,8 +247,9 @@ static eyrie_status check_request(const eyrie_seq *s, const eyrie_request *r, ey
     if (s->state == FAILED) return ey_fail(err, EYRIE_EINVAL, "the sequence has failed; close it");
     if (reads == 0)
         return ey_fail(err, EYRIE_EINVAL, "no tokens to read; a sequence begins with at least one (<bos>)");
-    if (!(r->temperature >= 0.0f) || isinf(r->temperature))
-        return ey_fail(err, EYRIE_EINVAL, "temperature %g; it must be a number from 0 up", (double)r->temperature);
+    if ((st = check_sampling(r, err)) != EYRIE_OK) return st;
+    if (r->n_stops && !ey_model_tokenizer(s->engine->model))
+        return ey_fail(err, EYRIE_EINVAL, "the model has no tokenizer, so that there is no text for stop texts to appear in");
     if ((r->flags & EYRIE_LOGITS) && !(r->flags & EYRIE_SCORE))
         return ey_fail(err, EYRIE_EINVAL, "logits are delivered with scores: EYRIE_LOGITS needs EYRIE_SCORE");
     if ((st = check_tokens(r->tokens, r->n_tokens, limits->vocab, err)) != EYRIE_OK
@@ -245,24 +277,36 @@ static void queue_tokens(eyrie_seq *s, const eyrie_request *r)
     memcpy(s->tokens + s->n_tokens, r->tokens, r->n_tokens * sizeof *s->tokens);
     s->n_tokens += r->n_tokens;
     s->utf8.n = 0;
+    s->n_held = 0;
 }
 
 eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_error *err)
 {
     eyrie_request r = { 0 };
+    ey_stop stop;
+    char *last_text;
     eyrie_status st;
 
     memcpy(&r, request, ey_min(request->struct_size, sizeof r));
-    if ((st = check_request(s, &r, err)) != EYRIE_OK) return st;
-    if (!ey_grow(&s->tokens, &s->capacity, eyrie_seq_pending(s, NULL) + r.n_tokens, sizeof *s->tokens)
-        || !ey_grow(&s->ends, &s->ends_capacity, r.n_end_tokens, sizeof *s->ends))
+    if ((st = check_request(s, &r, err)) != EYRIE_OK || (st = ey_stop_init(&stop, r.stops, r.n_stops, err)) != EYRIE_OK)
+        return st;
+    last_text = ey_calloc(s->n_held + LAST_CHARACTER + stop.longest, 1);
+    if (!last_text || !ey_grow(&s->tokens, &s->capacity, eyrie_seq_pending(s, NULL) + r.n_tokens, sizeof *s->tokens)
+        || !ey_grow(&s->ends, &s->ends_capacity, r.n_end_tokens, sizeof *s->ends)) {
+        ey_stop_free(&stop);
+        ey_free(last_text);
         return ey_fail(err, EYRIE_ENOMEM, "%zu tokens", r.n_tokens);
+    }
+    ey_stop_free(&s->stop);
+    s->stop = stop;
+    s->last_text = last_text;
     if (r.n_end_tokens) memcpy(s->ends, r.end_tokens, r.n_end_tokens * sizeof *s->ends);
     s->n_ends = r.n_end_tokens;
     queue_tokens(s, &r);
     s->generated = 0;
     s->request = r;
     s->request.tokens = s->request.end_tokens = NULL;
+    s->request.stops = NULL;
     s->state = RUNNING;
 
     eyrie_engine *e = s->engine;            /* to the end of the queue */
@@ -278,12 +322,18 @@ static eyrie_status need_slot(eyrie_seq *s, eyrie_error *err)
                    s->engine->limits.slots);
 }
 
-static eyrie_status set_unread(eyrie_seq *s, const int32_t *tokens, size_t n, eyrie_error *err)
+/* What of a sequence lies elsewhere. */
+static eyrie_status copy_rest(eyrie_seq *to, const eyrie_seq *from, eyrie_error *err)
 {
-    if (n == 0) return EYRIE_OK;
-    if (!ey_grow(&s->tokens, &s->capacity, n, sizeof *s->tokens)) return ey_fail(err, EYRIE_ENOMEM, "%zu tokens", n);
-    memcpy(s->tokens, tokens, n * sizeof *tokens);
-    s->n_tokens = n;
+    size_t unread = from->n_tokens - from->next;
+
+    if (!ey_grow(&to->tokens, &to->capacity, unread, sizeof *to->tokens) || !ey_seen_copy(&to->seen, &from->seen)
+        || (from->n_held && !(to->held = ey_calloc(from->n_held, 1))))
+        return ey_fail(err, EYRIE_ENOMEM, "sequence handle");
+    if (unread) memcpy(to->tokens, from->tokens + from->next, unread * sizeof *to->tokens);
+    if (from->n_held) memcpy(to->held, from->held, from->n_held);
+    to->n_tokens = unread;
+    to->n_held = from->n_held;
     return EYRIE_OK;
 }
 
@@ -300,7 +350,7 @@ eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *s, eyrie_error *err)
     copy->last = s->last;
     copy->logprob = s->logprob;
     copy->utf8 = s->utf8;
-    EY_TRY(set_unread(copy, s->tokens + s->next, s->n_tokens - s->next, err));
+    EY_TRY(copy_rest(copy, s, err));
     if (s->slot != NO_SLOT) {
         EY_TRY(need_slot(copy, err));
         EY_TRY(ey_model_copy_slot(e->model, s->slot, copy->slot, err));
@@ -314,8 +364,17 @@ done:
 
 /* ---------------------------------------------------------------------------------------------------- state files */
 
-/* Part 0 of a state file: the sequence without its slot. The parts after it are the slot's layers. */
-enum { RECORD = 40, HAS_LAST = 1 };
+/* Part 0 of a state file: the sequence without its slot. The parts after it are the slot's layers. All little endian:
+ *
+ *      0  u64 position    8  u32 HAS_LAST or 0    12  i32 last, if there is one    16  f32 logprob
+ *     20  u32 bytes of a character that is not whole, u8[4] these    28  u32 bytes of text held back
+ *     32  u64 unread tokens    40  u64 seen tokens    48  i32 each, unread; i32 and u32 each, seen; the text held back */
+enum { RECORD = 48, HAS_LAST = 1 };
+
+static uint64_t record_bytes(const eyrie_seq *s)
+{
+    return RECORD + 4 * (uint64_t)(s->n_tokens - s->next) + 8 * (uint64_t)s->seen.n + s->n_held;
+}
 
 static void put_record(unsigned char *at, const eyrie_seq *s)
 {
@@ -328,53 +387,89 @@ static void put_record(unsigned char *at, const eyrie_seq *s)
     ey_put(at + 16, 4, logprob);
     ey_put(at + 20, 4, s->utf8.n);
     memcpy(at + 24, s->utf8.held, sizeof s->utf8.held);
+    ey_put(at + 28, 4, s->n_held);
     ey_put(at + 32, 8, s->n_tokens - s->next);
-    for (size_t i = s->next; i < s->n_tokens; i++) ey_put(at + RECORD + 4 * (i - s->next), 4, (uint32_t)s->tokens[i]);
+    ey_put(at + 40, 8, s->seen.n);
+    at += RECORD;
+    for (size_t i = s->next; i < s->n_tokens; i++, at += 4) ey_put(at, 4, (uint32_t)s->tokens[i]);
+    for (size_t i = 0; i < s->seen.capacity; i++) {
+        const ey_seen_token *t = &s->seen.places[i];
+        if (t->id < 0) continue;
+        ey_put(at, 4, (uint32_t)t->id);
+        ey_put(at + 4, 4, t->generated);
+        at += 8;
+    }
+    if (s->n_held) memcpy(at, s->held, s->n_held);
 }
 
-/* Whether what get_record has read can be. */
-static bool record_makes_sense(const eyrie_seq *s)
+/* Whether the fixed part can be. */
+static bool record_makes_sense(const eyrie_seq *s, uint64_t unread)
 {
-    uint32_t vocab = s->engine->limits.vocab;
     ey_utf8 text = { .n = 0 };
     char out[3 * sizeof s->utf8.held];
 
-    if (s->has_last && (s->position == 0 || s->n_tokens || check_tokens(&s->last, 1, vocab, NULL) != EYRIE_OK)) return false;
-    return s->position <= INT64_MAX && check_tokens(s->tokens, s->n_tokens, vocab, NULL) == EYRIE_OK
-           && s->utf8.n < sizeof s->utf8.held
+    if (s->has_last && (s->position == 0 || unread || check_tokens(&s->last, 1, s->engine->limits.vocab, NULL) != EYRIE_OK))
+        return false;
+    return s->position <= INT64_MAX && s->utf8.n < sizeof s->utf8.held
            && ey_utf8_push(&text, (const char *)s->utf8.held, s->utf8.n, out) == 0;      /* a beginning and no more */
+}
+
+/* The lists after it. */
+static eyrie_status get_lists(eyrie_seq *s, const unsigned char *at, uint64_t unread, uint64_t seen, uint64_t held, bool *right,
+                              eyrie_error *err)
+{
+    uint32_t vocab = s->engine->limits.vocab;
+
+    if (!ey_grow(&s->tokens, &s->capacity, unread, sizeof *s->tokens) || (held && !(s->held = ey_calloc(held, 1))))
+        return ey_fail(err, EYRIE_ENOMEM, "%" PRIu64 " tokens and %" PRIu64 " bytes", unread, held);
+    for (uint64_t i = 0; i < unread; i++, at += 4) s->tokens[i] = (int32_t)ey_get(at, 4);
+    s->n_tokens = unread;
+    *right = check_tokens(s->tokens, unread, vocab, NULL) == EYRIE_OK;
+    for (uint64_t i = 0; i < seen && *right; i++, at += 8) {
+        int32_t id = (int32_t)ey_get(at, 4);
+        *right = check_tokens(&id, 1, vocab, NULL) == EYRIE_OK;
+        if (*right && !ey_seen_put(&s->seen, id, (uint32_t)ey_get(at + 4, 4)))
+            return ey_fail(err, EYRIE_ENOMEM, "%" PRIu64 " tokens that were seen", seen);
+    }
+    if (!*right || !held) return EYRIE_OK;
+    memcpy(s->held, at, held);
+    s->n_held = held;
+    *right = ey_utf8_check(s->held, held) == held;
+    return EYRIE_OK;
 }
 
 static eyrie_status get_record(eyrie_seq *s, const unsigned char *at, uint64_t size, const char *path, eyrie_error *err)
 {
-    uint64_t unread = size < RECORD ? 0 : ey_get(at + 32, 8), context = s->engine->limits.context;
+    uint64_t unread = size < RECORD ? 0 : ey_get(at + 32, 8), seen = size < RECORD ? 0 : ey_get(at + 40, 8);
+    uint64_t held = size < RECORD ? 0 : ey_get(at + 28, 4), context = s->engine->limits.context;
+    bool right = size >= RECORD && ey_get(at + 8, 4) <= HAS_LAST && unread <= size / 4 && seen <= size / 8
+                 && RECORD + 4 * unread + 8 * seen + held == size;
     uint32_t logprob;
+    eyrie_status st;
 
-    if (size < RECORD || unread > size / 4 || size != RECORD + 4 * unread || ey_get(at + 8, 4) > HAS_LAST) goto wrong;
-    if (!ey_grow(&s->tokens, &s->capacity, unread, sizeof *s->tokens)) return ey_fail(err, EYRIE_ENOMEM, "%" PRIu64 " tokens", unread);
-    s->position = ey_get(at, 8);
-    s->has_last = ey_get(at + 8, 4) == HAS_LAST;
-    s->last = (int32_t)ey_get(at + 12, 4);
-    logprob = (uint32_t)ey_get(at + 16, 4);
-    memcpy(&s->logprob, &logprob, sizeof logprob);
-    s->utf8.n = (uint32_t)ey_get(at + 20, 4);
-    memcpy(s->utf8.held, at + 24, sizeof s->utf8.held);
-    s->n_tokens = unread;
-    for (size_t i = 0; i < unread; i++) s->tokens[i] = (int32_t)ey_get(at + RECORD + 4 * i, 4);
-    if (!record_makes_sense(s)) goto wrong;
+    if (right) {
+        s->position = ey_get(at, 8);
+        s->has_last = ey_get(at + 8, 4) == HAS_LAST;
+        s->last = (int32_t)ey_get(at + 12, 4);
+        logprob = (uint32_t)ey_get(at + 16, 4);
+        memcpy(&s->logprob, &logprob, sizeof logprob);
+        s->utf8.n = (uint32_t)ey_get(at + 20, 4);
+        memcpy(s->utf8.held, at + 24, sizeof s->utf8.held);
+        right = record_makes_sense(s, unread);
+    }
+    if (right && (st = get_lists(s, at + RECORD, unread, seen, held, &right, err)) != EYRIE_OK) return st;
+    if (!right) return ey_fail(err, EYRIE_EFORMAT, "%s: what it says of its sequence cannot be: damaged; save it again", path);
     if (context && (s->position > context || unread > context - s->position))
         return ey_fail(err, EYRIE_ELIMIT, "%s: %" PRIu64 " tokens at position %" PRIu64 " are more than the context of %" PRIu64
                        "; a larger --context holds them", path, unread, s->position, context);
     return EYRIE_OK;
-wrong:
-    return ey_fail(err, EYRIE_EFORMAT, "%s: what it says of its sequence cannot be: damaged; save it again", path);
 }
 
 eyrie_status eyrie_seq_save(eyrie_seq *s, const char *path, eyrie_error *err)
 {
     eyrie_model *m = s->engine->model;
     uint32_t n_parts = 1 + ey_model_config(m)->layers;
-    size_t size = RECORD + 4 * (s->n_tokens - s->next);
+    uint64_t size = record_bytes(s);
     uint64_t *sizes = ey_calloc(n_parts, sizeof *sizes);
     unsigned char *record = ey_calloc(size, 1);
     ey_snapshot_writer *w = NULL;
@@ -429,22 +524,55 @@ static void deliver(eyrie_seq *s, const eyrie_event *event)
     if (s->request.on_event) s->request.on_event(s->request.user, s, event);
 }
 
-/* A text that has not ended may go on in the middle of a character. */
+/* A text that has not ended may go on in the middle of a character, or of a stop text. */
 static bool holds_text(const eyrie_seq *s, eyrie_end end)
 {
     return (s->request.flags & EYRIE_HOLD_TEXT) && end != EYRIE_END_EOS && end != EYRIE_END_FAILED;
 }
 
+/* Keeps what there is of a stop text, in *text. If there was no text since the last time, that is still kept. */
+static void hold(eyrie_seq *s, char **text)
+{
+    if (s->n_held) return;
+    ey_free(s->held);
+    s->n_held = ey_stop_end(&s->stop, *text);
+    s->held = *text;
+    *text = NULL;
+}
+
+/* Puts the text that was held back before what comes now. */
+static size_t push_held(eyrie_seq *s, char *out, bool *stopped)
+{
+    size_t n = s->n_held;
+
+    s->n_held = 0;
+    return ey_stop_push(&s->stop, s->held, n, out, stopped);
+}
+
+/* Ends the request with what text is left. Its memory was made when the request came, and is given up before the event,
+ * which may bring the next one. */
 static void finish(eyrie_seq *s, eyrie_end end, const eyrie_error *error)
 {
-    char text[4];
-    eyrie_event event = { .kind = EYRIE_EVENT_END, .position = s->position, .token = -1, .logprob = NAN, .text = text,
-                          .end = end, .error = error };
+    eyrie_event event = { .kind = EYRIE_EVENT_END, .position = s->position, .token = -1, .logprob = NAN, .end = end,
+                          .error = error };
+    char wrong[LAST_CHARACTER], *text = s->last_text;
+    bool found = false;
 
-    if (!holds_text(s, end)) event.text_length = ey_utf8_end(&s->utf8, text);
+    s->last_text = NULL;
+    event.text = text;
+    if (holds_text(s, end)) {
+        hold(s, &text);
+        event.text = "";
+    } else {
+        event.text_length = push_held(s, text, &found);
+        if (!found) event.text_length += ey_stop_push(&s->stop, wrong, ey_utf8_end(&s->utf8, wrong), text + event.text_length, &found);
+        if (found && end != EYRIE_END_FAILED) event.end = EYRIE_END_STOP;
+        else event.text_length += ey_stop_end(&s->stop, text + event.text_length);
+    }
     s->state = end == EYRIE_END_FAILED ? FAILED : IDLE;
     if (end == EYRIE_END_FAILED) release_slot(s);
     deliver(s, &event);
+    ey_free(text);
 }
 
 eyrie_status eyrie_seq_cancel(eyrie_seq *s, eyrie_error *err)
@@ -454,18 +582,33 @@ eyrie_status eyrie_seq_cancel(eyrie_seq *s, eyrie_error *err)
     return EYRIE_OK;
 }
 
-/* Text that `token` completes, in memory the caller frees; NULL where there is none. */
-static char *text_of(eyrie_seq *s, int32_t token, size_t *length)
+/* Text that can be delivered now that `token` has come, in memory that the caller frees; NULL where the token has no text.
+ * *stopped: it completes a stop text, with which the text ends. */
+static eyrie_status text_of(eyrie_seq *s, int32_t token, char **text, size_t *length, bool *stopped, eyrie_error *err)
 {
     const ey_tokenizer *t = ey_model_tokenizer(s->engine->model);
-    size_t n = 0;
+    size_t n = 0, most;
     const char *bytes = t ? ey_tokenizer_bytes(t, token, &n) : NULL;
-    char *text;
+    char *characters;
 
+    *text = NULL;
     *length = 0;
-    if (n == 0) return NULL;
-    if ((text = ey_calloc(3 * (n + 4), 1))) *length = ey_utf8_push(&s->utf8, bytes, n, text);
-    return text;
+    *stopped = false;
+    if (n == 0) return EYRIE_OK;
+    most = 3 * (n + 3);
+    *text = ey_calloc(s->n_held + most + s->stop.longest, 1);
+    characters = ey_calloc(most, 1);
+    if (*text && characters) {
+        *length = push_held(s, *text, stopped);
+        n = ey_utf8_push(&s->utf8, bytes, n, characters);
+        if (!*stopped) *length += ey_stop_push(&s->stop, characters, n, *text + *length, stopped);
+    }
+    if (*stopped) s->utf8 = (ey_utf8){ 0 };
+    ey_free(characters);
+    if (*text && characters) return EYRIE_OK;
+    ey_free(*text);
+    *text = NULL;
+    return ey_fail(err, EYRIE_ENOMEM, "text of a token");
 }
 
 static bool is_in(int32_t token, const int32_t *list, size_t n)
@@ -487,15 +630,18 @@ static eyrie_status sample(eyrie_seq *s, ey_phase phase, const ey_result *result
                            float *logprob, eyrie_error *err)
 {
     eyrie_engine *e = s->engine;
-    ey_sampling how = { s->request.temperature, s->request.sample, s->request.seed };
+    const eyrie_request *r = &s->request;
+    ey_sampling how = { .temperature = r->temperature, .sample = r->sample, .seed = r->seed, .top_k = r->top_k,
+                        .top_p = r->top_p, .min_p = r->min_p, .repetition = r->repetition_penalty,
+                        .presence = r->presence_penalty, .frequency = r->frequency_penalty, .seen = &s->seen };
     ey_candidate best[EY_CANDIDATES];
     ey_row_logits row = { .best = best, .n = result->n, .lse = result->lse, .vocab = e->limits.vocab };
     eyrie_status st;
 
     memcpy(best, result->best, result->n * sizeof *best);
     if (ey_sample(&how, s->position, &row, token)) {
-        for (uint32_t k = 0; k < row.n; k++)
-            if (best[k].id == *token) *logprob = best[k].logit - result->lse;
+        for (uint32_t k = 0; k < result->n; k++)
+            if (result->best[k].id == *token) *logprob = result->best[k].logit - result->lse;
         return EYRIE_OK;
     }
     if (!e->all && !(e->all = ey_calloc(e->limits.vocab, sizeof *e->all))) return ey_fail(err, EYRIE_ENOMEM, "a row of logits");
@@ -512,22 +658,27 @@ static eyrie_status generate(eyrie_seq *s, ey_phase phase, const ey_result *resu
 {
     eyrie_engine *e = s->engine;
     eyrie_event event = { .kind = EYRIE_EVENT_TOKEN, .position = s->position };
-    eyrie_status st = sample(s, phase, result, i, &event.token, &event.logprob, err);
+    char *text = NULL;
+    bool ends, stopped = false;
+    eyrie_status st;
 
-    if (st != EYRIE_OK) return st;
+    EY_TRY(sample(s, phase, result, i, &event.token, &event.logprob, err));
+    ends = is_end(s, event.token);
+    if (!ends) EY_TRY(text_of(s, event.token, &text, &event.text_length, &stopped, err));
+    if (!ey_seen_add(&s->seen, event.token, true)) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "the tokens that were seen"));
     s->last = event.token;
     s->has_last = true;
     s->generated++;
-    bool ends = is_end(s, event.token);
-    char *text = ends ? NULL : text_of(s, event.token, &event.text_length);
     event.text = text ? text : "";
     deliver(s, &event);
-    ey_free(text);
 
-    if (ends) finish(s, EYRIE_END_EOS, NULL);
+    if (stopped) finish(s, EYRIE_END_STOP, NULL);
+    else if (ends) finish(s, EYRIE_END_EOS, NULL);
     else if (s->generated == s->request.max_tokens) finish(s, EYRIE_END_LENGTH, NULL);
     else if (e->limits.context && s->position >= e->limits.context) finish(s, EYRIE_END_CONTEXT, NULL);
-    return EYRIE_OK;
+done:
+    ey_free(text);
+    return st;
 }
 
 /* Log-probabilities (and logits) of the n prompt tokens just read, whose results begin at number `first`. */
@@ -563,6 +714,8 @@ static eyrie_status digest(eyrie_seq *s, const ey_row *row, ey_phase phase, cons
         return generate(s, phase, &results[first], first, err);
     }
     if ((s->request.flags & EYRIE_SCORE) && (st = score(s, row->n, results, first, err)) != EYRIE_OK) return st;
+    for (uint32_t t = 0; t < row->n; t++)
+        if (!ey_seen_add(&s->seen, row->tokens[t], false)) return ey_fail(err, EYRIE_ENOMEM, "the tokens that were seen");
     s->next += row->n;
     s->position += row->n;
     if (s->next < s->n_tokens) return EYRIE_OK;
@@ -645,8 +798,9 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
     uint32_t n, result = 0;
     eyrie_status st, first_failure = EYRIE_OK;
 
-    *busy = false;
+    *busy = true;                           /* nothing has happened yet: a step that cannot begin can be tried again */
     if ((st = look(e, &n, err)) != EYRIE_OK) return st;
+    *busy = false;
     if (n == 0) return EYRIE_OK;
 
     ey_sched_limits limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows,

@@ -29,6 +29,22 @@ eyrie_status ey_output_write(ey_output *o, const void *bytes, uint64_t n, eyrie_
  * it and the old file is as it was. */
 eyrie_status ey_output_close(ey_output *o, bool keep, eyrie_error *err);
 
+/* The whole of a regular file of at most `most` bytes, for ey_free; data = NULL and EYRIE_OK if there is no such file.
+ * Unlike a mapping it may be cut short by somebody else meanwhile. EIO, ENOMEM. */
+eyrie_status ey_file_read(void **data, size_t *size, const char *path, uint64_t most, eyrie_error *err);
+
+/* Makes a directory for this user alone, and its parents; one that is there already is fine. */
+eyrie_status ey_dir_make(const char *path, eyrie_error *err);
+
+/* Calls visit for each regular file in a directory, with its size and the time of its last change in nanoseconds on
+ * time()'s clock. Files that go away meanwhile are left out; a directory that cannot be read is empty. */
+typedef void ey_dir_visit(void *user, const char *name, uint64_t bytes, int64_t changed);
+void ey_dir_each(const char *path, ey_dir_visit *visit, void *user);
+
+void        ey_file_touch(const char *path);            /* last changed now, if it can be */
+const char *ey_reason(int code, char buf[128]);         /* what errno says in words */
+uint64_t    ey_process_id(void);
+
 bool     ey_file_exists(const char *path);
 char    *ey_path(const char *directory, const char *name);   /* the file's path, for ey_free; NULL = no memory */
 uint64_t ey_memory_available(void);   /* bytes of host memory that can be had without swapping; 0 = not known */

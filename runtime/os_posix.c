@@ -7,6 +7,7 @@
 
 #include "os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,26 +18,39 @@
 #include <time.h>
 #include <unistd.h>
 
-static eyrie_status fail_to(const char *action, const char *path, int code, eyrie_error *err)
+const char *ey_reason(int code, char buf[128])
 {
-    char reason[128] = "";
+    if (strerror_r(code, buf, 128) != 0) snprintf(buf, 128, "error %d", code);
+    return buf;
+}
 
-    if (strerror_r(code, reason, sizeof reason) != 0) snprintf(reason, sizeof reason, "error %d", code);
-    return ey_fail(err, EYRIE_EIO, "cannot %s %s: %s", action, path, reason);
+enum { NOT_REGULAR = -1 };   /* beside the values of errno */
+
+static eyrie_status fail_errno(eyrie_error *err, const char *path, int code)
+{
+    char reason[128];
+
+    return ey_fail(err, EYRIE_EIO, "cannot read %s: %s", path,
+                   code == NOT_REGULAR ? "it is not a regular file" : ey_reason(code, reason));
+}
+
+/* Opens a regular file for reading: 0, or what is wrong. The caller closes *fd unless it is negative. */
+static int open_file(int *fd, struct stat *info, const char *path)
+{
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);   /* or opening a FIFO would wait for its writer */
+    if (*fd < 0 || fstat(*fd, info) != 0) return errno;
+    return S_ISREG(info->st_mode) ? 0 : NOT_REGULAR;
 }
 
 eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err)
 {
     eyrie_status st = EYRIE_OK;
     struct stat  info;
-    int          fd;
+    int          fd, code = open_file(&fd, &info, path);
 
     *map = (ey_map){ NULL, 0 };
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);   /* or opening a FIFO would wait for its writer */
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        st = fail_to("read", path, errno, err);
-    } else if (!S_ISREG(info.st_mode)) {
-        st = ey_fail(err, EYRIE_EIO, "cannot read %s: it is not a regular file", path);
+    if (code) {
+        st = fail_errno(err, path, code);
     } else if (info.st_size > 0) {
         void *data = MAP_FAILED;
 
@@ -44,7 +58,7 @@ eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err)
         if ((off_t)(size_t)info.st_size == info.st_size) {
             data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         }
-        if (data == MAP_FAILED) st = fail_to("read", path, errno, err);
+        if (data == MAP_FAILED) st = fail_errno(err, path, errno);
         else *map = (ey_map){ data, (uint64_t)info.st_size };
     }
     if (fd >= 0) close(fd);   /* the mapping stays */
@@ -61,6 +75,13 @@ struct ey_output {
     char *path, *temporary;     /* temporary = NULL: written in place */
     int   fd;
 };
+
+static eyrie_status fail_write(const char *path, int code, eyrie_error *err)
+{
+    char reason[128];
+
+    return ey_fail(err, EYRIE_EIO, "cannot write %s: %s", path, ey_reason(code, reason));
+}
 
 /* A new file beside `path`. Its number, after the process's, is more than 0 where an ended process of the same number left one. */
 static void open_temporary(ey_output *o, size_t size)
@@ -100,7 +121,7 @@ eyrie_status ey_output_open(ey_output **out, const char *path, eyrie_error *err)
         open_temporary(o, size);
     }
     if (o->fd < 0) {
-        st = fail_to("write", path, errno, err);
+        st = fail_write(path, errno, err);
         output_free(o);
         return st;
     }
@@ -117,7 +138,7 @@ eyrie_status ey_output_write(ey_output *o, const void *bytes, uint64_t n, eyrie_
         ssize_t written = write(o->fd, p, (size_t)ey_min(n, most));
 
         if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return fail_to("write", o->path, written < 0 ? errno : ENOSPC, err);
+        if (written <= 0) return fail_write(o->path, written < 0 ? errno : ENOSPC, err);
         p += written;
         n -= (uint64_t)written;
     }
@@ -150,11 +171,102 @@ eyrie_status ey_output_close(ey_output *o, bool keep, eyrie_error *err)
         moved = rename(o->temporary, o->path) == 0;
         if (!moved) code = errno;
     }
-    if (keep && code != 0) st = fail_to("write", o->path, code, err);
+    if (keep && code != 0) st = fail_write(o->path, code, err);
     if (o->temporary && !moved) (void)unlink(o->temporary);
     if (moved) sync_directory(o->path);
     output_free(o);
     return st;
+}
+
+/* Reads into data until `size` bytes or the file's end are reached; *size becomes what was read. */
+static bool read_bytes(int fd, unsigned char *data, size_t *size)
+{
+    size_t done = 0;
+
+    while (done < *size) {
+        ssize_t n = read(fd, data + done, *size - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return false;
+        if (n == 0) break;
+        done += (size_t)n;
+    }
+    *size = done;
+    return true;
+}
+
+eyrie_status ey_file_read(void **data, size_t *size, const char *path, uint64_t most, eyrie_error *err)
+{
+    eyrie_status st = EYRIE_OK;
+    char         text[2][24];
+    struct stat  info;
+    int          fd, code = open_file(&fd, &info, path);
+
+    *data = NULL;
+    *size = 0;
+    if (code == ENOENT) return EYRIE_OK;
+    if (code) {
+        st = fail_errno(err, path, code);
+    } else if ((uint64_t)info.st_size > ey_min(most, SIZE_MAX)) {
+        st = ey_fail(err, EYRIE_EIO, "cannot read %s: it has %s, at most %s are expected", path,
+                     ey_bytes_text((uint64_t)info.st_size, text[0]), ey_bytes_text(most, text[1]));
+    } else if (!(*data = ey_calloc((size_t)info.st_size, 1))) {
+        st = ey_fail(err, EYRIE_ENOMEM, "%s: %s", path, ey_bytes_text((uint64_t)info.st_size, text[0]));
+    } else {
+        *size = (size_t)info.st_size;
+        if (!read_bytes(fd, *data, size)) st = fail_errno(err, path, errno);
+    }
+    if (fd >= 0) close(fd);
+    if (st != EYRIE_OK) {
+        ey_free(*data);
+        *data = NULL;
+        *size = 0;
+    }
+    return st;
+}
+
+eyrie_status ey_dir_make(const char *path, eyrie_error *err)
+{
+    char       *parent = ey_strdup(path), reason[128];
+    struct stat info;
+    int         code = 0;
+
+    if (!parent) return ey_fail(err, EYRIE_ENOMEM, "%s", path);
+    for (char *p = parent; *p; p++) {
+        if (*p != '/' || p == parent) continue;
+        *p = '\0';
+        (void)mkdir(parent, 0700);   /* what is wrong with a parent shows in its child */
+        *p = '/';
+    }
+    if (mkdir(path, 0700) != 0) {
+        code = errno;
+        if (stat(path, &info) == 0) code = S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+    }
+    ey_free(parent);
+    return code ? ey_fail(err, EYRIE_EIO, "cannot make directory %s: %s", path, ey_reason(code, reason)) : EYRIE_OK;
+}
+
+void ey_dir_each(const char *path, ey_dir_visit *visit, void *user)
+{
+    DIR           *d = opendir(path);
+    struct dirent *entry;
+    struct stat    info;
+
+    if (!d) return;
+    while ((entry = readdir(d)) != NULL)
+        if (fstatat(dirfd(d), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode))
+            visit(user, entry->d_name, (uint64_t)info.st_size,
+                  (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec);
+    closedir(d);
+}
+
+void ey_file_touch(const char *path)
+{
+    (void)utimensat(AT_FDCWD, path, NULL, 0);
+}
+
+uint64_t ey_process_id(void)
+{
+    return (uint64_t)getpid();
 }
 
 bool ey_file_exists(const char *path)

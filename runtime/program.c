@@ -1,5 +1,6 @@
-/* program.c - assembles the kernel text, builds it, and keeps the kernel objects. */
+/* program.c - assembles the kernel text, builds it or finds it built in the cache, and keeps the kernel objects. */
 #include "batch.h"
+#include "cache.h"
 #include "os.h"
 #include "program.h"
 
@@ -23,15 +24,8 @@ static const struct { eyrie_format format; const char *macro, *suffix; } formats
 
 enum { MAX_KERNELS = 96 };
 
-struct ey_program {
-    eyrie_device *dev;
-    cl_program    program;
-    cl_kernel     kernels[MAX_KERNELS];
-    char          names[MAX_KERNELS][40];
-    uint32_t      n;
-};
-
-/* ------------------------------------------------------------------------------------------------------------ text */
+static const char build_options[] = "-cl-std=CL1.2";
+static const char cache_kind[] = "program";
 
 typedef struct text {
     char  *data;
@@ -40,13 +34,27 @@ typedef struct text {
     bool   failed;              /* out of memory: what follows is dropped */
 } text;
 
+struct ey_program {
+    eyrie_device *dev;
+    cl_program    program;
+    cl_kernel     kernels[MAX_KERNELS];
+    char          names[MAX_KERNELS][40];
+    uint32_t      n;
+    ey_cache     *cache;        /* borrowed; NULL: nothing to keep */
+    text          key;          /* what the program is kept under; its text is the end of it */
+    size_t        text_at;      /* where in key that begins */
+    bool          from_cache;   /* program was made from the binary in the cache */
+};
+
+/* ------------------------------------------------------------------------------------------------------------ text */
+
 static void append(text *t, const void *data, size_t length)
 {
     if (t->failed || !ey_grow(&t->data, &t->capacity, t->length + length + 1, 1)) {
         t->failed = true;
         return;
     }
-    memcpy(t->data + t->length, data, length);
+    if (length) memcpy(t->data + t->length, data, length);   /* an empty file is at no address */
     t->length += length;
     t->data[t->length] = '\0';
 }
@@ -126,6 +134,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
         append_line(t, "#define FORMAT %s", formats_known[f].macro);
         append_line(t, "#define INSTANCE(name) name##_%s", formats_known[f].suffix);
         EY_TRY(append_file(t, dev, "embed.cl", err));
+        EY_TRY(append_file(t, dev, "fill.cl", err));
         append_line(t, "#undef INSTANCE");
         for (size_t k = 0; k < n_tiles; k++) {
             EY_TRY(append_matmul(t, dev, formats_known[f].suffix, tiles[k], err));
@@ -179,35 +188,119 @@ static eyrie_status build_failure(ey_program *p, cl_int code, eyrie_error *err)
     return EYRIE_EBUILD;
 }
 
+static eyrie_status build_from_text(ey_program *p, eyrie_error *err)
+{
+    const char *strings[1] = { p->key.data + p->text_at };
+    size_t lengths[1] = { p->key.length - p->text_at };
+    cl_int code;
+
+    EY_CL_NEW(code, p->program, clCreateProgramWithSource, p->dev->context, 1, strings, lengths);
+    if (!p->program) return ey_fail_cl(err, code, "%s: creating the program", p->dev->name);
+    EY_CL(code, clBuildProgram, p->program, 1, &p->dev->id, build_options, NULL, NULL);
+    return code == CL_SUCCESS ? EYRIE_OK : build_failure(p, code, err);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- cache */
+
+/* All that decides what a build gives, a line each, for the text to follow. */
+static cl_int append_key(text *t, const eyrie_device *dev)
+{
+    static const cl_platform_info of_platform[] = { CL_PLATFORM_NAME, CL_PLATFORM_VERSION };
+    static const cl_device_info of_device[] = { CL_DEVICE_NAME, CL_DEVICE_VENDOR, CL_DEVICE_VERSION, CL_DRIVER_VERSION };
+    char value[1024];
+    cl_int code;
+
+    append_line(t, "kernels of Eyrie, format 1");
+    append_line(t, "%s", build_options);
+    for (size_t i = 0; i < sizeof of_platform / sizeof *of_platform; i++) {
+        if (EY_CL(code, clGetPlatformInfo, dev->platform, of_platform[i], sizeof value, value, NULL) != CL_SUCCESS) return code;
+        append(t, value, strlen(value));
+        append(t, "\n", 1);
+    }
+    for (size_t i = 0; i < sizeof of_device / sizeof *of_device; i++) {
+        if (EY_CL(code, clGetDeviceInfo, dev->id, of_device[i], sizeof value, value, NULL) != CL_SUCCESS) return code;
+        append(t, value, strlen(value));
+        append(t, "\n", 1);
+    }
+    return CL_SUCCESS;
+}
+
+static void note(const ey_program *p, cl_int code, const char *what, const char *consequence)
+{
+    eyrie_error e;
+
+    ey_fail_cl(&e, code, "%s", what);
+    ey_note(&p->dev->log, "cache: %s; %s", e.text, consequence);
+}
+
+/* The text is built then, and kept instead. */
+static void drop_binary(ey_program *p, cl_int code)
+{
+    note(p, code, "the kernels kept for this device do not load", "building them from their text");
+    EY_CL_FREE(clReleaseProgram, p->program);
+    p->from_cache = false;
+}
+
+/* The program from the binary in the cache; false: there is none, or none that loads. Mesa aborts on a binary that is not
+ * its own, PoCL on one that is damaged: only the bytes that this very driver wrote may come here, and the cache sees to
+ * that. */
+static bool build_from_cache(ey_program *p)
+{
+    const unsigned char *binaries[1];
+    cl_int code, status = CL_SUCCESS;
+    void *data;
+    size_t size;
+
+    if (!(data = ey_cache_get(p->cache, cache_kind, p->key.data, p->key.length, &size))) return false;
+    binaries[0] = data;
+    EY_CL_NEW(code, p->program, clCreateProgramWithBinary, p->dev->context, 1, &p->dev->id, &size, binaries, &status);
+    if (code == CL_SUCCESS) code = status;
+    if (code == CL_SUCCESS) EY_CL(code, clBuildProgram, p->program, 1, &p->dev->id, build_options, NULL, NULL);
+    ey_free(data);
+    p->from_cache = true;
+    if (code != CL_SUCCESS) drop_binary(p, code);
+    return p->from_cache;
+}
+
 eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err)
 {
     ey_program *p;
-    text t = { 0 };
-    const char *strings[1];
     cl_int code;
     eyrie_status st;
 
     *out = NULL;
     if (!(p = ey_calloc(1, sizeof *p))) return ey_fail(err, EYRIE_ENOMEM, "program");
     p->dev = dev;
-    EY_TRY(assemble(&t, dev, formats, kv, err));
-    strings[0] = t.data;
-    EY_CL_NEW(code, p->program, clCreateProgramWithSource, dev->context, 1, strings, &t.length);
-    if (!p->program) {
-        st = ey_fail_cl(err, code, "%s: creating the program", dev->name);
-        goto done;
+    p->cache = dev->cache;
+    if (p->cache && (code = append_key(&p->key, dev)) != CL_SUCCESS) {
+        note(p, code, "the driver does not say what it is", "its kernels are not kept");
+        p->cache = NULL;
     }
-    EY_CL(code, clBuildProgram, p->program, 1, &dev->id, "-cl-std=CL1.2", NULL, NULL);
-    if (code != CL_SUCCESS) {
-        st = build_failure(p, code, err);
-        goto done;
-    }
+    p->text_at = p->key.length;
+    EY_TRY(assemble(&p->key, dev, formats, kv, err));
+    if (!build_from_cache(p)) EY_TRY(build_from_text(p, err));
     *out = p;
     p = NULL;
 done:
-    ey_free(t.data);
     ey_program_free(p);
     return st;
+}
+
+void ey_program_store(ey_program *p)
+{
+    unsigned char *data = NULL;
+    size_t size = 0;
+    cl_int code = CL_SUCCESS;
+
+    if (p->cache && !p->from_cache) {
+        EY_CL(code, clGetProgramInfo, p->program, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, NULL);
+        if (code == CL_SUCCESS && size && !(data = ey_calloc(size, 1))) code = CL_OUT_OF_HOST_MEMORY;
+        if (data) EY_CL(code, clGetProgramInfo, p->program, CL_PROGRAM_BINARIES, sizeof data, &data, NULL);
+        if (code != CL_SUCCESS) note(p, code, "the built kernels cannot be read", "they are not kept");
+        else if (data) ey_cache_put(p->cache, cache_kind, p->key.data, p->key.length, data, size);
+        ey_free(data);
+    }
+    p->cache = NULL;
 }
 
 void ey_program_free(ey_program *p)
@@ -215,11 +308,13 @@ void ey_program_free(ey_program *p)
     if (!p) return;
     for (uint32_t i = 0; i < p->n; i++) EY_CL_FREE(clReleaseKernel, p->kernels[i]);
     EY_CL_FREE(clReleaseProgram, p->program);
+    ey_free(p->key.data);
     ey_free(p);
 }
 
 eyrie_status ey_program_kernel(ey_program *p, const char *name, cl_kernel *out, eyrie_error *err)
 {
+    eyrie_status st;
     cl_int code;
 
     for (uint32_t i = 0; i < p->n; i++)
@@ -230,6 +325,11 @@ eyrie_status ey_program_kernel(ey_program *p, const char *name, cl_kernel *out, 
     *out = NULL;
     if (p->n == MAX_KERNELS) return ey_fail(err, EYRIE_ELIMIT, "kernel %s: more than %d kernels", name, MAX_KERNELS);
     EY_CL_NEW(code, p->kernels[p->n], clCreateKernel, p->program, name);
+    if (!p->kernels[p->n] && p->from_cache) {     /* the kernels made before keep the program they are of */
+        drop_binary(p, code);
+        if ((st = build_from_text(p, err)) != EYRIE_OK) return st;
+        EY_CL_NEW(code, p->kernels[p->n], clCreateKernel, p->program, name);
+    }
     if (!p->kernels[p->n]) {
         ey_fail_cl(err, code, "kernel %s: not in the program%s%s", name, p->dev->kernel_dir ? ", see --kernel-dir " : "",
                    p->dev->kernel_dir ? p->dev->kernel_dir : "");

@@ -1,5 +1,6 @@
 /* program.h - kernel text to kernel objects: the prelude, the layout of the batch image as macros, and the kernel files,
- * each as often as it has instances, make one program. */
+ * each as often as it has instances, make one program. Where the device has a cache, the compiled program is kept there
+ * under its whole text, the options, the device, its driver and its platform. */
 #ifndef EY_PROGRAM_H
 #define EY_PROGRAM_H
 
@@ -24,12 +25,18 @@ typedef struct ey_tile {
 /* The device's tiles, lowest first. Every kernel of products has an instance for each, and for each with one panel. */
 const ey_tile *ey_device_tiles(const eyrie_device *dev, size_t *n);
 
-/* Builds the kernels for the weight formats in `formats` (bit 1 << eyrie_format) and the ring's type `kv`.
+/* Builds the kernels for the weight formats in `formats` (bit 1 << eyrie_format) and the ring's type `kv`: from the binary
+ * in the cache, or from their text if there is none or it does not load, which leaves a note.
  * EBUILD: the compiler's first error, with file and line; EIO: a file of --kernel-dir that cannot be read. */
 eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err);
 void         ey_program_free(ey_program *p);
 
 /* The kernel of that name; made at the first call, owned by the program. EBUILD: there is none. */
 eyrie_status ey_program_kernel(ey_program *p, const char *name, cl_kernel *out, eyrie_error *err);
+
+/* Keeps a program that was built from text in the cache. To be called once, when every kernel has been launched: some
+ * drivers put into a binary only kernels that were made, or the machine code only of those that ran. The first time, PoCL
+ * compiles every kernel of the program once more for this. */
+void ey_program_store(ey_program *p);
 
 #endif

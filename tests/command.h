@@ -17,6 +17,7 @@ typedef struct setting {
     const char *input;          /* on standard input; NULL: nothing */
     const char *output;         /* file that is standard output; NULL: kept for the result. "": closed */
     const char *vendors;        /* directory in which the OpenCL loader looks for platforms; NULL: as usual */
+    const char *cache, *home;   /* XDG_CACHE_HOME and HOME; NULL: as usual */
 } setting;
 
 typedef struct result {
@@ -56,6 +57,8 @@ static inline pid_t start(const char *dir, setting how, const char *const *args)
         connect_to(STDOUT_FILENO, how.output && *how.output ? how.output : paths[1], O_WRONLY | O_CREAT | O_TRUNC);
         if (how.output && !*how.output) close(STDOUT_FILENO);
         if (how.vendors && setenv("OCL_ICD_VENDORS", how.vendors, 1) != 0) _exit(126);
+        if (how.cache && setenv("XDG_CACHE_HOME", how.cache, 1) != 0) _exit(126);
+        if (how.home && setenv("HOME", how.home, 1) != 0) _exit(126);
         alarm(120);     /* more than any run takes: one that hangs, or that a failed test forgot, ends */
         execv(EY_COMMAND, argv);
         _exit(126);

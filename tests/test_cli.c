@@ -68,6 +68,19 @@ static void wrong_usage(void **state)
         { { "run", "-m", MODEL, "-p", "x", "--temp", "inf" }, "--temp" },
         { { "run", "-m", MODEL, "-p", "x", "--temp", "1e99" }, "--temp" },
         { { "run", "-m", MODEL, "-p", "x", "--temp", "1,5" }, "--temp" },
+        { { "run", "-m", MODEL, "-p", "x", "--greedy", "--top-k", "5" }, "--greedy" },
+        { { "run", "-m", MODEL, "-p", "x", "--greedy", "--top-p", "0.5" }, "--greedy" },
+        { { "run", "-m", MODEL, "-p", "x", "--greedy", "--min-p", "0.5" }, "--greedy" },
+        { { "run", "-m", MODEL, "-p", "x", "--top-k", "-1" }, "--top-k" },
+        { { "run", "-m", MODEL, "-p", "x", "--top-p", "0" }, "above 0, up to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--top-p", "1.01" }, "above 0, up to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--min-p", "1.1" }, "from 0 to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--min-p", "-0.1" }, "from 0 to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--repeat-penalty", "0" }, "above 0" },
+        { { "run", "-m", MODEL, "-p", "x", "--presence-penalty", "2.5" }, "from -2 to 2" },
+        { { "run", "-m", MODEL, "-p", "x", "--frequency-penalty", "-2.5" }, "from -2 to 2" },
+        { { "run", "-m", MODEL, "-p", "x", "--stop", "" }, "--stop" },
+        { { "run", "-m", MODEL, "-p", "x", "--stop", "a", "--stop" }, "--stop needs a value" },
         { { "run", "-m", MODEL, "-p", "x", "--weights", "f64" }, "f32|f16|bf16" },
         { { "run", "-m", MODEL, "-p", "x", "--weights", "f" }, "'f'" },
         { { "run", "-m", MODEL, "-p", "x", "--kv", "bf16" }, "f16|f32" },
@@ -92,18 +105,20 @@ static void wrong_usage(void **state)
 
 static void help(void **state)
 {
-    static const struct { const char *command, *options[26]; } cases[] = {
-        { "run", { "-m", "-p", "-f", "-", "--tokens", "-n", "--greedy", "--temp", "--seed", "--ignore-eos", "--json",
-                   "--save-state", "--load-state",
-                   "--weights", "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads",
-                   "--memory", "--max-alloc", "--kernel-dir" } },
+    static const struct { const char *command, *options[33]; } cases[] = {
+        { "run", { "-m", "-p", "-f", "-", "--tokens", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p",
+                   "--seed", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--stop",
+                   "--ignore-eos", "--json", "--weights", "--compute", "--kv", "--chunk", "--context", "--slots",
+                   "--device", "--threads", "--memory", "--max-alloc", "--kernel-dir",
+                   "--cache-dir", "--load-state", "--save-state" } },
         { "score", { "-m", "-p", "-f", "-", "--tokens", "--logits", "--json", "--weights", "--compute", "--kv",
                      "--chunk", "--context", "--slots", "--device", "--threads", "--memory", "--max-alloc",
-                     "--kernel-dir" } },
+                     "--kernel-dir", "--cache-dir" } },
         { "info", { "-m", "--json" } },
-        { "chat", { "-m", "-n", "--greedy", "--temp", "--seed", "--save-state", "--load-state", "--weights", "--compute",
-                    "--kv", "--chunk", "--context", "--slots", "--device", "--threads", "--memory", "--max-alloc",
-                    "--kernel-dir" } },
+        { "chat", { "-m", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p", "--seed", "--repeat-penalty",
+                    "--presence-penalty", "--frequency-penalty", "--stop", "--save-state", "--load-state", "--weights",
+                    "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads", "--memory",
+                    "--max-alloc", "--kernel-dir", "--cache-dir" } },
     };
     result general = run(*state, "help"), same = run(*state, "--help");
 
@@ -536,6 +551,58 @@ static void failures(void **state)
     done(&r);
 }
 
+/* Built kernels are kept where --cache-dir says, else below XDG_CACHE_HOME or, that being no absolute path, HOME. Where
+ * they cannot be, a note says so and nothing else changes. */
+static void kernels_are_kept(void **state)
+{
+    const char *dir = *state;
+    char cache[4096], home[4096], in_the_way[4096];
+    struct { setting how; const char *option, *below, *says; } cases[] = {
+        { { 0 }, cache, "cache", "" },
+        { { .cache = cache }, "", NULL, "" },
+        { { .cache = cache }, NULL, "cache/eyrie", "" },
+        { { .cache = "relative", .home = home }, NULL, "home/.cache/eyrie", "" },
+        { { .cache = "relative", .home = "" }, NULL, NULL, "" },
+        { { 0 }, in_the_way, NULL, "eyrie: note: cannot make directory" },
+    };
+    static const char *const made[] = { "cache/eyrie", "cache", "home/.cache/eyrie", "home/.cache", "home" };
+    char *text = NULL;
+
+    if (!getenv("POCL_CACHE_DIR")) skip();      /* else PoCL would keep kernels of its own in the same places */
+    snprintf(cache, sizeof cache, "%s/cache", dir);
+    snprintf(home, sizeof home, "%s/home", dir);
+    snprintf(in_the_way, sizeof in_the_way, "%s/file", dir);
+    write_text(dir, "file", "");
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const char *const args[] = { "run", "-m", MODEL, "-p", "ROMEO:", "-n", "8", cases[i].option ? "--cache-dir" : NULL,
+                                     cases[i].option, NULL };
+        result r = finish(dir, start(dir, cases[i].how, args));
+        expect_status(&r, 0);
+        expect_contains(r.err, cases[i].says);
+        if (!*cases[i].says) assert_null(strstr(r.err, "note"));
+        if (text) assert_string_equal(r.out, text);
+        else text = strdup(r.out);
+        done(&r);
+        size_t n = 0;
+        for (size_t k = 0; k < COUNT(made); k++) {
+            DIR *d = opendir(path_of(dir, made[k]));
+            struct dirent *entry;
+            while (d && (entry = readdir(d)) != NULL) {
+                char path[4096];
+                snprintf(path, sizeof path, "%s/%s", made[k], entry->d_name);
+                if (!strstr(entry->d_name, ".program")) continue;
+                assert_string_equal(made[k], cases[i].below ? cases[i].below : "nowhere");
+                assert_int_equal(remove(path_of(dir, path)), 0);
+                n++;
+            }
+            if (d) closedir(d);
+            if (d) assert_int_equal(rmdir(path_of(dir, made[k])), 0);
+        }
+        assert_int_equal(n, cases[i].below ? 1 : 0);
+    }
+    free(text);
+}
+
 static void output_that_fails(void **state)
 {
     const setting full = { .output = "/dev/full" }, closed = { .output = "" };
@@ -574,7 +641,7 @@ int main(void)
         test_in_dir(prompt_of_nothing_is_bos), test_in_dir(end_of_text_without_tokenizer),
         test_in_dir(end_of_context), test_in_dir(interrupted_run_ends_in_order), test_in_dir(scores_of_golden),
         test_in_dir(score_of_text), test_in_dir(score_of_one_token), test_in_dir(failed_score_leaves_no_logits),
-        test_in_dir(info), test_in_dir(failures), test_in_dir(output_that_fails), test_in_dir(reader_that_leaves),
+        test_in_dir(info), test_in_dir(failures), test_in_dir(kernels_are_kept), test_in_dir(output_that_fails), test_in_dir(reader_that_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -367,7 +367,8 @@ static bool ends_in_a_character(const eyrie_model *m, const heard *h)
  * characters that do not fit together. */
 static void cut_anywhere(void **state)
 {
-    static const struct { float temperature; uint64_t piece; } ways[] = { { 6, 1 }, { 0, 7 }, { 0.8f, 13 }, { 0, 64 } };
+    static const struct { float temperature; uint64_t piece; float penalty; } ways[] = {
+        { 6, 1, 0 }, { 0, 7, 0 }, { 0.8f, 13, 0.5f }, { 0, 64, 0 } };
     place p = place_of(state, "s");
     uint32_t in_a_character = 0;
     static heard whole, pieces, piece;
@@ -376,7 +377,8 @@ static void cut_anywhere(void **state)
         stage st = open_stage(models[i], (eyrie_model_opts){ .slots = 2 });
         for (size_t k = i > 0; k < COUNT(ways); k++) {      /* the first takes longest, and is about text */
             eyrie_request r = { .tokens = some_prompt(st.model), .n_tokens = PROMPT, .max_tokens = MORE, .seed = 5,
-                                .temperature = ways[k].temperature, .flags = EYRIE_IGNORE_EOS };
+                                .temperature = ways[k].temperature, .flags = EYRIE_IGNORE_EOS,
+                                .repetition_penalty = 1 + ways[k].penalty, .frequency_penalty = ways[k].penalty };
             eyrie_seq *s = open_seq(st.engine);
             submit(s, r, &whole);
             run_to_end(st.engine);
@@ -402,6 +404,56 @@ static void cut_anywhere(void **state)
         close_stage(&st);
     }
     assert_true(in_a_character > 0);
+}
+
+/* A stop text is found although cuts go through it, and what was held back for one that does not come is not lost. */
+static void cut_in_a_stop_text(void **state)
+{
+    stage st = open_stage(SHAKESPEARE, (eyrie_model_opts){ .slots = 2 });
+    place p = place_of(state, "s");
+    eyrie_request r = { .tokens = some_prompt(st.model), .n_tokens = 20, .max_tokens = 80, .temperature = 0.8f,
+                        .flags = EYRIE_IGNORE_EOS };
+    static heard whole, pieces, piece;
+    char stop[16] = "", almost[17];
+    const char *stops[] = { stop, almost };
+    eyrie_seq *s = open_seq(st.engine);
+
+    submit(s, r, &whole);
+    run_to_end(st.engine);
+    assert_ok(eyrie_seq_close(s));
+    memcpy(stop, whole.text + whole.text_length / 2, sizeof stop - 1);
+    snprintf(almost, sizeof almost, "%.14s~", whole.text + whole.text_length / 4);
+    r.stops = stops;
+    for (r.n_stops = 0; r.n_stops <= 2; r.n_stops++) {
+        s = open_seq(st.engine);
+        r.n_tokens = 20;
+        r.max_tokens = 80;
+        r.flags = EYRIE_IGNORE_EOS;
+        submit(s, r, &whole);
+        run_to_end(st.engine);
+        assert_int_equal(whole.end, r.n_stops ? EYRIE_END_STOP : EYRIE_END_LENGTH);
+        assert_ok(eyrie_seq_close(s));
+
+        s = open_seq(st.engine);
+        pieces = (heard){ .n = 0 };
+        do {
+            eyrie_seq *fork;
+            r.max_tokens = 1;
+            r.flags = EYRIE_IGNORE_EOS | (pieces.n < 79 ? EYRIE_HOLD_TEXT : 0);
+            submit(s, r, &piece);
+            run_to_end(st.engine);
+            append(&pieces, &piece);
+            s = through_a_file(st.engine, s, p.path);
+            assert_ok(eyrie_seq_fork(&fork, s, &err));
+            assert_ok(eyrie_seq_close(s));
+            s = fork;
+            r.n_tokens = 0;
+        } while (piece.end == EYRIE_END_LENGTH && pieces.n < 80);
+        assert_int_equal(piece.end, whole.end);
+        assert_ok(eyrie_seq_close(s));
+        assert_same("stop", &pieces, &whole);
+    }
+    close_stage(&st);
 }
 
 /* Without the flag the beginning of a character is not kept, and neither is it before tokens of the request's own. */
@@ -729,7 +781,7 @@ static void forged_files_do_no_harm(void **state)
         memcpy(b, good, size);
         for (int k = 0; k <= i % 3; k++) {
             noise = noise * 6364136223846793005u + 1442695040888963407u;
-            size_t at = i % 4 ? record_at + (size_t)(noise >> 33) % 40 : (size_t)(noise >> 33) % record_at;
+            size_t at = i % 4 ? record_at + (size_t)(noise >> 33) % 300 : (size_t)(noise >> 33) % record_at;
             b[at] = (unsigned char)(noise >> 25);
         }
         write_signed(state, "forged", b, size);
@@ -770,6 +822,7 @@ int main(void)
         test_in_dir(allocations_that_fail_leave_the_old_file),
         test_in_dir(killed_while_writing),
         test_in_dir(cut_anywhere),
+        test_in_dir(cut_in_a_stop_text),
         test_in_dir(a_character_is_held_only_when_asked),
         test_in_dir(cancelled_half_way),
         test_in_dir(a_cancelled_score_goes_on),
