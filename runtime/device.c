@@ -139,7 +139,8 @@ static eyrie_status query_all(eyrie_device *dev, cl_device_type type, const char
     dev->vector = vector ? vector : 1;
     dev->max_alloc = dev->max_alloc ? ey_min(dev->max_alloc, alloc) : alloc;
     dev->global_memory = global;
-    dev->host_memory = unified == CL_TRUE || (type & CL_DEVICE_TYPE_CPU) != 0;
+    dev->cpu = (type & CL_DEVICE_TYPE_CPU) != 0;
+    dev->host_memory = unified == CL_TRUE || dev->cpu;
 done:
     return st;
 }

@@ -32,6 +32,7 @@ struct eyrie_device {
     cl_command_queue queue;
     char             name[512];
     uint32_t         units;         /* compute units */
+    bool             cpu;           /* its class: a CPU, or else what is called a GPU here */
     uint32_t         vector;        /* floats in a register of the device; 1 = it has none for vectors */
     bool             host_memory;   /* its memory is the host's */
     uint64_t         max_alloc;     /* bytes of the largest single allocation */

@@ -3,173 +3,11 @@
  * themselves beyond showing that the command hands on the library's. */
 #include "testing.h"
 
+#include "command.h"
 #include "golden.h"
 
-#include <fcntl.h>
-#include <jansson.h>
 #include <math.h>
-#include <signal.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#define MODEL EY_SOURCE_DIR "/models/shakespeare"
-#define GOLDEN(name) EY_SOURCE_DIR "/tests/golden/" name
-
-/* ------------------------------------------------------------------------------------------------ running a command */
-
-/* How to run it, besides the arguments. */
-typedef struct setting {
-    const char *input;          /* on standard input; NULL: nothing */
-    const char *output;         /* file that is standard output; NULL: kept for the result. "": closed */
-    const char *vendors;        /* directory in which the OpenCL loader looks for platforms; NULL: as usual */
-    const char *cache, *home;   /* XDG_CACHE_HOME and HOME; NULL: as usual */
-} setting;
-
-typedef struct result {
-    int    status;              /* of exiting, or 128 + signal */
-    char  *out, *err;
-    size_t out_length;
-} result;
-
-static void connect_to(int fd, const char *path, int flags)
-{
-    int opened = open(path, flags, 0666);
-    if (opened < 0 || dup2(opened, fd) < 0) _exit(126);
-    close(opened);
-}
-
-/* args: after the program's name, NULL last. Its output goes to the files "out" and "err" of `dir`. */
-static pid_t start(const char *dir, setting how, const char *const *args)
-{
-    char paths[3][4096];
-    char *argv[32] = { (char *)"eyrie" };
-    const char *const names[] = { "in", "out", "err" };
-    pid_t child;
-
-    for (size_t i = 0; args[i]; i++) {
-        assert_true(i + 2 < COUNT(argv));
-        argv[i + 1] = (char *)args[i];
-    }
-    for (size_t i = 0; i < 3; i++) assert_true(snprintf(paths[i], sizeof *paths, "%s/%s", dir, names[i]) > 0);
-    write_text(dir, "in", how.input ? how.input : "");
-    fflush(NULL);
-    child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        connect_to(STDIN_FILENO, paths[0], O_RDONLY);
-        connect_to(STDERR_FILENO, paths[2], O_WRONLY | O_CREAT | O_TRUNC);
-        connect_to(STDOUT_FILENO, how.output && *how.output ? how.output : paths[1], O_WRONLY | O_CREAT | O_TRUNC);
-        if (how.output && !*how.output) close(STDOUT_FILENO);
-        if (how.vendors && setenv("OCL_ICD_VENDORS", how.vendors, 1) != 0) _exit(126);
-        if (how.cache && setenv("XDG_CACHE_HOME", how.cache, 1) != 0) _exit(126);
-        if (how.home && setenv("HOME", how.home, 1) != 0) _exit(126);
-        alarm(120);     /* more than any run takes: one that hangs, or that a failed test forgot, ends */
-        execv(EY_COMMAND, argv);
-        _exit(126);
-    }
-    return child;
-}
-
-static char *read_whole(const char *dir, const char *name, size_t *length)
-{
-    FILE *f = fopen(path_of(dir, name), "rb");
-    char *bytes = NULL;
-
-    *length = 0;
-    if (!f) return calloc(1, 1);
-    do {
-        bytes = realloc(bytes, *length + 65537);
-        assert_non_null(bytes);
-        *length += fread(bytes + *length, 1, 65536, f);
-    } while (!feof(f) && !ferror(f));
-    assert_false(ferror(f));
-    fclose(f);
-    bytes[*length] = '\0';
-    return bytes;
-}
-
-static result finish(const char *dir, pid_t child)
-{
-    result r = { 0 };
-    size_t ignored;
-    int status;
-
-    assert_int_equal(waitpid(child, &status, 0), child);
-    r.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    r.out = read_whole(dir, "out", &r.out_length);
-    r.err = read_whole(dir, "err", &ignored);
-    return r;
-}
-
-static void done(result *r)
-{
-    free(r->out);
-    free(r->err);
-}
-
-/* run_as(dir, setting, "run", "-m", ...) and the same with nothing special. */
-#define run_as(dir, how, ...) finish(dir, start(dir, how, (const char *const[]){ __VA_ARGS__, NULL }))
-#define run(dir, ...) run_as(dir, (setting){ 0 }, __VA_ARGS__)
-
-static void expect_status(const result *r, int status)
-{
-    if (r->status != status) fail_msg("exit status %d, not %d; standard error: %s", r->status, status, r->err);
-}
-
-static void expect_contains(const char *text, const char *part)
-{
-    if (!strstr(text, part)) fail_msg("\"%s\" is not in \"%s\"", part, text);
-}
-
-/* Failed as it should: the status, one line that begins with the command's name and contains `says`, no output.
- * Frees r. */
-static void expect_failure(result r, int status, const char *says)
-{
-    const char *newline = strchr(r.err, '\n');
-
-    expect_status(&r, status);
-    assert_string_equal(r.out, "");
-    expect_contains(r.err, says);
-    if (strncmp(r.err, "eyrie: ", 7) != 0 || !newline || newline[1]) fail_msg("not one line of the command: %s", r.err);
-    done(&r);
-}
-
-/* The JSON object that a successful run printed. Frees r. */
-static json_t *expect_json(result r)
-{
-    json_error_t error;
-    json_t *object;
-
-    expect_status(&r, 0);
-    object = json_loadb(r.out, r.out_length, JSON_REJECT_DUPLICATES, &error);
-    if (!object) fail_msg("not JSON: %s in %s", error.text, r.out);
-    assert_true(json_is_object(object));
-    assert_int_equal(r.out[r.out_length - 1], '\n');
-    done(&r);
-    return object;
-}
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_number(value)) fail_msg("%s is not a number", key);
-    return json_number_value(value);
-}
-
-static const char *string(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_string(value)) fail_msg("%s is not a string", key);
-    return json_string_value(value);
-}
-
-static void expect_ids(const json_t *array, const int32_t *ids, size_t n)
-{
-    assert_true(json_is_array(array));
-    assert_int_equal(json_array_size(array), n);
-    for (size_t i = 0; i < n; i++) assert_int_equal(json_integer_value(json_array_get(array, i)), ids[i]);
-}
 
 /* Ids with commas between them, freed by the caller. */
 static char *id_list(const int32_t *ids, size_t n)
@@ -202,6 +40,9 @@ static void wrong_usage(void **state)
         { { "run", "-m", MODEL, "-p", "x", "--logits", "f" }, "--logits" },      /* another command's */
         { { "score", "-m", MODEL, "-p", "x", "--temp", "1" }, "--temp" },
         { { "info", "-m", MODEL, "-p", "x" }, "-p" },
+        { { "chat", "-m", MODEL, "-p", "x" }, "-p" },
+        { { "chat", "-m", MODEL, "--json" }, "--json" },
+        { { "score", "-m", MODEL, "--load-state", "x" }, "--load-state" },
         { { "run", "-m", MODEL, "-p", "x", "-n" }, "-n needs a value" },
         { { "run", "-m", MODEL, "-p", "x", "--json=yes" }, "--json" },
         { { "run", "-m", MODEL, "-p", "x", "-" }, "only one" },
@@ -264,16 +105,20 @@ static void wrong_usage(void **state)
 
 static void help(void **state)
 {
-    static const struct { const char *command, *options[32]; } cases[] = {
+    static const struct { const char *command, *options[33]; } cases[] = {
         { "run", { "-m", "-p", "-f", "-", "--tokens", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p",
                    "--seed", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--stop",
                    "--ignore-eos", "--json", "--weights", "--compute", "--kv", "--chunk", "--context", "--slots",
                    "--device", "--threads", "--memory", "--max-alloc", "--kernel-dir",
-                   "--cache-dir" } },
+                   "--cache-dir", "--load-state", "--save-state" } },
         { "score", { "-m", "-p", "-f", "-", "--tokens", "--logits", "--json", "--weights", "--compute", "--kv",
                      "--chunk", "--context", "--slots", "--device", "--threads", "--memory", "--max-alloc",
                      "--kernel-dir", "--cache-dir" } },
         { "info", { "-m", "--json" } },
+        { "chat", { "-m", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p", "--seed", "--repeat-penalty",
+                    "--presence-penalty", "--frequency-penalty", "--stop", "--save-state", "--load-state", "--weights",
+                    "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads", "--memory",
+                    "--max-alloc", "--kernel-dir", "--cache-dir" } },
     };
     result general = run(*state, "help"), same = run(*state, "--help");
 
