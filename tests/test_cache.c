@@ -193,6 +193,31 @@ static void kinds_and_keys_are_apart_and_the_last_put_counts(void **state)
     expect_notes(0, "");
 }
 
+/* Temporary files that a process of our number left behind, or writes on another machine, are not touched. */
+static void temporary_names_that_are_taken(void **state)
+{
+    ey_cache *c = open_cache(*state, ROOMY);
+    char path[4096], taken[4200];
+
+    put_text(c, "key", "first");
+    only_entry(*state, path);
+    for (int i = 0; i < 100; i++) {
+        snprintf(taken, sizeof taken, "%s.%ld-%d.tmp", path, (long)getpid(), i);
+        save(taken, "theirs", 6);
+    }
+    put_text(c, "key", "second");
+    expect_text(c, "key", "second");
+    assert_int_equal(find_files(*state, ".tmp", NULL), 100);
+    for (int i = 0; i < 100; i++) {
+        static bytes b;
+        snprintf(taken, sizeof taken, "%s.%ld-%d.tmp", path, (long)getpid(), i);
+        load(&b, taken);
+        assert_int_equal(b.n, 6);
+    }
+    ey_cache_close(c);
+    expect_notes(0, "");
+}
+
 static void no_cache_is_an_empty_one(void **state)
 {
     size_t size = 1;
@@ -775,21 +800,6 @@ static void expect_start(eyrie_device *dev, const char *name, int factor, unsign
 
 static void close_device(eyrie_device *dev) { assert_int_equal(eyrie_device_close(dev), EYRIE_OK); }
 
-/* The directories below the test's. */
-static int remove_below(void **state)
-{
-    static const char *const below[] = { "cache", "kernels" };
-
-    ey_cl_hook = NULL;
-    memset(&calls, 0, sizeof calls);
-    for (size_t i = 0; i < COUNT(below); i++) {
-        void *path = strdup(path_of(*state, below[i]));
-        if (is_there(path)) remove_dir(&path);
-        else free(path);
-    }
-    return remove_dir(state);
-}
-
 static void the_second_start_is_from_the_binary(void **state)
 {
     eyrie_device *dev = open_device(*state, TWICE);
@@ -1006,34 +1016,58 @@ static void a_model_writes_the_same_from_the_cache(void **state)
     only_entry(*state, path);
 }
 
-#define test_below(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_below)
+/* Every test begins in an empty directory, with nothing noted and no call that is to fail, and may leave directories of
+ * these names. */
+static int begin(void **state)
+{
+    memset(&noted, 0, sizeof noted);
+    memset(&calls, 0, sizeof calls);
+    ey_cl_hook = NULL;
+    return make_dir(state);
+}
+
+static int end(void **state)
+{
+    static const char *const below[] = { "cache", "kernels" };
+
+    ey_cl_hook = NULL;
+    for (size_t i = 0; i < COUNT(below); i++) {
+        void *path = strdup(path_of(*state, below[i]));
+        if (is_there(path)) remove_dir(&path);
+        else free(path);
+    }
+    return remove_dir(state);
+}
+
+#define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_in_dir(what_was_put_comes_back),
-        test_in_dir(kinds_and_keys_are_apart_and_the_last_put_counts),
-        cmocka_unit_test(no_cache_is_an_empty_one),
-        test_in_dir(every_truncation_and_every_flipped_bit),
-        test_in_dir(foreign_entries),
-        test_in_dir(entries_that_are_no_files),
-        test_in_dir(directories_are_made),
-        test_in_dir(directories_that_cannot_be),
-        test_in_dir(a_directory_without_room),
-        test_in_dir(a_read_only_directory),
-        test_in_dir(a_directory_that_goes_away),
-        test_in_dir(the_entries_used_longest_ago_go_first),
-        test_in_dir(a_directory_full_of_other_files),
-        test_in_dir(leftovers_are_swept),
-        test_in_dir(processes_share_a_directory),
-        test_in_dir(killed_while_writing),
-        test_in_dir(no_memory),
-        test_below(the_second_start_is_from_the_binary),
-        test_below(binaries_that_do_not_do),
-        test_below(opencl_calls_that_fail),
-        test_below(memory_that_fails),
-        test_below(without_a_cache),
-        test_in_dir(a_model_writes_the_same_from_the_cache),
+        test(temporary_names_that_are_taken),    /* first: it knows how names are counted */
+        test(what_was_put_comes_back),
+        test(kinds_and_keys_are_apart_and_the_last_put_counts),
+        test(no_cache_is_an_empty_one),
+        test(every_truncation_and_every_flipped_bit),
+        test(foreign_entries),
+        test(entries_that_are_no_files),
+        test(directories_are_made),
+        test(directories_that_cannot_be),
+        test(a_directory_without_room),
+        test(a_read_only_directory),
+        test(a_directory_that_goes_away),
+        test(the_entries_used_longest_ago_go_first),
+        test(a_directory_full_of_other_files),
+        test(leftovers_are_swept),
+        test(processes_share_a_directory),
+        test(killed_while_writing),
+        test(no_memory),
+        test(the_second_start_is_from_the_binary),
+        test(binaries_that_do_not_do),
+        test(opencl_calls_that_fail),
+        test(memory_that_fails),
+        test(without_a_cache),
+        test(a_model_writes_the_same_from_the_cache),
     };
 
     return cmocka_run_group_tests_name("cache", tests, NULL, NULL);
