@@ -118,6 +118,19 @@ static eyrie_status query(eyrie_device *dev, cl_device_info what, size_t size, v
     return EYRIE_OK;
 }
 
+/* PoCL compiles kernels when they are first launched and keeps the results on disk. Asked for a program's binary, it
+ * compiles all of them once more, for any size of work-group: that made the first start of the demo model 5 s longer, and
+ * no later one shorter. */
+static eyrie_status query_platform(eyrie_device *dev, eyrie_error *err)
+{
+    char platform[256] = "";
+    cl_int code;
+    if (EY_CL(code, clGetPlatformInfo, dev->platform, CL_PLATFORM_NAME, sizeof platform - 1, platform, NULL) != CL_SUCCESS)
+        return ey_fail_cl(err, code, "%s: reading the name of its platform", dev->name);
+    dev->keeps_kernels = !strcmp(platform, "Portable Computing Language");
+    return EYRIE_OK;
+}
+
 static eyrie_status query_all(eyrie_device *dev, cl_device_type type, const char *name, eyrie_error *err)
 {
     char driver[256] = "", version[256] = "";
@@ -166,6 +179,7 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     dev->max_alloc = o.max_alloc;
     dev->log = (ey_log){ o.log, o.log_user };
     EY_TRY(query_all(dev, c.type, c.name, err));
+    EY_TRY(query_platform(dev, err));
     if (o.cache_dir) dev->cache = ey_cache_open(o.cache_dir, CACHE_LIMIT, &dev->log);
 
     cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)c.platform, 0 };

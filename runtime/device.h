@@ -41,6 +41,7 @@ struct eyrie_device {
     uint64_t         used;          /* bytes in committed arenas */
     char            *kernel_dir;
     ey_cache        *cache;         /* NULL: nothing is kept between runs */
+    bool             keeps_kernels; /* its driver does that itself, and binaries cost more than they save */
     ey_log           log;
     uint32_t         children;      /* open models */
 };

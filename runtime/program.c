@@ -271,7 +271,7 @@ eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t form
     *out = NULL;
     if (!(p = ey_calloc(1, sizeof *p))) return ey_fail(err, EYRIE_ENOMEM, "program");
     p->dev = dev;
-    p->cache = dev->cache;
+    p->cache = dev->keeps_kernels ? NULL : dev->cache;
     if (p->cache && (code = append_key(&p->key, dev)) != CL_SUCCESS) {
         note(p, code, "the driver does not say what it is", "its kernels are not kept");
         p->cache = NULL;

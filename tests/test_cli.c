@@ -551,8 +551,9 @@ static void failures(void **state)
     done(&r);
 }
 
-/* Built kernels are kept where --cache-dir says, else below XDG_CACHE_HOME or, that being no absolute path, HOME. Where
- * they cannot be, a note says so and nothing else changes. */
+/* The place for built kernels is where --cache-dir says, else below XDG_CACHE_HOME or, that being no absolute path, HOME.
+ * It is made where it is missing, whether or not the driver needs it; where it cannot be, a note says so and nothing else
+ * changes. */
 static void kernels_are_kept(void **state)
 {
     const char *dir = *state;
@@ -583,9 +584,10 @@ static void kernels_are_kept(void **state)
         if (text) assert_string_equal(r.out, text);
         else text = strdup(r.out);
         done(&r);
-        size_t n = 0;
+        bool there = false;
         for (size_t k = 0; k < COUNT(made); k++) {
             DIR *d = opendir(path_of(dir, made[k]));
+            if (d && cases[i].below && !strcmp(made[k], cases[i].below)) there = true;
             struct dirent *entry;
             while (d && (entry = readdir(d)) != NULL) {
                 char path[4096];
@@ -593,12 +595,11 @@ static void kernels_are_kept(void **state)
                 if (!strstr(entry->d_name, ".program")) continue;
                 assert_string_equal(made[k], cases[i].below ? cases[i].below : "nowhere");
                 assert_int_equal(remove(path_of(dir, path)), 0);
-                n++;
             }
             if (d) closedir(d);
             if (d) assert_int_equal(rmdir(path_of(dir, made[k])), 0);
         }
-        assert_int_equal(n, cases[i].below ? 1 : 0);
+        assert_true(there == (cases[i].below != NULL));
     }
     free(text);
 }
