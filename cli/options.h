@@ -9,6 +9,7 @@
 
 typedef struct cli_options cli_options;
 
+enum { CLI_DEVICES = 64, CLI_SELFTEST = 128 };
 enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4 };      /* bits that say which commands an option belongs to */
 
 typedef struct cli_command {
@@ -28,7 +29,7 @@ struct cli_options {
     uint64_t           n, seed;                 /* n: 128 if not given */
     bool               greedy;
     float              temperature;             /* -1: not given */
-    bool               ignore_eos, json;
+    bool               ignore_eos, json, probe;
     const char        *logits;
     const char        *weights, *compute, *kv;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
