@@ -46,7 +46,8 @@ static void print_costs(const eyrie_model_info *i)
 {
     char what[64];
 
-    print_amount("file", i->file_bytes, true, "");
+    if (i->file_bytes) print_amount("file", i->file_bytes, true, "");
+    else cli_print("%-11s none, random weights\n", "file");
     snprintf(what, sizeof what, " on the device, as %s", cli_format_name(i->weights));
     print_amount("weights", i->weight_bytes, true, what);
     snprintf(what, sizeof what, " a sequence%s%s", i->attention_layers ? ", keys and values as " : "",

@@ -6,15 +6,16 @@
 
 static const cli_command commands[] = {
     { CLI_RUN, "run", "lets a model continue a text",
-      "-m DIR (-p TEXT | -f FILE | - | --tokens IDS) [options]",
+      "-m MODEL (-p TEXT | -f FILE | - | --tokens IDS) [options]",
       "Reads a text and generates what follows it, to standard output as it comes; how fast that went, to standard\n"
       "error. For a model without tokenizer the output is token ids.\n",
       "  eyrie run -m models/shakespeare -p ROMEO: -n 200 --temp 0.8 --seed 1\n"
       "  cat letter.txt | eyrie run -m models/shakespeare - > answer.txt\n"
-      "  eyrie run -m models/shakespeare --tokens 2,814,983,4 -n 16 --json\n",
+      "  eyrie run -m models/shakespeare --tokens 2,814,983,4 -n 16 --json\n"
+      "  eyrie run -m synthetic:griffin-1b --tokens 2,5,9 -n 16 --json\n",
       cli_run },
     { CLI_SCORE, "score", "says how probable a model finds a text",
-      "-m DIR (-p TEXT | -f FILE | - | --tokens IDS) [options]",
+      "-m MODEL (-p TEXT | -f FILE | - | --tokens IDS) [options]",
       "Reads a text as one sequence and prints the number of tokens predicted (all but the first), the mean of their\n"
       "negative log-probabilities, its exponential, and the bits in all for each byte of text. --json has the\n"
       "log-probability of every token.\n",
@@ -23,11 +24,12 @@ static const cli_command commands[] = {
       "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n",
       cli_score },
     { CLI_INFO, "info", "says what a model is and what it takes",
-      "-m DIR [options]",
+      "-m MODEL [options]",
       "Layers, parameters, bytes on the device, and what a token costs, from the headers of the model's files: it\n"
       "needs no device and reads no weights.\n",
       "  eyrie info -m models/shakespeare\n"
-      "  eyrie info -m models/shakespeare --weights f32 --json\n",
+      "  eyrie info -m models/shakespeare --weights f32 --json\n"
+      "  eyrie info -m synthetic:recurrentgemma-9b\n",
       cli_info },
     { CLI_DEVICES, "devices", "lists the OpenCL devices, and what one can do",
       "[--probe] [--device SEL] [options]",
@@ -77,10 +79,10 @@ static int run_command(const cli_command *command, char **args)
     cli_options options;
     int status = cli_options_parse(&options, command, args);
 
-    if (status != CLI_DONE) return status;
-    if (!options.help) return command->run(&options);
-    cli_print_help(command);
-    return CLI_DONE;
+    if (status == CLI_DONE && options.help) cli_print_help(command);
+    else if (status == CLI_DONE) status = command->run(&options);
+    cli_options_free(&options);
+    return status;
 }
 
 static int unknown(const char *name) { return cli_wrong_usage(NULL, "unknown command '%s'", name); }

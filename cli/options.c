@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -15,7 +16,12 @@ typedef enum kind {
     CHOICE,         /* const char *, one of those in the help's value, "a|b|c" */
     COUNT,          /* uint64_t from min to max */
     SIZE,           /* the same with a suffix K, M or G */
-    NUMBER          /* float, finite and not negative */
+    NUMBER,         /* float; of this kind and the next four, `ranges` says which */
+    POSITIVE,
+    FRACTION,
+    SHARE,
+    PENALTY,
+    TEXTS           /* cli_texts, one more each time */
 } kind;
 
 typedef struct option {
@@ -29,7 +35,7 @@ typedef struct option {
 /* Options under a heading of the help. */
 typedef struct section {
     const char *title;
-    option      options[10];    /* the last has no name */
+    option      options[14];    /* the last has no name */
 } section;
 
 enum { TOOLS = CLI_DEVICES | CLI_SELFTEST };
@@ -48,10 +54,23 @@ static const section sections[] = {
     { "Generating", {
         { "-n", "N", "tokens to generate at most (default 128)", CLI_RUN, COUNT, FIELD(n), 1, UINT64_MAX },
         { "--greedy", NULL, "always the most probable token (the default)", CLI_RUN, FLAG, FIELD(greedy), 0, 0 },
-        { "--temp", "F", "draw tokens at temperature F: 1 as the model says, lower is tamer", CLI_RUN, NUMBER,
-          FIELD(temperature), 0, 0 },
+        { "--temp", "F", "draw tokens at temperature F: lower is tamer, 1 (default with the next three) as the model says",
+          CLI_RUN, NUMBER, FIELD(temperature), 0, 0 },
+        { "--top-k", "K", "draw from the K most probable tokens only (0 = all)", CLI_RUN, COUNT, FIELD(top_k), 0, UINT32_MAX },
+        { "--top-p", "P", "then from the fewest whose probabilities sum up to P, such as 0.9", CLI_RUN, SHARE,
+          FIELD(top_p), 0, 0 },
+        { "--min-p", "P", "then from those at least P times as probable as the most probable", CLI_RUN, FRACTION,
+          FIELD(min_p), 0, 0 },
         { "--seed", "S", "which draw: the same seed, the same text (default 0)", CLI_RUN, COUNT, FIELD(seed), 0,
           UINT64_MAX },
+        { "--repeat-penalty", "R", "make tokens of the text less probable: above 1, such as 1.1 (default 1)", CLI_RUN,
+          POSITIVE, FIELD(repeat_penalty), 0, 0 },
+        { "--presence-penalty", "F", "lower the logits of tokens generated before by F, from -2 to 2", CLI_RUN, PENALTY,
+          FIELD(presence_penalty), 0, 0 },
+        { "--frequency-penalty", "F", "the same for each time they were generated", CLI_RUN, PENALTY,
+          FIELD(frequency_penalty), 0, 0 },
+        { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", CLI_RUN, TEXTS,
+          FIELD(stops), 0, 0 },
         { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN, FLAG, FIELD(ignore_eos), 0, 0 },
         { 0 } } },
     { "Output", {
@@ -60,9 +79,11 @@ static const section sections[] = {
           STRING, FIELD(logits), 0, 0 },
         { 0 } } },
     { "The model", {
-        { "-m", "DIR", "directory with config.json, *.safetensors and perhaps tokenizer.model", MODEL, STRING,
-          FIELD(model), 0, 0 },
-        { "--weights", "f32|f16|bf16", "how matrices are stored on the device (default: as in the file)", MODEL,
+        { "-m", "MODEL", "directory with config.json, *.safetensors and perhaps tokenizer.model;\n"
+          "                           or random weights: synthetic:NAME or synthetic:NAME@SEED, NAME being a shape such\n"
+          "                           as griffin-1b or recurrentgemma-2b (any other name lists all), or a config.json",
+          MODEL, STRING, FIELD(model), 0, 0 },
+        { "--weights", "f32|f16|bf16", "how matrices are stored on the device (default: the file's; synthetic: bf16)", MODEL,
           CHOICE, FIELD(weights), 0, 0 },
         { "--compute", "auto|f32", "f32: round nothing below f32 but stored weights (default auto)", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
@@ -93,6 +114,12 @@ static const section sections[] = {
 };
 
 enum { SECTIONS = sizeof sections / sizeof *sections };
+
+static const struct { float min, max; const char *text; } ranges[] = {
+    [NUMBER] = { 0, FLT_MAX, "from 0 up" }, [POSITIVE] = { FLT_MIN, FLT_MAX, "above 0" },
+    [FRACTION] = { 0, 1, "from 0 to 1" },   [SHARE] = { FLT_MIN, 1, "above 0, up to 1" },
+    [PENALTY] = { -2, 2, "from -2 to 2" },
+};
 
 static const struct { const char *name; eyrie_format format; } formats[] = {
     { "f32", EYRIE_FORMAT_F32 }, { "f16", EYRIE_FORMAT_F16 }, { "bf16", EYRIE_FORMAT_BF16 },
@@ -138,7 +165,7 @@ static bool parse_number(const char *text, float *out)
 
     if (!*text || text[strspn(text, "0123456789.eE+-")]) return false;      /* strtof takes "nan" and "0x1p3" */
     *out = strtof(text, &end);
-    return *end == '\0' && isfinite(*out) && *out >= 0;
+    return *end == '\0' && isfinite(*out);
 }
 
 /* Is `word` one of those in "a|b|c"? */
@@ -166,6 +193,8 @@ static int wrong_count(const cli_command *command, const option *opt, const char
 static int set_value(cli_options *o, const option *opt, const char *value)
 {
     void *field = (char *)o + opt->field;
+    cli_texts *texts = field;
+    float number;
     uint64_t n;
 
     switch (opt->kind) {
@@ -181,8 +210,18 @@ static int set_value(cli_options *o, const option *opt, const char *value)
         *(const char **)field = value;
         return CLI_DONE;
     case NUMBER:
-        if (!parse_number(value, field))
-            return cli_wrong_usage(o->command, "%s '%s': not a number from 0 up", opt->name, value);
+    case POSITIVE:
+    case FRACTION:
+    case SHARE:
+    case PENALTY:
+        if (!parse_number(value, &number) || number < ranges[opt->kind].min || number > ranges[opt->kind].max)
+            return cli_wrong_usage(o->command, "%s '%s': not a number %s", opt->name, value, ranges[opt->kind].text);
+        *(float *)field = number;
+        return CLI_DONE;
+    case TEXTS:
+        if (!*value) return cli_wrong_usage(o->command, "%s '': an empty text", opt->name);
+        cli_grow(&texts->items, &texts->capacity, texts->n + 1, sizeof *texts->items);
+        texts->items[texts->n++] = value;
         return CLI_DONE;
     case COUNT:
     case SIZE:
@@ -208,11 +247,12 @@ static const option *find(const cli_command *command, const char *name, size_t l
 
 static int check(const cli_options *o, unsigned prompts)
 {
-    if ((o->command->bit & MODEL) && !o->model) return cli_wrong_usage(o->command, "no model: -m DIR is needed");
+    if ((o->command->bit & MODEL) && !o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
     if ((o->command->bit & STEPS) && prompts == 0)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
-    if (o->greedy && o->temperature >= 0) return cli_wrong_usage(o->command, "--greedy and --temp exclude each other");
+    if (o->greedy && (o->temperature >= 0 || o->top_k || o->top_p > 0 || o->min_p > 0))
+        return cli_wrong_usage(o->command, "--greedy excludes --temp, --top-k, --top-p and --min-p");
     return CLI_DONE;
 }
 
@@ -242,6 +282,12 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
         prompts += in == PROMPT;
     }
     return check(o, prompts);
+}
+
+void cli_options_free(cli_options *o)
+{
+    free(o->stops.items);
+    o->stops = (cli_texts){ 0 };
 }
 
 /* ------------------------------------------------------------------------------------------------------------ help */

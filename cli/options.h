@@ -19,6 +19,12 @@ typedef struct cli_command {
     int       (*run)(const cli_options *o); /* the exit status */
 } cli_command;
 
+/* The values of an option that may be given more than once. */
+typedef struct cli_texts {
+    const char **items;         /* [n] */
+    size_t       n, capacity;
+} cli_texts;
+
 /* Zero and NULL: not given, which is the default, unless said otherwise. Strings are borrowed from the arguments. */
 struct cli_options {
     const cli_command *command;
@@ -29,6 +35,9 @@ struct cli_options {
     uint64_t           n, seed;                 /* n: 128 if not given */
     bool               greedy;
     float              temperature;             /* -1: not given */
+    uint64_t           top_k;
+    float              top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    cli_texts          stops;
     bool               ignore_eos, json, probe;
     const char        *logits;
     const char        *weights, *compute, *kv;  /* one of the names in the table */
@@ -38,8 +47,9 @@ struct cli_options {
 };
 
 /* From the arguments after the command's name, NULL last. The exit status: CLI_WRONG_USAGE after saying what is wrong.
- * With `help` set nothing more is checked. */
-int cli_options_parse(cli_options *o, const cli_command *command, char **args);
+ * With `help` set nothing more is checked. The caller frees, also after wrong usage. */
+int  cli_options_parse(cli_options *o, const cli_command *command, char **args);
+void cli_options_free(cli_options *o);
 
 /* Says what is wrong and where help is (command NULL: in general); returns CLI_WRONG_USAGE. */
 int cli_wrong_usage(const cli_command *command, const char *format, ...) CLI_PRINTF(2, 3);

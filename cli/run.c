@@ -57,7 +57,7 @@ static void print_json(const output *out, const cli_options *o)
     json_t *object = json_object(), *ids = json_array();
     const char *device = eyrie_device_name(s->device);
     const char *const ends[] = { "interrupted", [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "eos",
-                                 [EYRIE_END_CONTEXT] = "context" };
+                                 [EYRIE_END_CONTEXT] = "context", [EYRIE_END_STOP] = "stop" };
 
     for (size_t i = 0; i < out->n_ids; i++) cli_append(ids, json_integer(out->ids[i]));
     cli_set(object, "model", cli_text(o->model, strlen(o->model)));
@@ -70,13 +70,22 @@ static void print_json(const output *out, const cli_options *o)
     cli_print_json(object);
 }
 
+/* Filters without a temperature mean temperature 1: what is most probable does not depend on them. */
+static float temperature(const cli_options *o)
+{
+    bool filters = o->top_k || o->top_p > 0 || o->min_p > 0;
+    return o->temperature >= 0 ? o->temperature : filters ? 1.0f : 0.0f;
+}
+
 int cli_run(const cli_options *o)
 {
     cli_session session;
     output out = { .session = &session, .json = o->json };
     eyrie_request request = {
         .struct_size = sizeof request, .max_tokens = o->n, .seed = o->seed,
-        .temperature = o->temperature > 0 ? o->temperature : 0,
+        .temperature = temperature(o), .top_k = (uint32_t)o->top_k, .top_p = o->top_p, .min_p = o->min_p,
+        .repetition_penalty = o->repeat_penalty, .presence_penalty = o->presence_penalty,
+        .frequency_penalty = o->frequency_penalty, .stops = o->stops.items, .n_stops = o->stops.n,
         .flags = o->ignore_eos ? EYRIE_IGNORE_EOS : 0, .on_event = on_event, .user = &out };
     int status = cli_session_open(&session, o);
 

@@ -11,6 +11,43 @@
 #include <time.h>
 #include <unistd.h>
 
+/* -------------------------------------------------------------------------------------------------------- progress */
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* One line on a terminal, shown where the work takes more than a second. */
+typedef struct progress {
+    bool   possible, shown;
+    double next;                /* when it may change */
+} progress;
+
+static progress new_progress(void) { return (progress){ .possible = isatty(STDERR_FILENO) == 1, .next = seconds() + 1 }; }
+
+/* May it be shown now? Then it is taken to be. */
+static bool is_due(progress *p)
+{
+    if (!p->possible || seconds() < p->next) return false;
+    p->next = seconds() + 0.2;
+    return p->shown = true;
+}
+
+static void wipe_progress(progress *p)
+{
+    if (p->shown) fputs("\r\033[K", stderr);
+    p->shown = false;
+}
+
+static void show_opening(void *user, const char *what, double done)
+{
+    if (is_due(user)) fprintf(stderr, "\r%s: %.0f %%\033[K", what, 100 * done);
+}
+
 /* --------------------------------------------------------------------------------------------------------- opening */
 
 static void print_note(void *user, const char *line)
@@ -134,13 +171,19 @@ eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_err
 int cli_session_open(cli_session *s, const cli_options *o)
 {
     eyrie_model_opts model_opts = cli_model_opts(o);
+    progress p = new_progress();
+    eyrie_status st;
     eyrie_error err;
     int status;
 
+    model_opts.progress = show_opening;
+    model_opts.progress_user = &p;
     *s = (cli_session){ .info.struct_size = sizeof s->info };
     if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE) return status;
-    if (cli_device_open(&s->device, o, &err) != EYRIE_OK
-        || eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err) != EYRIE_OK
+    if (cli_device_open(&s->device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    st = eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err);
+    wipe_progress(&p);
+    if (st != EYRIE_OK
         || eyrie_model_get_info(s->model, &s->info, &err) != EYRIE_OK
         || eyrie_engine_open(&s->engine, s->model, &err) != EYRIE_OK
         || eyrie_seq_open(&s->seq, s->engine, &err) != EYRIE_OK)
@@ -175,39 +218,17 @@ static void catch_signals(void)
             sigaction(numbers[i], &action, NULL);
 }
 
-static double seconds(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-/* One line on a terminal, shown from `next` on. */
-typedef struct progress {
-    bool   possible, shown;
-    double next;
-} progress;
-
-static void show_progress(progress *p, const cli_session *s)
+/* How much of the prompt has been read. */
+static void show_reading(progress *p, const cli_session *s)
 {
     uint64_t done = eyrie_seq_position(s->seq);
 
-    if (!p->possible || done >= s->n_tokens || seconds() < p->next) return;
-    fprintf(stderr, "\rreading: %" PRIu64 " of %zu tokens", done, s->n_tokens);
-    p->shown = true;
-    p->next = seconds() + 0.2;
-}
-
-static void wipe_progress(progress *p)
-{
-    if (p->shown) fputs("\r\033[K", stderr);
-    p->shown = false;
+    if (done < s->n_tokens && is_due(p)) fprintf(stderr, "\rreading: %" PRIu64 " of %zu tokens", done, s->n_tokens);
 }
 
 int cli_session_run(cli_session *s, eyrie_request *request)
 {
-    progress p = { .possible = isatty(STDERR_FILENO) == 1, .next = seconds() + 1 };
+    progress p = new_progress();
     eyrie_status st;
     eyrie_error err;
     bool busy = true;
@@ -218,7 +239,7 @@ int cli_session_run(cli_session *s, eyrie_request *request)
     st = eyrie_seq_submit(s->seq, request, &err);
     while (st == EYRIE_OK && busy && !s->stop && !caught) {
         st = eyrie_engine_step(s->engine, &busy, &err);
-        show_progress(&p, s);
+        show_reading(&p, s);
     }
     wipe_progress(&p);
     if (st != EYRIE_OK) return cli_fail("%s", err.text);

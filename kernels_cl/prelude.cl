@@ -46,10 +46,34 @@ typedef global const int *image;
         w1 = as_float16(both_ & 0xffff0000u);  \
     } while (0)
 
+/* The other way: columns 2i and 2i + 1, finite, rounded to nearest even. */
+#define STORE_F32(w, i, w0, w1)                \
+    do {                                       \
+        vstore16(w0, 2 * (i), w);              \
+        vstore16(w1, 2 * (i) + 1, w);          \
+    } while (0)
+
+#define STORE_F16(w, i, w0, w1)                                  \
+    do {                                                         \
+        float16 lo_, hi_;                                        \
+        lo_.even = (w0).lo, lo_.odd = (w1).lo;                   \
+        hi_.even = (w0).hi, hi_.odd = (w1).hi;                   \
+        vstore_half16_rte(lo_, 2 * (i), w);                      \
+        vstore_half16_rte(hi_, 2 * (i) + 1, w);                  \
+    } while (0)
+
+#define ROUND_BF16(u) ((u) + 0x7fffu + ((u) >> 16 & 1u))
+#define STORE_BF16(w, i, w0, w1)                                                                        \
+    do {                                                                                                \
+        uint16 u0_ = as_uint16(w0), u1_ = as_uint16(w1);                                                \
+        vstore16(ROUND_BF16(u0_) >> 16 | (ROUND_BF16(u1_) & 0xffff0000u), i, w);                        \
+    } while (0)
+
 #define JOIN_(a, b) a##b
 #define JOIN(a, b)  JOIN_(a, b)
 #define WEIGHT      JOIN(TYPE_, FORMAT)
 #define WEIGHT_PAIR JOIN(PAIR_, FORMAT)
+#define STORE_WEIGHT_PAIR JOIN(STORE_, FORMAT)
 
 /* Elements of WEIGHT in one pair of columns of a panel: BF16 counts words of two. */
 #define PAIR_SIZE_F32  32

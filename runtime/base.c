@@ -165,6 +165,11 @@ void ey_note(const ey_log *log, const char *format, ...)
     log->fn(log->user, line);
 }
 
+void ey_tell(const ey_progress *p, const char *what, double done)
+{
+    if (p->fn) p->fn(p->user, what, done);
+}
+
 char *ey_bytes_text(uint64_t bytes, char buf[24])
 {
     static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };

@@ -59,6 +59,13 @@ typedef struct ey_log {
 } ey_log;
 void ey_note(const ey_log *log, const char *format, ...) EY_PRINTF(2, 3);
 
+/* Who wants to know how far opening a model is; fn may be NULL. */
+typedef struct ey_progress {
+    eyrie_progress_fn *fn;
+    void              *user;
+} ey_progress;
+void ey_tell(const ey_progress *p, const char *what, double done);
+
 /* "1.5 GiB", "17 MiB", "512 bytes" into buf; returns buf. */
 char *ey_bytes_text(uint64_t bytes, char buf[24]);
 

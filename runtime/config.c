@@ -251,6 +251,7 @@ static eyrie_status read_config(ey_config *c, const source *s)
     EY_TRY(read_size(s, "num_attention_heads", 0, 1, MAX_WIDTH, &c->heads));
     EY_TRY(read_size(s, "num_key_value_heads", c->heads, 1, MAX_WIDTH, &c->kv_heads));
     EY_TRY(read_size(s, "lru_width", c->width, 1, MAX_WIDTH, &c->lru_width));
+    EY_TRY(read_size(s, "rg_lru_blocks", c->heads, 1, MAX_WIDTH, &c->gate_blocks));
     EY_TRY(read_size(s, "conv1d_width", 4, 1, MAX_TAPS, &c->conv_taps));
     EY_TRY(check_multiple(s, "hidden_size", c->width, "num_attention_heads", c->heads));
     EY_TRY(check_multiple(s, "num_attention_heads", c->heads, "num_key_value_heads", c->kv_heads));

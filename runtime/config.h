@@ -19,6 +19,7 @@ typedef struct ey_config {
     uint32_t head_dim;          /* [d] = D / H */
     uint32_t rotary;            /* [R] dimensions of a head that rotate, even, at most d */
     uint32_t lru_width;         /* [N] */
+    uint32_t gate_blocks;       /* [G] of a synthetic model; a checkpoint's are those of its gate tensors */
     uint32_t mlp_width;         /* [M] = intermediate_size / 2 */
     uint32_t conv_taps;         /* [C] */
     uint64_t window;            /* [W] a token attends to itself and W before it; 0 = all before it */

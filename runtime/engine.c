@@ -2,8 +2,10 @@
 #include "model.h"
 #include "os.h"
 #include "sched.h"
+#include "stop.h"
 #include "utf8.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -26,10 +28,15 @@ struct eyrie_seq {
     float          logprob;     /* of tokens[next], if known, else NaN */
     uint64_t       generated;
     ey_utf8        utf8;
-    eyrie_request  request;     /* without its tokens */
+    ey_stop        stop;        /* the request's stop texts */
+    char          *last_text;   /* room for the text of END: making it must not fail */
+    ey_seen        seen;        /* tokens read and generated */
+    eyrie_request  request;     /* without its tokens and stop texts */
 };
 
 #define NO_SLOT UINT32_MAX
+
+enum { LAST_CHARACTER = 3 };    /* bytes of the U+FFFD that the beginning of a character at the end of the text becomes */
 
 struct eyrie_engine {
     eyrie_model    *model;
@@ -171,23 +178,46 @@ eyrie_status eyrie_seq_close(eyrie_seq *s)
     release_slot(s);
     unlist(s);
     ey_free(s->tokens);
+    ey_stop_free(&s->stop);
+    ey_free(s->last_text);
+    ey_seen_free(&s->seen);
     ey_free(s);
     return EYRIE_OK;
 }
 
 uint64_t eyrie_seq_position(const eyrie_seq *s) { return s->position; }
 
+static eyrie_status check_sampling(const eyrie_request *r, eyrie_error *err)
+{
+    const struct { const char *name; float value, low, high; } ranges[] = {
+        { "temperature", r->temperature, 0, FLT_MAX },
+        { "top_p", r->top_p, 0, 1 },
+        { "min_p", r->min_p, 0, 1 },
+        { "repetition_penalty", r->repetition_penalty, 0, FLT_MAX },
+        { "presence_penalty", r->presence_penalty, -FLT_MAX, FLT_MAX },
+        { "frequency_penalty", r->frequency_penalty, -FLT_MAX, FLT_MAX },
+    };
+
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))
+            return ey_fail(err, EYRIE_EINVAL, "%s %g; it must be a number from %g to %g", ranges[i].name,
+                           (double)ranges[i].value, (double)ranges[i].low, (double)ranges[i].high);
+    return EYRIE_OK;
+}
+
 static eyrie_status check_request(const eyrie_seq *s, const eyrie_request *r, eyrie_error *err)
 {
     const ey_model_limits *limits = &s->engine->limits;
     uint64_t reads = r->n_tokens + s->has_last;
+    eyrie_status st;
 
     if (s->state == RUNNING) return ey_fail(err, EYRIE_EBUSY, "the sequence has a request already");
     if (s->state == FAILED) return ey_fail(err, EYRIE_EINVAL, "the sequence has failed; close it");
     if (r->n_tokens == 0 && !s->has_last)
         return ey_fail(err, EYRIE_EINVAL, "no tokens to read; a sequence begins with at least one (<bos>)");
-    if (!(r->temperature >= 0.0f) || isinf(r->temperature))
-        return ey_fail(err, EYRIE_EINVAL, "temperature %g; it must be a number from 0 up", (double)r->temperature);
+    if ((st = check_sampling(r, err)) != EYRIE_OK) return st;
+    if (r->n_stops && !ey_model_tokenizer(s->engine->model))
+        return ey_fail(err, EYRIE_EINVAL, "the model has no tokenizer, so that there is no text for stop texts to appear in");
     if ((r->flags & EYRIE_LOGITS) && !(r->flags & EYRIE_SCORE))
         return ey_fail(err, EYRIE_EINVAL, "logits are delivered with scores: EYRIE_LOGITS needs EYRIE_SCORE");
     for (size_t i = 0; i < r->n_tokens; i++)
@@ -203,12 +233,22 @@ static eyrie_status check_request(const eyrie_seq *s, const eyrie_request *r, ey
 eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_error *err)
 {
     eyrie_request r = { 0 };
+    ey_stop stop;
+    char *last_text;
     eyrie_status st;
 
     memcpy(&r, request, ey_min(request->struct_size, sizeof r));
-    if ((st = check_request(s, &r, err)) != EYRIE_OK) return st;
-    if (!ey_grow(&s->tokens, &s->capacity, r.n_tokens + 1, sizeof *s->tokens))
+    if ((st = check_request(s, &r, err)) != EYRIE_OK || (st = ey_stop_init(&stop, r.stops, r.n_stops, err)) != EYRIE_OK)
+        return st;
+    last_text = ey_calloc(LAST_CHARACTER + stop.longest, 1);
+    if (!last_text || !ey_grow(&s->tokens, &s->capacity, r.n_tokens + 1, sizeof *s->tokens)) {
+        ey_stop_free(&stop);
+        ey_free(last_text);
         return ey_fail(err, EYRIE_ENOMEM, "%zu tokens", r.n_tokens);
+    }
+    ey_stop_free(&s->stop);
+    s->stop = stop;
+    s->last_text = last_text;
     s->n_tokens = s->next = 0;
     if (s->has_last) s->tokens[s->n_tokens++] = s->last;
     if (r.n_tokens) memcpy(s->tokens + s->n_tokens, r.tokens, r.n_tokens * sizeof *s->tokens);
@@ -217,6 +257,7 @@ eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_
     s->generated = 0;
     s->request = r;
     s->request.tokens = NULL;
+    s->request.stops = NULL;
     s->state = RUNNING;
 
     eyrie_engine *e = s->engine;            /* to the end of the queue */
@@ -241,6 +282,7 @@ eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *s, eyrie_error *err)
         else
             st = ey_model_copy_slot(e->model, s->slot, copy->slot, err);
     }
+    if (st == EYRIE_OK && !ey_seen_copy(&copy->seen, &s->seen)) st = ey_fail(err, EYRIE_ENOMEM, "sequence handle");
     if (st != EYRIE_OK) {
         (void)eyrie_seq_close(copy);
         return st;
@@ -261,30 +303,50 @@ static void deliver(eyrie_seq *s, const eyrie_event *event)
     if (s->request.on_event) s->request.on_event(s->request.user, s, event);
 }
 
+/* Ends the request with what text is left. Its memory was made when the request came, and is given up before the event,
+ * which may bring the next one. */
 static void finish(eyrie_seq *s, eyrie_end end, const eyrie_error *error)
 {
-    char text[4];
-    eyrie_event event = { .kind = EYRIE_EVENT_END, .position = s->position, .token = -1, .logprob = NAN, .text = text,
-                          .end = end, .error = error };
+    eyrie_event event = { .kind = EYRIE_EVENT_END, .position = s->position, .token = -1, .logprob = NAN, .end = end,
+                          .error = error };
+    char wrong[LAST_CHARACTER], *text = s->last_text;
+    bool found = false;
 
-    event.text_length = ey_utf8_end(&s->utf8, text);
+    s->last_text = NULL;
+    event.text = text;
+    event.text_length = ey_stop_push(&s->stop, wrong, ey_utf8_end(&s->utf8, wrong), text, &found);
+    if (found && end != EYRIE_END_FAILED) event.end = EYRIE_END_STOP;
+    else event.text_length += ey_stop_end(&s->stop, text + event.text_length);
     s->state = end == EYRIE_END_FAILED ? FAILED : IDLE;
     if (end == EYRIE_END_FAILED) release_slot(s);
     deliver(s, &event);
+    ey_free(text);
 }
 
-/* Text that `token` completes, in memory the caller frees; NULL where there is none. */
-static char *text_of(eyrie_seq *s, int32_t token, size_t *length)
+/* Text that can be delivered now that `token` has come, in memory that the caller frees; NULL where the token has no text.
+ * *stopped: it completes a stop text, with which the text ends. */
+static eyrie_status text_of(eyrie_seq *s, int32_t token, char **text, size_t *length, bool *stopped, eyrie_error *err)
 {
     const ey_tokenizer *t = ey_model_tokenizer(s->engine->model);
-    size_t n = 0;
+    size_t n = 0, most;
     const char *bytes = t ? ey_tokenizer_bytes(t, token, &n) : NULL;
-    char *text;
+    char *characters;
 
+    *text = NULL;
     *length = 0;
-    if (n == 0) return NULL;
-    if ((text = ey_calloc(3 * (n + 4), 1))) *length = ey_utf8_push(&s->utf8, bytes, n, text);
-    return text;
+    *stopped = false;
+    if (n == 0) return EYRIE_OK;
+    most = 3 * (n + 3);
+    *text = ey_calloc(most + s->stop.longest, 1);
+    characters = ey_calloc(most, 1);
+    if (*text && characters)
+        *length = ey_stop_push(&s->stop, characters, ey_utf8_push(&s->utf8, bytes, n, characters), *text, stopped);
+    if (*stopped) s->utf8 = (ey_utf8){ 0 };
+    ey_free(characters);
+    if (*text && characters) return EYRIE_OK;
+    ey_free(*text);
+    *text = NULL;
+    return ey_fail(err, EYRIE_ENOMEM, "text of a token");
 }
 
 static bool is_eos(const eyrie_engine *e, int32_t token)
@@ -300,15 +362,18 @@ static eyrie_status sample(eyrie_seq *s, ey_phase phase, const ey_result *result
                            float *logprob, eyrie_error *err)
 {
     eyrie_engine *e = s->engine;
-    ey_sampling how = { s->request.temperature, s->request.sample, s->request.seed };
+    const eyrie_request *r = &s->request;
+    ey_sampling how = { .temperature = r->temperature, .sample = r->sample, .seed = r->seed, .top_k = r->top_k,
+                        .top_p = r->top_p, .min_p = r->min_p, .repetition = r->repetition_penalty,
+                        .presence = r->presence_penalty, .frequency = r->frequency_penalty, .seen = &s->seen };
     ey_candidate best[EY_CANDIDATES];
     ey_row_logits row = { .best = best, .n = result->n, .lse = result->lse, .vocab = e->limits.vocab };
     eyrie_status st;
 
     memcpy(best, result->best, result->n * sizeof *best);
     if (ey_sample(&how, s->position, &row, token)) {
-        for (uint32_t k = 0; k < row.n; k++)
-            if (best[k].id == *token) *logprob = best[k].logit - result->lse;
+        for (uint32_t k = 0; k < result->n; k++)
+            if (result->best[k].id == *token) *logprob = result->best[k].logit - result->lse;
         return EYRIE_OK;
     }
     if (!e->all && !(e->all = ey_calloc(e->limits.vocab, sizeof *e->all))) return ey_fail(err, EYRIE_ENOMEM, "a row of logits");
@@ -325,21 +390,26 @@ static eyrie_status generate(eyrie_seq *s, ey_phase phase, const ey_result *resu
 {
     eyrie_engine *e = s->engine;
     eyrie_event event = { .kind = EYRIE_EVENT_TOKEN, .position = s->position };
-    eyrie_status st = sample(s, phase, result, i, &event.token, &event.logprob, err);
+    char *text = NULL;
+    bool stopped;
+    eyrie_status st;
 
-    if (st != EYRIE_OK) return st;
+    EY_TRY(sample(s, phase, result, i, &event.token, &event.logprob, err));
+    EY_TRY(text_of(s, event.token, &text, &event.text_length, &stopped, err));
+    if (!ey_seen_add(&s->seen, event.token, true)) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "the tokens that were seen"));
     s->last = event.token;
     s->has_last = true;
     s->generated++;
-    char *text = text_of(s, event.token, &event.text_length);
     event.text = text ? text : "";
     deliver(s, &event);
-    ey_free(text);
 
-    if (!(s->request.flags & EYRIE_IGNORE_EOS) && is_eos(e, event.token)) finish(s, EYRIE_END_EOS, NULL);
+    if (stopped) finish(s, EYRIE_END_STOP, NULL);
+    else if (!(s->request.flags & EYRIE_IGNORE_EOS) && is_eos(e, event.token)) finish(s, EYRIE_END_EOS, NULL);
     else if (s->generated == s->request.max_tokens) finish(s, EYRIE_END_LENGTH, NULL);
     else if (e->limits.context && s->position >= e->limits.context) finish(s, EYRIE_END_CONTEXT, NULL);
-    return EYRIE_OK;
+done:
+    ey_free(text);
+    return st;
 }
 
 /* Log-probabilities (and logits) of the n prompt tokens just read, whose results begin at number `first`. */
@@ -375,6 +445,8 @@ static eyrie_status digest(eyrie_seq *s, const ey_row *row, ey_phase phase, cons
         return generate(s, phase, &results[first], first, err);
     }
     if ((s->request.flags & EYRIE_SCORE) && (st = score(s, row->n, results, first, err)) != EYRIE_OK) return st;
+    for (uint32_t t = 0; t < row->n; t++)
+        if (!ey_seen_add(&s->seen, row->tokens[t], false)) return ey_fail(err, EYRIE_ENOMEM, "the tokens that were seen");
     s->next += row->n;
     s->position += row->n;
     if (s->next < s->n_tokens) return EYRIE_OK;

@@ -2,6 +2,7 @@
 #include "families.h"
 #include "model.h"
 #include "os.h"
+#include "synthetic.h"
 #include "utf8.h"
 
 #include <inttypes.h>
@@ -45,6 +46,7 @@ struct eyrie_model {
     eyrie_model_opts  opts;     /* resolved: no zeros left but context */
     ey_tokenizer     *tokenizer;
     uint64_t          file_bytes;
+    bool              synthetic;
     ey_weights       *weights;
     ey_layer_context  context;
     ey_matrix        *embedding, *head;
@@ -90,7 +92,7 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
 }
 
 /* All tensors and state sizes; nothing is allocated on the device. */
-static eyrie_status declare(eyrie_model *m, const ey_file *file, eyrie_error *err)
+static eyrie_status declare(eyrie_model *m, eyrie_error *err)
 {
     const ey_config *c = &m->config;
     const ey_family *f = m->family;
@@ -100,7 +102,6 @@ static eyrie_status declare(eyrie_model *m, const ey_file *file, eyrie_error *er
     if (c->heads / c->kv_heads > EY_MAX_GROUP)
         return ey_fail(err, EYRIE_ELIMIT, "%" PRIu32 " query heads share a key/value head; at most %d can", c->heads / c->kv_heads, EY_MAX_GROUP);
     if (!(m->blocks = ey_calloc(c->layers, sizeof *m->blocks))) return ey_fail(err, EYRIE_ENOMEM, "%" PRIu32 " layers", c->layers);
-    EY_TRY(ey_weights_new(&m->weights, m->dev, file, m->opts.weights, err));
     ey_weights *w = m->weights;
 
     ey_weights_prefix(w, "%s", "");
@@ -180,6 +181,21 @@ done:
     return st;
 }
 
+/* What would make a model fit of which `weights` and `rest` bytes are too many for `have`. */
+static void advise(const eyrie_model *m, uint64_t weights, uint64_t rest, uint64_t have, char *text, size_t size)
+{
+    bool wide = ey_weights_formats(m->weights) == 1u << EYRIE_FORMAT_F32;
+    uint64_t least = wide ? weights / 2 : weights;      /* 16 bits are the narrowest; vectors hardly count */
+    char bytes[24];
+
+    if (least > have)
+        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps", ey_bytes_text(least, bytes));
+    else if (least + rest > have)
+        snprintf(text, size, "%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller", wide ? "--weights bf16, " : "");
+    else
+        snprintf(text, size, "--weights bf16 takes half for the weights");
+}
+
 static eyrie_status check_memory(const eyrie_model *m, eyrie_error *err)
 {
     uint64_t weights = ey_weights_bytes(m->weights), state = m->state.arena.bytes;
@@ -187,26 +203,30 @@ static eyrie_status check_memory(const eyrie_model *m, eyrie_error *err)
     uint64_t need = weights + state + scratch;
     const char *source;
     uint64_t have = ey_device_free_memory(m->dev, &source);
-    char t[5][24];
+    char t[5][24], advice[200];
 
     if (need <= have) return EYRIE_OK;
+    advise(m, weights, state + scratch, have, advice, sizeof advice);
     return ey_fail(err, EYRIE_EMEMORY, "the model needs %s (weights %s, state of %" PRIu32 " sequence(s) %s, scratch %s), "
-                   "there is %s %s; a narrower --weights, fewer --slots, a smaller --chunk or --context shrinks it",
-                   ey_bytes_text(need, t[0]), ey_bytes_text(weights, t[1]), m->opts.slots, ey_bytes_text(state, t[2]),
-                   ey_bytes_text(scratch, t[3]), ey_bytes_text(have, t[4]), source);
+                   "there is %s (%s); %s", ey_bytes_text(need, t[0]), ey_bytes_text(weights, t[1]), m->opts.slots,
+                   ey_bytes_text(state, t[2]), ey_bytes_text(scratch, t[3]), ey_bytes_text(have, t[4]), source, advice);
 }
 
 /* Every plan once with nothing live in it: drivers compile kernels at their first launch. */
-static eyrie_status warm_up(eyrie_model *m, eyrie_error *err)
+static eyrie_status warm_up(eyrie_model *m, const ey_progress *progress, eyrie_error *err)
 {
     const int32_t nothing[EY_IMAGE_HEADER] = { 0 };
+    uint32_t plans = m->phases[EY_PREFILL].n + m->phases[EY_DECODE].n, done = 0;
     eyrie_status st;
 
     for (uint32_t ph = 0; ph < EY_PHASES; ph++) {
         EY_TRY(ey_buffer_write(m->dev, m->phases[ph].scratch.batch, 0, sizeof nothing, nothing, err));
-        for (uint32_t i = 0; i < m->phases[ph].n; i++)
+        for (uint32_t i = 0; i < m->phases[ph].n; i++) {
+            ey_tell(progress, "warming up", (double)done++ / plans);
             EY_TRY(ey_plan_run(&m->phases[ph].buckets[i].plan, 0, UINT32_MAX, err));
+        }
     }
+    ey_tell(progress, "warming up", 1);
     st = ey_device_finish(m->dev, err);
 done:
     return st;
@@ -244,9 +264,40 @@ static eyrie_status read_checkpoint(eyrie_model *m, ey_file **file, const char *
     EY_TRY(open_tokenizer(m, path, err));
     EY_TRY(ey_file_open(file, path, err));
     m->file_bytes = ey_file_bytes(*file);
-    EY_TRY(declare(m, *file, err));
+    EY_TRY(ey_weights_new(&m->weights, m->dev, *file, m->opts.weights, err));
+    EY_TRY(declare(m, err));
 done:
     return st;
+}
+
+/* The same where there are no files. */
+static eyrie_status make_checkpoint(eyrie_model *m, const char *path, const eyrie_model_opts *opts, eyrie_error *err)
+{
+    const ey_config *c = &m->config;
+    ey_synthetic s;
+    eyrie_status st;
+
+    EY_TRY(ey_synthetic_open(&s, path, err));
+    m->synthetic = true;
+    EY_TRY(ey_config_parse(&m->config, s.config, s.length, s.name, err));
+    m->family = ey_family_of(c);
+    EY_TRY(resolve_options(m, opts, err));
+    if (ey_config_count(c, EY_RECURRENT) > 0 && c->lru_width % c->gate_blocks != 0) {
+        st = ey_fail(err, EYRIE_EFORMAT, "%s: \"lru_width\" is %" PRIu32 " and cannot be cut into %" PRIu32 " gate blocks; "
+                     "\"rg_lru_blocks\" says how many there are, one for each head if it is left out", s.name, c->lru_width,
+                     c->gate_blocks);
+        goto done;
+    }
+    EY_TRY(ey_weights_new_synthetic(&m->weights, m->dev, s.seed, c->gate_blocks, m->opts.weights, err));
+    EY_TRY(declare(m, err));
+done:
+    ey_synthetic_close(&s);
+    return st;
+}
+
+static eyrie_status open_source(eyrie_model *m, ey_file **file, const char *path, const eyrie_model_opts *opts, eyrie_error *err)
+{
+    return ey_is_synthetic(path) ? make_checkpoint(m, path, opts, err) : read_checkpoint(m, file, path, opts, err);
 }
 
 static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
@@ -282,21 +333,25 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
 {
     eyrie_model *m;
     ey_file *file = NULL;
+    ey_progress progress;
     eyrie_status st;
 
     *out = NULL;
     if (!(m = ey_calloc(1, sizeof *m))) return ey_fail(err, EYRIE_ENOMEM, "model handle");
     m->dev = dev;
-    EY_TRY(read_checkpoint(m, &file, path, opts, err));
+    EY_TRY(open_source(m, &file, path, opts, err));
+    progress = (ey_progress){ m->opts.progress, m->opts.progress_user };
+    ey_weights_listener(m->weights, &progress);
+    ey_tell(&progress, "building kernels", 0);
     EY_TRY(ey_program_build(&m->program, dev, ey_weights_formats(m->weights), m->opts.kv, err));
     EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
     EY_TRY(record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err));
     EY_TRY(check_memory(m, err));
     EY_TRY(host_buffers(m, err));
-    EY_TRY(ey_weights_load(m->weights, err));
+    EY_TRY(m->synthetic ? ey_weights_fill(m->weights, m->program, err) : ey_weights_load(m->weights, err));
     EY_TRY(ey_arena_commit(&m->state.arena, err));
     for (uint32_t ph = 0; ph < EY_PHASES; ph++) EY_TRY(ey_arena_commit(&m->phases[ph].scratch.arena, err));
-    EY_TRY(warm_up(m, err));
+    EY_TRY(warm_up(m, &progress, err));
     ey_program_store(m->program);
     dev->children++;
     *out = m;
@@ -465,7 +520,7 @@ eyrie_status eyrie_model_inspect(const char *path, const eyrie_model_opts *opts,
 
     if (!(m = ey_calloc(1, sizeof *m))) return ey_fail(err, EYRIE_ENOMEM, "model handle");
     m->dev = &nowhere;
-    EY_TRY(read_checkpoint(m, &file, path, opts, err));
+    EY_TRY(open_source(m, &file, path, opts, err));
     copy_info(info, m);
 done:
     ey_file_close(file);

@@ -134,6 +134,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
         append_line(t, "#define FORMAT %s", formats_known[f].macro);
         append_line(t, "#define INSTANCE(name) name##_%s", formats_known[f].suffix);
         EY_TRY(append_file(t, dev, "embed.cl", err));
+        EY_TRY(append_file(t, dev, "fill.cl", err));
         append_line(t, "#undef INSTANCE");
         for (size_t k = 0; k < n_tiles; k++) {
             EY_TRY(append_matmul(t, dev, formats_known[f].suffix, tiles[k], err));

@@ -24,25 +24,16 @@ uint16_t ey_f32_to_bf16(float x)
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
 
+/* All cases are worked out and one is chosen, without branches, which numbers of both signs and all sizes would mislead. */
 uint16_t ey_f32_to_f16(float x)
 {
-    uint32_t u = bits_of(x), sign = u >> 16 & 0x8000u, magnitude = u & 0x7fffffffu, shift, kept, rest, half;
+    uint32_t u = bits_of(x), sign = u >> 16 & 0x8000u, magnitude = u & 0x7fffffffu;
+    uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);      /* the sum rounds to units of 2^-24 */
+    uint32_t normal = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;   /* rebias, drop 13 bits */
+    uint32_t large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;                  /* a NaN stays one */
+    uint32_t half = magnitude < 0x38800000u ? subnormal : normal;
 
-    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
-    if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);           /* 65520 and above round to infinity */
-    if (magnitude < 0x33000000u) return (uint16_t)sign;                        /* below half of the smallest subnormal */
-    if (magnitude >= 0x38800000u) {                                            /* normal: drop 13 bits, rebias */
-        kept = (magnitude - 0x38000000u) >> 13;
-        rest = magnitude & 0x1fffu;
-        half = 0x1000u;
-    } else {                                                                   /* subnormal: units of 2^-24 */
-        shift = 126u - (magnitude >> 23);
-        magnitude = (magnitude & 0x7fffffu) | 0x800000u;
-        kept = magnitude >> shift;
-        rest = magnitude & ((1u << shift) - 1u);
-        half = 1u << (shift - 1u);
-    }
-    return (uint16_t)(sign | (kept + (rest > half || (rest == half && (kept & 1u)))));
+    return (uint16_t)(sign | (magnitude < 0x477ff000u ? half : large));            /* 65520 and above round to infinity */
 }
 
 float ey_f16_to_f32(uint16_t h)

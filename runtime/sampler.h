@@ -1,10 +1,24 @@
 /* sampler.h - candidates to a token. The device reduces a row of logits to its best candidates and its log-sum-exp; the
  * choice is made here, by a counter-based generator keyed by (seed, sample, position), so that a text depends on
- * nothing but its own row. */
+ * nothing but its own row and its own tokens.
+ *
+ * What happens to a row, in this order:
+ *   1. Penalties, on logits. Repetition r, once for each token that occurs in the sequence, in prompts or generated: a
+ *      logit above 0 is divided by r, any other multiplied. Then presence + count * frequency is taken off the logit of
+ *      each token that the sequence has generated, count times.
+ *   2. Greedy: the highest logit, the lowest id among equals, and that is all. Else logits are divided by the temperature.
+ *   3. top-k keeps the k highest (the lowest ids among equals).
+ *   4. top-p keeps the fewest highest whose probabilities, among what top-k kept, sum up to p or more.
+ *   5. min-p keeps those at least min_p times as probable as the most probable.
+ *   6. One of what is left is drawn, as probable as it is among them.
+ * This is the order of Hugging Face's processors and warpers, and penalties are over the same tokens as there, in vLLM and
+ * in OpenAI's API (llama.cpp takes all three over its last 64 tokens, prompt and generated alike). Differently, llama.cpp
+ * applies the temperature last, after the filters, and vLLM min-p before top-k and top-p. A most probable token is
+ * always left. */
 #ifndef EY_SAMPLER_H
 #define EY_SAMPLER_H
 
-#include "base.h"
+#include "seen.h"
 
 #define EY_CANDIDATES 256u
 
@@ -16,15 +30,22 @@ typedef struct ey_candidate {
     float   logit;
 } ey_candidate;
 
+/* Zero in every field: greedy, nothing filtered, nothing penalised. */
 typedef struct ey_sampling {
-    float    temperature;   /* 0 = greedy */
+    float    temperature;           /* 0 = greedy */
     uint32_t sample;
     uint64_t seed;
+    uint32_t top_k;                 /* 0 = all */
+    float    top_p;                 /* 0 or 1 = all */
+    float    min_p;                 /* 0 = all; up to 1 */
+    float    repetition;            /* 0 or 1 = none; above 1 makes tokens that occurred less probable */
+    float    presence, frequency;   /* 0 = none */
+    const ey_seen *seen;            /* the sequence's tokens before this one; borrowed, NULL = nothing was seen */
 } ey_sampling;
 
 /* A row as the device left it: its n best candidates in any order, the log-sum-exp of the whole row, the vocabulary. */
 typedef struct ey_row_logits {
-    ey_candidate *best;     /* [n]; sorted in place: highest logit first, lowest id among equals */
+    ey_candidate *best;     /* [n]; penalised and sorted in place: highest logit first, lowest id among equals */
     uint32_t      n;
     float         lse;
     uint32_t      vocab;
@@ -34,10 +55,13 @@ typedef struct ey_row_logits {
 void ey_candidates_sort(ey_candidate *c, size_t n);
 
 /* Picks the token for `position` of a sequence. Returns false when the candidates do not settle it: then read the row
- * back and call ey_sample_all, which gives what a sampler that saw the whole row would have given. */
+ * back and call ey_sample_all, which gives what a sampler that saw the whole row would have given. They always settle a
+ * greedy choice and top-k up to n without penalties; with penalties that lower logits, as long as the penalised ones do not
+ * leave fewer than k above the lowest candidate. What else is open depends on the draw and on how much the tokens
+ * that are no candidates can weigh. */
 bool ey_sample(const ey_sampling *s, uint64_t position, ey_row_logits *row, int32_t *token);
 
-/* The same from the whole row: `all` [vocab] in any order, sorted in place. */
+/* The same from the whole row: `all` [vocab] in any order, penalised and sorted in place. */
 int32_t ey_sample_all(const ey_sampling *s, uint64_t position, ey_candidate *all, uint32_t vocab);
 
 /* Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). */

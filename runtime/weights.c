@@ -1,11 +1,15 @@
-/* weights.c - declaring, allocating, and packing what a checkpoint holds. */
+/* weights.c - declaring, allocating, and packing what a checkpoint holds; or making it up. */
 #include "weights.h"
+
+#include "synthetic.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { STEP_BYTES = 16 << 20 };             /* of weights between two reports of progress */
 
 /* Where the rows of a matrix come from. */
 typedef struct source {
@@ -28,9 +32,19 @@ typedef struct vector {
     ey_transform          transform;
 } vector;
 
+/* Tensors of a synthetic model: shapes without data. */
+typedef struct made_up {
+    struct made_up *next;
+    ey_tensor_data  tensor;
+    char            name[];
+} made_up;
+
 struct ey_weights {
     ey_arena       arena;
-    const ey_file *file;
+    const ey_file *file;                    /* NULL: synthetic */
+    uint64_t       seed;                    /* of a synthetic model, and the rest of it */
+    uint32_t       first_dim;
+    made_up       *made_up;
     eyrie_format   format;
     char           prefix[64];
     bool          *used;                    /* [tensors of the file] */
@@ -39,6 +53,8 @@ struct ey_weights {
     size_t         n_matrices, matrices_capacity;
     vector        *vectors;
     size_t         n_vectors, vectors_capacity;
+    uint64_t       panel_bytes, done, told; /* of all matrices; of those that are in place; when the listener last heard */
+    ey_progress    listener;
     eyrie_status   status;
     eyrie_error    error;
 };
@@ -59,10 +75,28 @@ eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *
     return EYRIE_OK;
 }
 
+eyrie_status ey_weights_new_synthetic(ey_weights **out, eyrie_device *dev, uint64_t seed, uint32_t first_dim,
+                                      eyrie_format format, eyrie_error *err)
+{
+    if (!(*out = ey_calloc(1, sizeof **out))) return ey_fail(err, EYRIE_ENOMEM, "table of weights");
+    (*out)->seed = seed;
+    (*out)->first_dim = first_dim;
+    (*out)->format = format;
+    ey_arena_init(&(*out)->arena, dev, "weights");
+    return EYRIE_OK;
+}
+
+void ey_weights_listener(ey_weights *w, const ey_progress *progress) { w->listener = *progress; }
+
 void ey_weights_free(ey_weights *w)
 {
     if (!w) return;
     ey_arena_free(&w->arena);
+    while (w->made_up) {
+        made_up *t = w->made_up;
+        w->made_up = t->next;
+        ey_free(t);
+    }
     for (size_t i = 0; i < w->n_matrices; i++) {
         ey_free(w->matrices[i]->public.shards);
         ey_free(w->matrices[i]);
@@ -101,6 +135,7 @@ static const ey_tensor_data *lookup(ey_weights *w, const char *name)
     char full[192];
     const ey_tensor_data *t;
 
+    if (!w->file) return NULL;
     snprintf(full, sizeof full, "%s%s", w->prefix, name);
     if (!(t = ey_file_find(w->file, full))) return NULL;
     w->used[t - ey_file_at(w->file, 0)] = true;
@@ -114,6 +149,24 @@ static void shape_text(const uint64_t *shape, uint32_t rank, char buf[96])
     for (uint32_t i = 0; i < rank && at < 80; i++) at += (size_t)snprintf(buf + at, 96 - at, "%s%" PRIu64, i ? ", " : "", shape[i]);
 }
 
+/* A tensor of a synthetic model; NULL after an error. The default format of weights follows from its dtype. */
+static const ey_tensor_data *make_up(ey_weights *w, const char *name, uint32_t rank, const uint64_t *shape)
+{
+    size_t length = strlen(w->prefix) + strlen(name) + 1;
+    made_up *t = ey_calloc(1, sizeof *t + length);
+
+    if (!t) {
+        weights_fail(w, EYRIE_ENOMEM, "%s%s", w->prefix, name);
+        return NULL;
+    }
+    t->next = w->made_up;
+    w->made_up = t;
+    snprintf(t->name, length, "%s%s", w->prefix, name);
+    t->tensor = (ey_tensor_data){ .name = t->name, .dtype = EY_BF16, .rank = rank, .count = 1 };
+    for (uint32_t i = 0; i < rank; i++) t->tensor.count *= t->tensor.shape[i] = shape[i];
+    return &t->tensor;
+}
+
 /* The tensor, or NULL after an error: it must be there and have that shape. */
 static const ey_tensor_data *need(ey_weights *w, const char *name, uint32_t rank, uint64_t d0, uint64_t d1, uint64_t d2)
 {
@@ -121,6 +174,7 @@ static const ey_tensor_data *need(ey_weights *w, const char *name, uint32_t rank
     const ey_tensor_data *t;
 
     if (w->status != EYRIE_OK) return NULL;
+    if (!w->file) return make_up(w, name, rank, wanted);
     if (!(t = lookup(w, name))) {
         weights_fail(w, EYRIE_EFORMAT, "%s%s: missing; the file has %zu tensors, and config.json asks for this one",
                      w->prefix, name, ey_file_count(w->file));
@@ -170,6 +224,7 @@ static void lay_out(ey_weights *w, matrix *m)
         uint64_t first = i * per_shard, n = ey_min(per_shard, panels - first);
         p->shards[i].row0 = (uint32_t)(first * EY_LANES);
         p->shards[i].rows = (uint32_t)(n * EY_LANES);
+        w->panel_bytes += n * panel;
         if (!(p->shards[i].buffer = ey_arena_add(&w->arena, n * panel, p->name))) {
             weights_fail(w, EYRIE_ENOMEM, "%s", p->name);
             return;
@@ -255,6 +310,7 @@ ey_buffer *ey_weights_vector(ey_weights *w, const char *name, ey_dim dim, uint32
 uint32_t ey_weights_first_dim(ey_weights *w, const char *name)
 {
     const ey_tensor_data *t = lookup(w, name);
+    if (!w->file) return w->first_dim;
     return t && t->rank > 0 && t->shape[0] <= UINT32_MAX ? (uint32_t)t->shape[0] : 0;
 }
 
@@ -262,14 +318,14 @@ bool ey_weights_has(ey_weights *w, const char *name)
 {
     char full[192];
     snprintf(full, sizeof full, "%s%s", w->prefix, name);
-    return ey_file_find(w->file, full) != NULL;
+    return w->file && ey_file_find(w->file, full) != NULL;
 }
 
 void ey_weights_ignore(ey_weights *w, const char *name) { (void)lookup(w, name); }
 
 eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err)
 {
-    for (size_t i = 0; i < ey_file_count(w->file) && w->status == EYRIE_OK; i++) {
+    for (size_t i = 0; w->file && i < ey_file_count(w->file) && w->status == EYRIE_OK; i++) {
         const ey_tensor_data *t = ey_file_at(w->file, i);
         if (!w->used[i])
             weights_fail(w, EYRIE_EFORMAT, "%s: in %s, but no part of the model that config.json describes; ignoring it "
@@ -308,40 +364,90 @@ static int64_t plain_index(ey_dim d, uint32_t padded)
     return at < d.size ? (int64_t)group * d.size + at : -1;
 }
 
-/* One padded row of a matrix, widened to f32, zeros where there is padding. scratch holds one row of the file. */
-static void read_row(const matrix *m, uint32_t row, float *out, float *scratch)
+/* More of the matrices is in place. The listener hears of it at every step. */
+static void advance(ey_weights *w, uint64_t bytes)
 {
-    uint32_t part = 0, cols = m->public.cols;
-    while (row >= m->public.part_rows[part]) row -= m->public.part_rows[part++];
+    w->done += bytes;
+    if (w->done < w->told + STEP_BYTES && w->done < w->panel_bytes) return;
+    w->told = w->done;
+    ey_tell(&w->listener, w->file ? "loading weights" : "making weights", (double)w->done / (double)w->panel_bytes);
+}
 
-    const source *s = &m->parts[part];
-    int64_t from = plain_index(s->rows, row);
-    memset(out, 0, cols * sizeof *out);
-    if (from < 0) return;
-    if (m->gates) {                        /* stored [block, in, out]: this output's inputs are a column */
-        uint32_t P = s->rows.size;
-        uint64_t block = (uint64_t)from / P, column = (uint64_t)from % P;
-        for (uint32_t k = 0; k < P; k++) ey_tensor_read(s->weight, (block * P + k) * P + column, 1, &out[k]);
+static ey_recipe recipe_of(const ey_weights *w, const ey_tensor_data *t)
+{
+    return ey_recipe_of(w->seed, t->name, t->shape[t->rank - 1]);
+}
+
+/* All of a tensor, in f32. To be freed; NULL after an error. */
+static float *read_all(const ey_weights *w, const ey_tensor_data *t, eyrie_error *err)
+{
+    float *x = ey_calloc(t->count, sizeof *x);
+
+    if (!x) {
+        (void)ey_fail(err, EYRIE_ENOMEM, "%s", t->name);
+    } else if (w->file) {
+        ey_tensor_read(t, 0, t->count, x);
+    } else {
+        ey_recipe r = recipe_of(w, t);
+        ey_recipe_read(&r, 0, t->count, x);
+    }
+    return x;
+}
+
+/* The part of the matrix that a padded row is in; *row becomes its row there. Parts begin with a panel. */
+static const source *part_of(const matrix *m, uint32_t *row)
+{
+    uint32_t part = 0;
+    while (*row >= m->public.part_rows[part]) *row -= m->public.part_rows[part++];
+    return &m->parts[part];
+}
+
+/* The 16 padded rows from `row` on, widened to f32, zeros where there is padding: [16][columns]. scratch: a row of the file. */
+static void read_panel(const matrix *m, uint32_t row, float *out, float *scratch)
+{
+    const source *s = part_of(m, &row);
+    uint32_t cols = m->public.cols, P = s->rows.size;
+
+    memset(out, 0, (size_t)EY_LANES * cols * sizeof *out);
+    if (m->gates) {                        /* stored [block, in, out]: an input's 16 outputs are neighbours */
+        uint64_t block = row / ey_pad(P), column = row % ey_pad(P), n = ey_min(P - column, EY_LANES);
+        for (uint32_t k = 0; k < P; k++) {
+            ey_tensor_read(s->weight, (block * P + k) * P + column, n, scratch);
+            for (uint32_t lane = 0; lane < n; lane++) out[lane * cols + k] = scratch[lane];
+        }
         return;
     }
     uint32_t n = ey_dim_count(m->cols), size = m->cols.size;
-    ey_tensor_read(s->weight, (uint64_t)from * n, n, scratch);
-    for (uint32_t g = 0; g < m->cols.groups; g++) memcpy(out + g * ey_pad(size), scratch + g * size, size * sizeof *out);
+    for (uint32_t lane = 0; lane < EY_LANES; lane++, out += cols) {
+        int64_t from = plain_index(s->rows, row + lane);
+        if (from < 0) continue;
+        ey_tensor_read(s->weight, (uint64_t)from * n, n, scratch);
+        for (uint32_t g = 0; g < m->cols.groups; g++) memcpy(out + g * ey_pad(size), scratch + g * size, size * sizeof *out);
+    }
 }
 
 static eyrie_status load_bias(ey_weights *w, const matrix *m, eyrie_error *err)
 {
     const ey_matrix *p = &m->public;
-    float *bias = ey_calloc(p->rows, sizeof *bias);
+    float *bias = ey_calloc(p->rows, sizeof *bias), *in = NULL;
     uint32_t at = 0;
+    eyrie_status st = EYRIE_OK;
 
     if (!bias) return ey_fail(err, EYRIE_ENOMEM, "%s: its bias", p->name);
-    for (uint32_t i = 0; i < p->n_parts; at += p->part_rows[i++])
-        for (uint32_t r = 0; r < p->part_rows[i] && m->parts[i].bias; r++) {
-            int64_t from = plain_index(m->parts[i].rows, r);
-            if (from >= 0) ey_tensor_read(m->parts[i].bias, (uint64_t)from, 1, &bias[at + r]);
+    for (uint32_t i = 0; i < p->n_parts; at += p->part_rows[i++]) {
+        if (!m->parts[i].bias) continue;
+        if (!(in = read_all(w, m->parts[i].bias, err))) {
+            st = EYRIE_ENOMEM;
+            goto done;
         }
-    eyrie_status st = ey_buffer_write(w->arena.dev, p->bias, 0, (uint64_t)p->rows * sizeof *bias, bias, err);
+        for (uint32_t r = 0; r < p->part_rows[i]; r++) {
+            int64_t from = plain_index(m->parts[i].rows, r);
+            if (from >= 0) bias[at + r] = in[from];
+        }
+        ey_free(in);
+    }
+    st = ey_buffer_write(w->arena.dev, p->bias, 0, (uint64_t)p->rows * sizeof *bias, bias, err);
+done:
     ey_free(bias);
     return st;
 }
@@ -352,7 +458,7 @@ static eyrie_status load_matrix(ey_weights *w, const matrix *m, eyrie_error *err
     const ey_quant *q = ey_quant_of(p->format);
     uint64_t panel_bytes = ey_quant_panel_bytes(q, p->cols);
     float *rows = ey_calloc((size_t)EY_LANES * p->cols, sizeof *rows);
-    float *scratch = ey_calloc(ey_dim_count(m->cols), sizeof *scratch);
+    float *scratch = ey_calloc(ey_max(ey_dim_count(m->cols), EY_LANES), sizeof *scratch);
     eyrie_status st = EYRIE_OK;
 
     if (!rows || !scratch) {
@@ -365,9 +471,9 @@ static eyrie_status load_matrix(ey_weights *w, const matrix *m, eyrie_error *err
         EY_TRY(ey_buffer_map(w->arena.dev, p->shards[i].buffer, &mapped, err));
         to = mapped;
         for (uint32_t r = 0; r < p->shards[i].rows; r += EY_LANES, to += panel_bytes) {
-            for (uint32_t k = 0; k < EY_LANES; k++)
-                read_row(m, p->shards[i].row0 + r + k, rows + (size_t)k * p->cols, scratch);
+            read_panel(m, p->shards[i].row0 + r, rows, scratch);
             q->pack(rows, p->cols, to);
+            advance(w, panel_bytes);
         }
         EY_TRY(ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, mapped, err));
     }
@@ -391,19 +497,21 @@ static float transformed(ey_transform transform, float x)
 static eyrie_status load_vector(ey_weights *w, const vector *v, eyrie_error *err)
 {
     uint32_t padded = ey_dim_padded(v->dim);
-    float *out = ey_calloc((size_t)padded * v->taps, sizeof *out);
+    float *out = ey_calloc((size_t)padded * v->taps, sizeof *out), *in = NULL;
+    eyrie_status st = EYRIE_ENOMEM;
 
-    if (!out) return ey_fail(err, EYRIE_ENOMEM, "%s", v->data->name);
-    for (uint32_t i = 0; i < padded; i++) {
-        int64_t from = plain_index(v->dim, i);
-        for (uint32_t j = 0; j < v->taps && from >= 0; j++) {
-            float x;
-            ey_tensor_read(v->data, (uint64_t)from * v->taps + j, 1, &x);
-            out[j * padded + i] = transformed(v->transform, x);
+    if (!out) {
+        (void)ey_fail(err, st, "%s", v->data->name);
+    } else if ((in = read_all(w, v->data, err)) != NULL) {
+        for (uint32_t i = 0; i < padded; i++) {
+            int64_t from = plain_index(v->dim, i);
+            for (uint32_t j = 0; j < v->taps && from >= 0; j++)
+                out[j * padded + i] = transformed(v->transform, in[(uint64_t)from * v->taps + j]);
         }
+        st = ey_buffer_write(w->arena.dev, v->buffer, 0, (uint64_t)padded * v->taps * sizeof *out, out, err);
     }
-    eyrie_status st = ey_buffer_write(w->arena.dev, v->buffer, 0, (uint64_t)padded * v->taps * sizeof *out, out, err);
     ey_free(out);
+    ey_free(in);
     return st;
 }
 
@@ -415,6 +523,80 @@ eyrie_status ey_weights_load(ey_weights *w, eyrie_error *err)
     for (size_t i = 0; i < w->n_matrices; i++) EY_TRY(load_matrix(w, w->matrices[i], err));
     for (size_t i = 0; i < w->n_vectors; i++) EY_TRY(load_vector(w, &w->vectors[i], err));
     st = ey_device_finish(w->arena.dev, err);
+done:
+    return st;
+}
+
+/* --------------------------------------------------------------------------------------------------------- making up */
+
+/* Sets the kernel's arguments in order. */
+static cl_int set_args(cl_kernel kernel, const cl_mem *panels, const cl_int ints[5], const cl_ulong steps[3], const ey_recipe *r)
+{
+    const struct { size_t size; const void *value; } args[] = {
+        { sizeof *panels, panels },
+        { sizeof *ints, &ints[0] }, { sizeof *ints, &ints[1] }, { sizeof *ints, &ints[2] }, { sizeof *ints, &ints[3] },
+        { sizeof *ints, &ints[4] }, { sizeof *steps, &steps[0] }, { sizeof *steps, &steps[1] }, { sizeof *steps, &steps[2] },
+        { sizeof r->key[0], &r->key[0] }, { sizeof r->key[1], &r->key[1] }, { sizeof r->scale, &r->scale },
+    };
+    cl_int code = CL_SUCCESS;
+
+    for (cl_uint i = 0; i < sizeof args / sizeof *args && code == CL_SUCCESS; i++)
+        EY_CL(code, clSetKernelArg, kernel, i, args[i].size, args[i].value);
+    return code;
+}
+
+/* Rows [row, row + n) of a shard, of which the first is row `first` of part s; whole panels. */
+static eyrie_status fill_rows(ey_weights *w, const matrix *m, const source *s, cl_kernel kernel, const ey_buffer *shard,
+                              uint32_t row, uint32_t first, uint32_t n, eyrie_error *err)
+{
+    static const size_t one[2] = { 1, 1 };
+    const uint64_t P = s->rows.size, columns = ey_dim_count(m->cols);
+    const size_t global[2] = { n / EY_LANES, m->cols.groups };
+    const cl_int ints[5] = { (cl_int)(row / EY_LANES), (cl_int)(first / EY_LANES), (cl_int)m->public.cols,
+                             (cl_int)P, (cl_int)m->cols.size };
+    const cl_ulong dense[3] = { P * columns, columns, 1 }, gates[3] = { P * P, 1, P };
+    ey_recipe recipe = recipe_of(w, s->weight);
+    cl_int code = set_args(kernel, &shard->mem, ints, m->gates ? gates : dense, &recipe);
+
+    if (code == CL_SUCCESS)
+        EY_CL(code, clEnqueueNDRangeKernel, w->arena.dev->queue, kernel, 2, NULL, global, one, 0, NULL, NULL);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: making its weights", m->public.name);
+}
+
+static eyrie_status fill_matrix(ey_weights *w, const matrix *m, ey_program *program, eyrie_error *err)
+{
+    const ey_matrix *p = &m->public;
+    const ey_quant *q = ey_quant_of(p->format);
+    uint64_t panel_bytes = ey_quant_panel_bytes(q, p->cols), most = ey_max(STEP_BYTES / panel_bytes, 1) * EY_LANES;
+    char name[40];
+    cl_kernel kernel;
+    eyrie_status st;
+
+    snprintf(name, sizeof name, "fill_%s", q->name);
+    EY_TRY(ey_program_kernel(program, name, &kernel, err));
+    for (uint32_t i = 0; i < p->n_shards; i++) {
+        const struct ey_shard *shard = &p->shards[i];
+        for (uint32_t row = 0, n; row < shard->rows; row += n) {
+            uint32_t first = shard->row0 + row;
+            const source *s = part_of(m, &first);
+            n = (uint32_t)ey_min(ey_min(shard->rows - row, ey_dim_padded(s->rows) - first), most);
+            EY_TRY(fill_rows(w, m, s, kernel, shard->buffer, row, first, n, err));
+            EY_TRY(ey_device_finish(w->arena.dev, err));
+            advance(w, n / EY_LANES * panel_bytes);
+        }
+    }
+    st = load_bias(w, m, err);
+done:
+    return st;
+}
+
+eyrie_status ey_weights_fill(ey_weights *w, ey_program *program, eyrie_error *err)
+{
+    eyrie_status st;
+
+    EY_TRY(ey_arena_commit(&w->arena, err));
+    for (size_t i = 0; i < w->n_matrices; i++) EY_TRY(fill_matrix(w, w->matrices[i], program, err));
+    for (size_t i = 0; i < w->n_vectors; i++) EY_TRY(load_vector(w, &w->vectors[i], err));
 done:
     return st;
 }

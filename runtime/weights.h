@@ -1,5 +1,6 @@
-/* weights.h - named tensors of a checkpoint to packed buffers on the device. A model first declares what it needs (every
- * shape is checked against the file there), then the arena's size is known, then everything is allocated and loaded.
+/* weights.h - named tensors of a checkpoint, or of a synthetic model, to packed buffers on the device. A model first
+ * declares what it needs (every shape is checked against the file there), then the arena's size is known, then everything
+ * is allocated and loaded.
  *
  * Dimensions are padded group by group: a dimension of `groups` heads (or gate blocks) of `size` elements takes
  * groups * ey_pad(size), zeros between them, and zero weights for the zeros. Models of real sizes have no padding. */
@@ -8,6 +9,7 @@
 
 #include "device.h"
 #include "file.h"
+#include "program.h"
 #include "quant.h"
 
 typedef struct ey_dim {
@@ -49,7 +51,13 @@ typedef struct ey_weights ey_weights;
 
 /* `file` is read until ey_weights_load returns, and not after. `format`: of all matrices, EYRIE_FORMAT_DEFAULT = each as in the file. */
 eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, eyrie_format format, eyrie_error *err);
+/* The same without a file: whatever is declared is there, elements as synthetic.h makes them, in bf16 by default.
+ * first_dim is what ey_weights_first_dim answers. */
+eyrie_status ey_weights_new_synthetic(ey_weights **out, eyrie_device *dev, uint64_t seed, uint32_t first_dim,
+                                      eyrie_format format, eyrie_error *err);
 void         ey_weights_free(ey_weights *w);
+/* Who is told how far loading is. */
+void         ey_weights_listener(ey_weights *w, const ey_progress *progress);
 
 /* Declarations. Names are prefix + name. The first error sticks, like in a plan, and ey_weights_check returns it; what
  * is returned after one is NULL. All are owned by `w`. */
@@ -78,6 +86,9 @@ eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err);
 uint64_t ey_weights_bytes(const ey_weights *w);
 uint64_t ey_weights_params(const ey_weights *w);    /* elements in the file of everything declared; once checked */
 uint32_t ey_weights_formats(const ey_weights *w);   /* bit 1 << format of every matrix */
-eyrie_status ey_weights_load(ey_weights *w, eyrie_error *err);   /* allocates, reads, packs */
+
+/* Allocates, then reads and packs; or, of a synthetic model, makes matrices on the device with `program`'s kernels. */
+eyrie_status ey_weights_load(ey_weights *w, eyrie_error *err);
+eyrie_status ey_weights_fill(ey_weights *w, ey_program *program, eyrie_error *err);
 
 #endif

@@ -2,7 +2,7 @@
 #include "testing.h"
 
 #include "batch.h"
-#include "noise.h"
+#include "dice.h"
 
 #include <float.h>
 #include <math.h>
@@ -134,7 +134,7 @@ static void images_hold_their_batch(void **state)
 
     (void)state;
     for (uint32_t k = 0; k < BATCHES; k++) {
-        noise = k;
+        dice = k;
         uint32_t tokens = one_in(2) ? 64 * between(1, 10) : between(1, MOST_TOKENS), rows = between(1, MOST_ROWS);
         imagine(&s, tokens, rows);
         uint64_t room = ey_image_capacity(tokens, rows, s.geometry.rotary);

@@ -133,7 +133,8 @@ static void candidates_choose_as_the_whole_row_does(void **state)
         uint32_t n = counts[below(COUNT(counts))];
         if (n > vocab) n = vocab;
         float temperature = temperatures[below(COUNT(temperatures))];
-        ey_sampling s = { trial % 3 ? temperature : (float)(0.1 + 2.9 * unit()), trial, next_noise() };
+        ey_sampling s = { .temperature = trial % 3 ? temperature : (float)(0.1 + 2.9 * unit()), .sample = trial,
+                          .seed = next_noise() };
         fill_row(all, vocab, (kind)(trial % KINDS));
         float lse = lse_of(all, vocab);
         ey_candidates_sort(all, vocab);
@@ -159,6 +160,99 @@ static void candidates_choose_as_the_whole_row_does(void **state)
     assert_in_range(open, 3000, 32000);
 }
 
+/* Filters and penalties at random, each off in half of the cases. */
+static ey_sampling any_sampling(const ey_seen *seen)
+{
+    static const float temperatures[] = { 0.0f, 0.3f, 0.8f, 1.0f, 1.0f, 1.7f };
+    bool raise = below(8) == 0;     /* penalties that are rewards */
+    return (ey_sampling){
+        .temperature = temperatures[below(COUNT(temperatures))], .sample = below(3), .seed = next_noise(),
+        .top_k = below(2) ? 0 : 1 + below(below(4) ? 20 : 400),
+        .top_p = below(2) ? 0 : (float)unit(), .min_p = below(2) ? 0 : (float)pow(unit(), 4),
+        .repetition = below(2) ? 0 : (float)(raise ? 0.5 + unit() : 1 + unit()),
+        .presence = below(2) ? 0 : (float)(unit() - raise), .frequency = below(2) ? 0 : (float)(unit() - raise),
+        .seen = seen };
+}
+
+static bool lowers_only(const ey_sampling *s)
+{
+    return (s->repetition == 0 || s->repetition >= 1) && s->presence >= 0 && s->frequency >= 0;
+}
+
+static bool penalizes_nothing(const ey_sampling *s)
+{
+    return (s->repetition == 0 || s->repetition == 1) && s->presence == 0 && s->frequency == 0;
+}
+
+static void filters_and_penalties_choose_as_the_whole_row_does(void **state)
+{
+    static ey_candidate sorted[MAX_VOCAB], all[MAX_VOCAB], best[MAX_VOCAB];
+    uint32_t settled = 0, open = 0;
+    (void)state;
+    noise = 5;
+    for (uint32_t trial = 0; trial < 20000; trial++) {
+        uint32_t vocab = 1 + below(trial % 20 ? 60 : MAX_VOCAB), seen_candidates = 0;
+        uint32_t n = below(3) ? 1 + below(30) : EY_CANDIDATES;
+        if (n > vocab) n = vocab;
+        ey_seen seen = { 0 };
+        for (uint32_t i = below(2) * below(40); i > 0; i--) ey_seen_add(&seen, (int32_t)below(vocab), below(2));
+        ey_sampling s = any_sampling(&seen);
+        fill_row(sorted, vocab, (kind)(trial % KINDS));
+        float lse = lse_of(sorted, vocab);
+        ey_candidates_sort(sorted, vocab);
+        for (uint32_t i = 0; i < n; i++) seen_candidates += ey_seen_find(&seen, sorted[i].id) != NULL;
+        for (uint32_t i = 0; i < 4; i++) {
+            uint64_t position = next_noise() >> (i * 16);
+            ey_row_logits row = best_of(sorted, vocab, n, lse, best);
+            int32_t token = -1;
+            if (!ey_sample(&s, position, &row, &token)) {
+                uint32_t lost = penalizes_nothing(&s) ? 0 : seen_candidates;
+                uint32_t k = s.temperature == 0 ? 1 : s.top_k ? s.top_k : vocab;
+                if (lowers_only(&s) && k + lost <= n) fail_msg("trial %u was left open", (unsigned)trial);
+                open++;
+                continue;
+            }
+            settled++;
+            memcpy(all, sorted, vocab * sizeof *all);
+            shuffle(all, vocab);
+            int32_t want = ey_sample_all(&s, position, all, vocab);
+            if (token != want)
+                fail_msg("trial %u: token %d, not %d (%u of %u)", (unsigned)trial, (int)token, (int)want, (unsigned)n,
+                         (unsigned)vocab);
+        }
+        ey_seen_free(&seen);
+    }
+    assert_in_range(settled, 30000, 80000);
+    assert_in_range(open, 10000, 80000);
+}
+
+/* Rows of three tokens, two of them candidates, made so that the first alone is just about top-p, or just about not. */
+static void draws_beside_the_end_of_a_nucleus(void **state)
+{
+    uint32_t settled = 0, open = 0;
+    (void)state;
+    noise = 6;
+    for (uint32_t trial = 0; trial < 50000; trial++) {
+        ey_sampling s = { .temperature = 1.0f, .seed = 23, .top_p = (float)(0.4 + 0.5 * unit()) };
+        double beside = (trial % 2 ? -1 : 1) * pow(10, -8 + 5 * unit());
+        double sum = 1 / ((double)s.top_p * (1 + beside)), third = 0.01;
+        ey_candidate all[] = { { 0, 0.0f }, { 1, (float)log(sum - 1 - third) }, { 2, (float)log(third) } }, best[2];
+        ey_row_logits row = best_of(all, 3, 2, lse_of(all, 3), best);
+        if (all[1].logit > 0) continue;     /* not the second any more */
+        int32_t token = -1;
+        if (!ey_sample(&s, trial, &row, &token)) {
+            /* Too careful: see above. */
+            if (fabs(beside) > 6 * EY_LSE_ERROR) fail_msg("trial %u: left open", (unsigned)trial);
+            open++;
+            continue;
+        }
+        settled++;
+        if (token != ey_sample_all(&s, trial, all, 3)) fail_msg("trial %u: token %d", (unsigned)trial, (int)token);
+    }
+    assert_in_range(settled, 10000, 50000);
+    assert_in_range(open, 1000, 50000);
+}
+
 /* Rows of three tokens, two of them candidates, made so that the draw falls beside the border between these two,
  * nearer than lse is known or not much farther. Then a device's lse alone would often choose wrongly. */
 static void draws_beside_a_border(void **state)
@@ -167,7 +261,7 @@ static void draws_beside_a_border(void **state)
     (void)state;
     noise = 4;
     for (uint32_t trial = 0; trial < 100000; trial++) {
-        ey_sampling s = { 1.0f, 0, 17 };
+        ey_sampling s = { .temperature = 1.0f, .seed = 17 };
         double u = ey_uniform(17, 0, trial);
         if (u < 0.51 || u > 0.9) continue;   /* the first has more than half, the third next to nothing */
         double beside = (trial % 2 ? -1 : 1) * pow(10, -8 + 5 * unit());
@@ -223,7 +317,7 @@ static void most_draws_are_settled(void **state)
         double share = out / (in + out) + EY_CANDIDATES * width;
         uint32_t open = 0;
         for (uint64_t position = 0; position < DRAWS; position++) {
-            ey_sampling s = { temperatures[k], 0, 7 };
+            ey_sampling s = { .temperature = temperatures[k], .seed = 7 };
             ey_row_logits row = best_of(all, MAX_VOCAB, EY_CANDIDATES, lse, best);
             int32_t token;
             if (!ey_sample(&s, position, &row, &token)) open++;
@@ -253,7 +347,7 @@ static void tokens_are_as_frequent_as_probable(void **state)
             sum += p[i] = pow(2.718281828459045, (double)all[i].logit / (double)temperatures[k]);
         }
         for (uint64_t position = 0; position < DRAWS; position++) {
-            ey_sampling s = { temperatures[k], 5, 99 };
+            ey_sampling s = { .temperature = temperatures[k], .sample = 5, .seed = 99 };
             count[ey_sample_all(&s, position, all, VOCAB)]++;
         }
         for (int32_t i = 0; i < VOCAB; i++) {
@@ -265,6 +359,144 @@ static void tokens_are_as_frequent_as_probable(void **state)
          * approximation at z = 4.753), and below 15.1 for as few: too even would be wrong as well. */
         if (!(chi > 15.1 && chi < 111.5)) fail_msg("temperature %g: chi squared %.1f", (double)temperatures[k], chi);
     }
+}
+
+/* The logits of one row by id, and how often each token occurred and was generated. */
+enum { ROW = 60, ROW_CANDIDATES = 25 };
+
+typedef struct situation {
+    float    logits[ROW];
+    bool     occurred[ROW];
+    uint32_t generated[ROW];
+} situation;
+
+/* The probabilities [ROW] that sampler.h promises, worked out step by step as it states them. */
+static void work_out(const situation *x, const ey_sampling *s, double *p)
+{
+    double logit[ROW], sum = 0;
+    int order[ROW];
+
+    for (int i = 0; i < ROW; i++) {
+        logit[i] = (double)x->logits[i];
+        if (x->occurred[i] && s->repetition > 0)
+            logit[i] = logit[i] > 0 ? logit[i] / (double)s->repetition : logit[i] * (double)s->repetition;
+        if (x->generated[i] > 0) logit[i] -= (double)s->presence + (double)s->frequency * x->generated[i];
+        p[i] = exp(logit[i] / (double)s->temperature);
+        int at = i;
+        for (; at > 0 && logit[order[at - 1]] < logit[i]; at--) order[at] = order[at - 1];
+        order[at] = i;
+    }
+    if (s->top_k)
+        for (int r = (int)s->top_k; r < ROW; r++) p[order[r]] = 0;
+    for (int i = 0; i < ROW; i++) sum += p[i];
+    if (s->top_p > 0) {
+        double before = 0;
+        for (int r = 0; r < ROW; r++) {
+            double own = p[order[r]] / sum;
+            if (before >= (double)s->top_p) p[order[r]] = 0;
+            before += own;
+        }
+    }
+    for (int r = ROW - 1; r >= 0; r--)
+        if (p[order[r]] < (double)s->min_p * p[order[0]]) p[order[r]] = 0;
+    sum = 0;
+    for (int i = 0; i < ROW; i++) sum += p[i];
+    for (int i = 0; i < ROW; i++) p[i] /= sum;
+}
+
+/* As an engine does it: from the best few where they settle it, else from the whole row. */
+static int32_t sample(const ey_sampling *s, uint64_t position, const ey_candidate *sorted, float lse, uint32_t *read_back)
+{
+    ey_candidate best[ROW_CANDIDATES], all[ROW];
+    ey_row_logits row = best_of(sorted, ROW, ROW_CANDIDATES, lse, best);
+    int32_t token;
+
+    if (ey_sample(s, position, &row, &token)) return token;
+    ++*read_back;
+    memcpy(all, sorted, sizeof all);
+    return ey_sample_all(s, position, all, ROW);
+}
+
+/* Wilson and Hilferty's approximation of chi squared's quantile; z = 4.753 is one in a million. */
+static double chi_squared(uint32_t freedom, double z)
+{
+    double v = 2 / (9.0 * freedom);
+    return freedom * pow(1 - v + z * sqrt(v), 3);
+}
+
+static void filters_and_penalties_give_their_distribution(void **state)
+{
+    enum { DRAWS = 40000 };
+    static const ey_sampling cases[] = {
+        { .temperature = 1.0f },
+        { .temperature = 1.0f, .top_k = 1 },
+        { .temperature = 1.0f, .top_k = 7 },
+        { .temperature = 2.0f, .top_k = 40 },
+        { .temperature = 1.0f, .top_p = 0.6f },
+        { .temperature = 0.7f, .top_p = 0.97f },
+        { .temperature = 1.0f, .min_p = 0.3f },
+        { .temperature = 2.5f, .min_p = 0.05f },
+        { .temperature = 1.0f, .min_p = 1.0f },
+        { .temperature = 1.3f, .top_k = 30, .top_p = 0.8f, .min_p = 0.15f },
+        { .temperature = 1.3f, .top_k = 12, .top_p = 0.95f, .min_p = 0.01f },
+        { .temperature = 1.0f, .repetition = 1.7f },
+        { .temperature = 1.0f, .repetition = 0.6f },
+        { .temperature = 1.0f, .presence = 1.5f },
+        { .temperature = 1.0f, .presence = -1.0f },
+        { .temperature = 1.0f, .frequency = 0.4f },
+        { .temperature = 0.8f, .repetition = 1.2f, .presence = 0.3f, .frequency = 0.2f },
+        { .temperature = 0.8f, .repetition = 1.3f, .presence = 0.3f, .frequency = 0.2f, .top_k = 20, .top_p = 0.9f,
+          .min_p = 0.05f },
+        { .temperature = 1.5f, .repetition = 1.3f, .top_k = 8 },
+        { .temperature = 1.5f, .presence = -0.5f, .frequency = 0.1f, .top_p = 0.7f },
+    };
+    situation x = { 0 };
+    ey_candidate sorted[ROW];
+    ey_seen seen = { 0 };
+    uint32_t read_back = 0;
+    (void)state;
+    noise = 7;
+    for (int32_t i = 0; i < ROW; i++) {
+        x.logits[i] = (float)(2.5 * bell());
+        sorted[i] = (ey_candidate){ i, x.logits[i] };
+        x.occurred[i] = below(2);
+        x.generated[i] = x.occurred[i] && below(2) ? 1 + below(4) : 0;
+        if (x.occurred[i]) assert_true(ey_seen_add(&seen, i, false));
+        for (uint32_t k = 0; k < x.generated[i]; k++) assert_true(ey_seen_add(&seen, i, true));
+    }
+    float lse = lse_of(sorted, ROW);
+    ey_candidates_sort(sorted, ROW);
+    for (size_t k = 0; k < COUNT(cases); k++) {
+        ey_sampling s = cases[k];
+        double p[ROW], rare = 0, chi = 0;
+        uint32_t count[ROW] = { 0 }, rare_count = 0, cells = 0;
+        s.seed = k;
+        s.seen = &seen;
+        for (uint64_t position = 0; position < DRAWS; position++) count[sample(&s, position, sorted, lse, &read_back)]++;
+        work_out(&x, &s, p);
+        for (int i = 0; i < ROW; i++) {
+            double expected = DRAWS * p[i];
+            if (p[i] == 0 && count[i]) fail_msg("case %zu: token %d cannot be drawn", k, i);
+            if (expected < 10) {            /* a cell for all of them, or the statistic would not follow its distribution */
+                rare += expected;
+                rare_count += count[i];
+                continue;
+            }
+            chi += pow(count[i] - expected, 2) / expected;
+            cells++;
+        }
+        if (rare >= 10) {
+            chi += pow(rare_count - rare, 2) / rare;
+            cells++;
+        }
+        if (cells == 1) {
+            assert_true(chi < 1e-6);
+        } else if (!(chi < chi_squared(cells - 1, 4.753) && chi > chi_squared(cells - 1, -4.753))) {
+            fail_msg("case %zu: chi squared %.1f of %u cells", k, chi, (unsigned)cells);
+        }
+    }
+    assert_in_range(read_back, 1000, COUNT(cases) * DRAWS / 2);    /* both ways were taken */
+    ey_seen_free(&seen);
 }
 
 /* Seeds, samples and positions each give draws of their own: pairs of draws fill a square of cells evenly. */
@@ -293,7 +525,7 @@ static void greedy_takes_the_lowest_id_of_the_best(void **state)
 {
     ey_candidate c[] = { { 8, 1.0f }, { 6, 3.0f }, { 2, 3.0f }, { 4, 3.0f } };
     ey_row_logits row = { c, COUNT(c), 0.0f, 1000 };
-    ey_sampling s = { 0.0f, 0, 0 };
+    ey_sampling s = { 0 };
     int32_t token = -1;
     (void)state;
     assert_true(ey_sample(&s, 0, &row, &token));
@@ -301,6 +533,110 @@ static void greedy_takes_the_lowest_id_of_the_best(void **state)
     assert_int_equal(ey_sample_all(&s, 0, c, COUNT(c)), 2);
     row.n = 0;
     assert_false(ey_sample(&s, 0, &row, &token));
+}
+
+/* The values of the paragraph in sampler.h, by hand: two tokens of equal logits, one of which was seen. */
+static void penalties_by_hand(void **state)
+{
+    static const struct {
+        float logit, repetition, presence, frequency;
+        bool generated;
+        float rival;        /* the seen token loses against this logit and wins against the next one below */
+    } cases[] = {
+        { 6.0f, 1.5f, 0, 0, false, 4.0f },      /* divided */
+        { -6.0f, 1.5f, 0, 0, false, -9.0f },    /* multiplied */
+        { 6.0f, 1.5f, 1, 1, false, 4.0f },      /* presence and frequency are about generated tokens */
+        { 6.0f, 1.5f, 1, 0.5f, true, 2.0f },    /* generated twice: 4 - 1 - 2 * 0.5 */
+        { 6.0f, 0, 0.5f, 0, true, 5.5f },
+        { 6.0f, 0, 0, 0.25f, true, 5.5f },
+        { -6.0f, 0.5f, 0, 0, true, -3.0f },     /* a reward */
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        ey_seen seen = { 0 };
+        assert_true(ey_seen_add(&seen, 1, cases[i].generated) && ey_seen_add(&seen, 1, cases[i].generated));
+        ey_sampling s = { .repetition = cases[i].repetition, .presence = cases[i].presence,
+                          .frequency = cases[i].frequency, .seen = &seen };
+        for (int above = 0; above < 2; above++) {
+            ey_candidate c[] = { { 0, cases[i].rival }, { 1, cases[i].logit } };   /* equal: the lower id wins */
+            if (!above) c[0].logit = nextafterf(c[0].logit, -INFINITY);
+            assert_int_equal(ey_sample_all(&s, 0, c, 2), above ? 0 : 1);
+        }
+        ey_seen_free(&seen);
+    }
+}
+
+/* Where filters end among equals. */
+static void equals(void **state)
+{
+    static const struct {
+        ey_sampling how;
+        int32_t kept;       /* tokens 0 to kept - 1 of four equal ones; a fifth weighs nothing beside them */
+    } cases[] = {
+        { { .temperature = 1.0f, .top_k = 3 }, 3 },
+        { { .temperature = 1.0f, .top_p = 0.5f }, 2 },          /* two sum up to one half: no third */
+        { { .temperature = 1.0f, .top_p = 0.51f }, 3 },
+        { { .temperature = 1.0f, .min_p = 1.0f }, 4 },          /* as probable as the most probable */
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        bool drawn[5] = { false };
+        for (uint64_t position = 0; position < 200; position++) {
+            ey_candidate c[] = { { 3, 0.0f }, { 1, 0.0f }, { 4, -60.0f }, { 0, 0.0f }, { 2, 0.0f } };
+            drawn[ey_sample_all(&cases[i].how, position, c, COUNT(c))] = true;
+        }
+        for (int32_t id = 0; id < 4; id++)
+            if (drawn[id] != (id < cases[i].kept)) fail_msg("case %zu: token %d", i, (int)id);
+        assert_false(drawn[4]);
+    }
+    /* A penalty makes 5 equal to 3 and to 4, which is no candidate and comes before 5. */
+    ey_seen seen = { 0 };
+    assert_true(ey_seen_add(&seen, 5, true));
+    for (uint64_t position = 0; position < 200; position++) {
+        ey_candidate best[] = { { 5, 2.0f }, { 3, 1.0f } }, all[] = { { 5, 2.0f }, { 3, 1.0f }, { 4, 1.0f } };
+        ey_sampling s = { .temperature = 1.0f, .top_k = 2, .presence = 1.0f, .seen = &seen };
+        ey_row_logits row = { best, 2, 2.5514447f, 3 };         /* log(exp(2) + 2 exp(1)) */
+        int32_t token, want = ey_sample_all(&s, position, all, 3);
+        assert_in_range(want, 3, 4);
+        if (ey_sample(&s, position, &row, &token)) assert_int_equal(token, want);
+    }
+    ey_seen_free(&seen);
+}
+
+/* What is common costs no reading back: greedy or top-k with penalties on a text of a thousand tokens. */
+static void common_settings_need_no_reading_back(void **state)
+{
+    static ey_candidate all[MAX_VOCAB], best[EY_CANDIDATES];
+    static const ey_sampling cases[] = {
+        { .repetition = 1.1f },
+        { .presence = 0.5f, .frequency = 0.2f },
+        { .temperature = 0.8f, .top_k = 40 },
+        { .temperature = 1.0f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f },
+        { .temperature = 0.8f, .top_k = 40, .repetition = 1.1f },
+        { .temperature = 0.8f, .top_k = 40, .presence = 0.5f, .frequency = 0.2f },
+        { .temperature = 1.0f, .min_p = 0.05f },
+        { .temperature = 1.0f, .min_p = 0.05f, .repetition = 1.1f },
+    };
+    (void)state;
+    noise = 8;
+    for (uint32_t trial = 0; trial < 20; trial++) {
+        ey_seen seen = { 0 };
+        fill_row(all, MAX_VOCAB, NATURAL);
+        for (uint32_t i = 0; i < MAX_VOCAB; i++) all[i].logit *= 2;
+        float lse = lse_of(all, MAX_VOCAB);
+        ey_candidates_sort(all, MAX_VOCAB);
+        /* Words that were used are the ones that fit: half of them are candidates. */
+        for (uint32_t i = 0; i < 1000; i++)
+            assert_true(ey_seen_add(&seen, i % 2 ? all[below(EY_CANDIDATES)].id : (int32_t)below(MAX_VOCAB), i % 4 > 1));
+        for (size_t k = 0; k < COUNT(cases); k++) {
+            ey_sampling s = cases[k];
+            int32_t token;
+            ey_row_logits row = best_of(all, MAX_VOCAB, EY_CANDIDATES, lse, best);
+            s.seen = &seen;
+            if (!ey_sample(&s, trial, &row, &token)) fail_msg("trial %u, case %zu", (unsigned)trial, k);
+        }
+        ey_seen_free(&seen);
+    }
 }
 
 /* As the temperature vanishes the best is certain, and equal ones share. */
@@ -313,7 +649,7 @@ static void tiny_temperatures(void **state)
         for (uint64_t position = 0; position < 1000; position++) {
             ey_candidate c[] = { { 0, 5.0f }, { 1, 5.0f }, { 2, 4.9999995f }, { 3, 4.9999990f } };
             ey_row_logits row = { c, 3, logf(4.0f) + 5.0f, 4 };
-            ey_sampling s = { temperatures[k], 0, 1 };
+            ey_sampling s = { .temperature = temperatures[k], .seed = 1 };
             int32_t token = -1;
             assert_true(ey_sample(&s, position, &row, &token));
             count[token]++;
@@ -329,7 +665,7 @@ static void minus_infinity_is_never_drawn(void **state)
     (void)state;
     for (uint64_t position = 0; position < 2000; position++) {
         ey_candidate c[] = { { 0, -INFINITY }, { 1, -2.0f }, { 2, -INFINITY }, { 3, -3.0f }, { 4, NAN } };
-        ey_sampling s = { 50.0f, 0, 3 };
+        ey_sampling s = { .temperature = 50.0f, .seed = 3 };
         int32_t token = ey_sample_all(&s, position, c, COUNT(c));
         ey_row_logits row = { c, 3, -1.6867383f, COUNT(c) };   /* log(exp(-2) + exp(-3)); c is sorted now */
         int32_t again = -1;
@@ -345,18 +681,24 @@ static void rows_that_are_not_numbers(void **state)
     static const float odd[] = { NAN, INFINITY, -INFINITY, 0.0f, FLT_MAX, -FLT_MAX };
     static const float temperatures[] = { 1.0f, 0.5f, 2.0f, 1e-45f, FLT_MAX, INFINITY, NAN, -1.0f };
     const uint32_t base = COUNT(odd);
+    ey_seen seen = { 0 };
     (void)state;
+    assert_true(ey_seen_add(&seen, 10, true) && ey_seen_add(&seen, 11, false));
     for (uint32_t i = 0; i < base * base * base * base * COUNT(temperatures); i++) {
         ey_candidate c[] = {
             { 10, odd[i % base] }, { 11, odd[i / base % base] }, { 12, odd[i / base / base % base] },
         };
-        ey_sampling s = { temperatures[i / base / base / base / base], 0, 4 };
+        ey_sampling s = { .temperature = temperatures[i / base / base / base / base], .seed = 4, .seen = &seen };
+        if (i % 2) s.top_p = s.min_p = 0.5f;
+        if (i % 3 == 0) s.repetition = i % 5 ? 3 : FLT_MIN;
+        if (i % 3 == 1) s.presence = s.frequency = i % 5 ? FLT_MAX : -FLT_MAX;
         ey_row_logits row = { c, 2, odd[i / base / base / base % base], 3 };
         int32_t token = 10;
         ey_sample(&s, i, &row, &token);
         assert_in_range(token, 10, 12);
         assert_in_range(ey_sample_all(&s, i, c, 3), 10, 12);
     }
+    ey_seen_free(&seen);
 }
 
 int main(void)
@@ -366,11 +708,17 @@ int main(void)
         cmocka_unit_test(uniform_places_its_words),
         cmocka_unit_test(order_is_logit_then_id),
         cmocka_unit_test(candidates_choose_as_the_whole_row_does),
+        cmocka_unit_test(filters_and_penalties_choose_as_the_whole_row_does),
+        cmocka_unit_test(draws_beside_the_end_of_a_nucleus),
         cmocka_unit_test(draws_beside_a_border),
         cmocka_unit_test(most_draws_are_settled),
         cmocka_unit_test(tokens_are_as_frequent_as_probable),
+        cmocka_unit_test(filters_and_penalties_give_their_distribution),
         cmocka_unit_test(keys_are_independent),
         cmocka_unit_test(greedy_takes_the_lowest_id_of_the_best),
+        cmocka_unit_test(penalties_by_hand),
+        cmocka_unit_test(equals),
+        cmocka_unit_test(common_settings_need_no_reading_back),
         cmocka_unit_test(tiny_temperatures),
         cmocka_unit_test(minus_infinity_is_never_drawn),
         cmocka_unit_test(rows_that_are_not_numbers),

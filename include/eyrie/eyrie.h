@@ -117,7 +117,7 @@ EYRIE_API const char *eyrie_device_name(const eyrie_device *dev);
 typedef struct eyrie_model eyrie_model;
 
 typedef enum eyrie_format {    /* how numbers are stored on the device */
-    EYRIE_FORMAT_DEFAULT = 0,  /* weights: as in the file. keys and values: f16, or f32 with EYRIE_COMPUTE_F32 */
+    EYRIE_FORMAT_DEFAULT = 0,  /* weights: as in the file, bf16 in synthetic models. keys and values: f16, or f32 with EYRIE_COMPUTE_F32 */
     EYRIE_FORMAT_F32 = 1,
     EYRIE_FORMAT_F16 = 2,
     EYRIE_FORMAT_BF16 = 3      /* weights only */
@@ -128,6 +128,9 @@ typedef enum eyrie_compute {
     EYRIE_COMPUTE_F32 = 1      /* nothing is rounded below f32 but the stored weights themselves */
 } eyrie_compute;
 
+/* How far opening a model is: `what` is being done ("building kernels", "loading weights", ...), `done` of it, 0 to 1. */
+typedef void eyrie_progress_fn(void *user, const char *what, double done);
+
 typedef struct eyrie_model_opts {
     size_t        struct_size;
     eyrie_format  weights;     /* matrices on the device; narrower than the file's rounds to nearest even */
@@ -136,6 +139,8 @@ typedef struct eyrie_model_opts {
     uint32_t      slots;       /* sequences that can hold a state at the same time (0 = 1) */
     uint32_t      chunk;       /* most prompt tokens read in one step (0 = 256) */
     uint64_t      context;     /* longest sequence in tokens. 0 = no bound, or 8192 where a layer attends globally */
+    eyrie_progress_fn *progress;   /* called now and then from inside eyrie_model_open; NULL = none */
+    void              *progress_user;
 } eyrie_model_opts;
 
 /* What a model is and what it takes. Sizes are in bytes. */
@@ -149,7 +154,7 @@ typedef struct eyrie_model_info {
     uint64_t      window;             /* tokens before itself that a token attends to; 0 = all */
     uint64_t      context;            /* longest sequence; 0 = no bound */
     eyrie_format  weights, kv;        /* weights: of the layers' matrices */
-    uint64_t      file_bytes;         /* of the tensors in the checkpoint */
+    uint64_t      file_bytes;         /* of the tensors in the checkpoint; 0 = synthetic */
     uint64_t      weight_bytes;       /* on the device */
     uint64_t      state_bytes;        /* of one sequence: constant, however long it gets */
     uint64_t      scratch_bytes;      /* 0 from eyrie_model_inspect */
@@ -162,7 +167,16 @@ typedef struct eyrie_model_info {
 
 /* Opens the checkpoint directory `path` (config.json, *.safetensors, and tokenizer.model if there is one) on `dev`:
  * checks every size, counts the memory needed against what there is, and only then allocates and reads.
- * EFORMAT: the files are not what they should be. EMEMORY: too large, with what would help. EBUILD: see kernel_dir. */
+ * EFORMAT: the files are not what they should be. EMEMORY: too large, with what would help. EBUILD: see kernel_dir.
+ *
+ * Where `path` is "synthetic:NAME" there is no checkpoint: the model has that shape and random weights, made on the
+ * device; each is a function of seed, tensor name and index, so they are the same everywhere. Models of real sizes can so be
+ * run and measured without their files. There is no tokenizer and, but with a config.json that says otherwise, no
+ * end-of-text token. NAME is
+ *   {hawk,griffin,mqa}-{100m,200m,400m,1b,3b,7b,14b}  the shapes of the Griffin paper, with a vocabulary of 256000
+ *   recurrentgemma-{2b,9b}                            those of RecurrentGemma
+ *   a config.json or its directory                    any shape ("rg_lru_blocks" says how many blocks gates have)
+ * and "@SEED" may follow it: other weights of the same shape (default 0). EINVAL: no such name. */
 EYRIE_API eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *path,
                                         const eyrie_model_opts *opts, eyrie_error *err);
 EYRIE_API eyrie_status eyrie_model_close(eyrie_model *model);
@@ -219,16 +233,19 @@ typedef enum eyrie_end {
     EYRIE_END_LENGTH  = 1,         /* max_tokens generated (or the prompt read, with max_tokens 0) */
     EYRIE_END_EOS     = 2,         /* an end-of-text token was generated; it was delivered as the last TOKEN */
     EYRIE_END_CONTEXT = 3,         /* the sequence is as long as the model's context */
-    EYRIE_END_FAILED  = 4          /* the step failed; the sequence can only be closed */
+    EYRIE_END_FAILED  = 4,         /* the step failed; the sequence can only be closed */
+    EYRIE_END_STOP    = 5          /* a stop text was generated; it and what follows it in its last token is no text */
 } eyrie_end;
 
 typedef struct eyrie_event {
     eyrie_event_kind   kind;
     uint64_t           position;   /* of the token in the sequence, from 0 */
     int32_t            token;
-    float              logprob;    /* natural log of its probability after all tokens before it; NaN if not known */
+    float              logprob;    /* natural log of its probability after all tokens before it; NaN if not known. The
+                                    * model's own, whatever penalties, temperature and filters made of it */
     const float       *logits;     /* SCORE with EYRIE_LOGITS: [vocab] after this token, else NULL; borrowed */
-    const char        *text;       /* TOKEN, END: text that has become whole UTF-8 characters; borrowed, may be empty */
+    const char        *text;       /* TOKEN, END: text that has become whole UTF-8 characters and cannot become part of a
+                                    * stop text any more; borrowed, may be empty */
     size_t             text_length;
     eyrie_end          end;        /* END */
     const eyrie_error *error;      /* END with EYRIE_END_FAILED */
@@ -254,6 +271,23 @@ typedef struct eyrie_request {
     uint32_t        flags;         /* eyrie_request_flags */
     eyrie_event_fn *on_event;
     void           *user;
+
+    /* Which tokens are drawn, with a temperature above 0. In this order, each among what the one before has kept. */
+    uint32_t        top_k;         /* the k most probable; 0 = all */
+    float           top_p;         /* the fewest most probable whose probabilities sum up to p; 0 or 1 = all */
+    float           min_p;         /* those at least min_p times as probable as the most probable; 0 = all, at most 1 */
+
+    /* Penalties change the logits before all this, and the greedy choice too. */
+    float           repetition_penalty; /* of a token that occurs in the sequence, read or generated: a logit above 0 is
+                                         * divided by this, any other multiplied; 0 or 1 = none */
+    float           presence_penalty;   /* taken off the logit of a token that the sequence has generated */
+    float           frequency_penalty;  /* the same, times how often */
+
+    /* Texts that end the request when they appear in what it generates: where the first one is complete, the longest of
+     * those that end there. Text from its beginning on is not delivered, and text that may still become one is held
+     * back; tokens are all delivered, that which completes it last. Terminated, UTF-8, not empty. */
+    const char *const *stops;      /* [n_stops], copied */
+    size_t          n_stops;
 } eyrie_request;
 
 /* An empty sequence. It takes a state slot at its first step and keeps it until it is closed; a sequence that finds no
@@ -262,8 +296,9 @@ EYRIE_API eyrie_status eyrie_seq_open(eyrie_seq **out, eyrie_engine *engine, eyr
 EYRIE_API eyrie_status eyrie_seq_close(eyrie_seq *seq);
 
 /* Hands work to the sequence. It continues where its last request ended: the token generated last is read first. A
- * sequence has one request at a time (EBUSY). EINVAL: a token outside the vocabulary, or nothing to read.
- * What is generated depends on the sequence's own tokens, seed and sample only, not on its neighbours. */
+ * sequence has one request at a time (EBUSY). EINVAL: a token outside the vocabulary, nothing to read, or a value of the
+ * request out of its range. What is generated depends on the sequence's own tokens, seed and sample only, not on its
+ * neighbours. Penalties know all tokens of the sequence, those of earlier requests too. */
 EYRIE_API eyrie_status eyrie_seq_submit(eyrie_seq *seq, const eyrie_request *request, eyrie_error *err);
 
 /* A second sequence that goes on from the same state, bit for bit. The first must be without a request, and a slot

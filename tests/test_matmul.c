@@ -1,0 +1,280 @@
+/* test_matmul.c - dense products: every tile and weight format against the reference, and bit for bit against the
+ * chain of fma that the design promises, which is why tile, neighbours and shards cannot matter. Block-diagonal
+ * products are test_gates.c's. */
+#include "harness.h"
+
+/* Buckets from 1 to taller than every tile, with live rows that fill them, and that do not. */
+static const struct { uint32_t bucket, live[3]; } batches[] = {
+    { 1, { 1 } }, { 2, { 1, 2 } }, { 3, { 3, 1 } }, { 4, { 4, 2 } }, { 5, { 5, 1 } }, { 8, { 8, 3, 7 } },
+    { 12, { 12, 9, 1 } }, { 64, { 15, 16, 17 } }, { 260, { 63, 129, 257 } },
+};
+
+static const uint32_t vectors[] = { 1, 16 };    /* floats in a register: the two tables of tiles */
+
+/* One matrix of N rows and K columns, and its product with up to `bucket` tokens. */
+typedef struct dense {
+    rig        r;
+    ey_matrix *m;
+    ey_act     x, y;
+    uint32_t   N, K;
+    float     *W, *bias;            /* W as the format keeps it */
+} dense;
+
+static void dense_open(dense *d, lab *l, const char *directory, eyrie_format format, uint32_t bucket, uint32_t N,
+                       uint32_t K, const float *W, float *bias)
+{
+    const tensor file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
+
+    *d = (dense){ .N = N, .K = K, .W = rounded(format, W, (size_t)N * K), .bias = bias };
+    rig_open(&d->r, l, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 1);
+    ey_weights *w = rig_weights(&d->r, directory, format, file, COUNT(file));
+    d->m = ey_weights_matrix(w, &(ey_part){ "w", "b", ey_dim_flat(N) }, 1, ey_dim_flat(K));
+    d->x = hold(&d->r, ey_plan_act(&d->r.plan, bucket, ey_pad(K)));
+    d->y = hold(&d->r, ey_matmul(&d->r.plan, d->x, d->m));
+    rig_seal(&d->r);
+}
+
+static float *dense_run(dense *d, const float *x, uint32_t T)
+{
+    rig_clear(&d->r);
+    put(&d->r, d->x, ey_dim_flat(d->K), x, T);
+    rig_run(&d->r, &(ey_row){ .n = T }, 1, NULL);
+    return get(&d->r, d->y, ey_dim_flat(d->N), T);
+}
+
+/* One chain of fma over ascending k, then the bias. */
+static float *chain(size_t T, size_t N, size_t K, const float *x, const float *W, const float *bias)
+{
+    float *y = zeros(T * N);
+
+    for (size_t t = 0; t < T; t++)
+        for (size_t n = 0; n < N; n++) {
+            for (size_t k = 0; k < K; k++) y[t * N + n] = fmaf(W[n * K + k], x[t * K + k], y[t * N + n]);
+            y[t * N + n] += bias[n];
+        }
+    return y;
+}
+
+/* The kernel is the first tile that is tall enough, else the tallest; returns its number among the device's. */
+static size_t check_tile(const dense *d, eyrie_format format, uint32_t bucket)
+{
+    size_t         n, i = 0;
+    const ey_tile *tiles = ey_device_tiles(d->r.lab->device, &n);
+    char           kernel[40];
+
+    while (i + 1 < n && tiles[i].rows < bucket) i++;
+    snprintf(kernel, sizeof kernel, "matmul_%s_%ux%u", ey_quant_of(format)->name, (unsigned)tiles[i].rows,
+             (unsigned)tiles[i].panels);
+    assert_string_equal(d->r.plan.records[0].label, kernel);
+    return i;
+}
+
+static void check_product(dense *d, uint32_t T)
+{
+    size_t N = d->N, K = d->K, n = T * N;
+    float *x = noise(T * K, T, 1.0f), *y = dense_run(d, x, T), *want = zeros(n), *magnitude = zeros(n);
+
+    check_same("chain of fma", y, chain(T, N, K, x, d->W, d->bias), n);
+    /* K fma and the bias each round a sum that is at most the sum of magnitudes; the reference rounds once. */
+    ref_matmul(T, N, K, x, d->W, d->bias, want);
+    ref_matmul(T, N, K, absolute(x, T * K), absolute(d->W, N * K), absolute(d->bias, N), magnitude);
+    check_near("product", y, want, n, (double)K + 2, magnitude);
+}
+
+static void every_tile_and_format(void **state)
+{
+    static const struct { uint32_t N, K; } sizes[] = { { 1, 1 }, { 5, 16 }, { 16, 5 }, { 20, 37 }, { 60, 66 },
+                                                       { 132, 96 }, { 66, 176 } };
+
+    for (size_t v = 0; v < COUNT(vectors); v++) {
+        lab    l;
+        size_t used = 0, all;
+
+        lab_open(&l, 0, vectors[v]);
+        for (size_t i = 0; i < COUNT(batches); i++)
+            for (size_t k = 0; k < COUNT(sizes) * COUNT(weight_formats); k++) {
+                eyrie_format format = weight_formats[k % COUNT(weight_formats)];
+                uint32_t     N = sizes[k / COUNT(weight_formats)].N, K = sizes[k / COUNT(weight_formats)].K;
+                float       *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f);
+                dense        d;
+
+                dense_open(&d, &l, *state, format, batches[i].bucket, N, K, W, bias);
+                used |= (size_t)1 << check_tile(&d, format, batches[i].bucket);
+                for (size_t j = 0; j < 3 && batches[i].live[j]; j++) check_product(&d, batches[i].live[j]);
+                rig_close(&d.r);
+            }
+        ey_device_tiles(l.device, &all);
+        assert_int_equal(used, ((size_t)1 << all) - 1);
+        lab_close(&l);
+    }
+}
+
+/* Sums of small whole numbers are exact in any order, and so are the numbers in every format: what is left is
+ * whether each weight meets the input that it should. */
+static void whole_numbers_are_exact(void **state)
+{
+    const uint32_t N = 132, K = 66;
+
+    for (size_t i = 0; i < COUNT(batches); i++)
+        for (size_t f = 0; f < COUNT(weight_formats); f++) {
+            uint32_t T = batches[i].live[0];
+            float   *W = integers((size_t)N * K, 1, 127), *x = integers((size_t)T * K, 2, 100);
+            float   *want = zeros((size_t)T * N);
+            dense    d;
+
+            dense_open(&d, &shared, *state, weight_formats[f], batches[i].bucket, N, K, W, integers(N, 3, 1000));
+            ref_matmul(T, N, K, x, W, d.bias, want);
+            check_same("exact product", dense_run(&d, x, T), want, (size_t)T * N);
+            rig_close(&d.r);
+        }
+}
+
+/* The largest weights of each format, the smallest, and -0: what loading them could cut off. */
+static void extreme_weights(void **state)
+{
+    static const struct { eyrie_format format; float w[4]; } extremes[] = {
+        { EYRIE_FORMAT_F32, { 0x1.fffffep+100f, -0x1p-120f, 0x1.8p+3f, -0.0f } },
+        { EYRIE_FORMAT_F16, { 65504.0f, -0x1p-24f, 0x1.ff8p-15f, -0x1p-14f } },
+        { EYRIE_FORMAT_BF16, { 0x1.fep+100f, -0x1p-120f, -0x1.02p-3f, 0x1.fcp+3f } },
+    };
+
+    for (size_t f = 0; f < COUNT(extremes); f++)
+        for (uint32_t k = 0; k < 4; k++) {      /* even and odd columns are taken apart in different ways */
+            float W[4] = { 0 }, x[4] = { 1, 1, 1, 1 };
+            dense d;
+
+            W[k] = extremes[f].w[k];
+            dense_open(&d, &shared, *state, extremes[f].format, 1, 1, 4, W, zeros(1));
+            assert_true(dense_run(&d, x, 1)[0] == W[k]);
+            rig_close(&d.r);
+        }
+}
+
+/* Three matrices stacked, the second without a bias, times columns of a wider activation in heads with padding. */
+static void parts_and_slices(void **state)
+{
+    const ey_dim   cols = { 3, 20 }, rows[] = { { 1, 37 }, { 2, 5 }, { 3, 20 } };
+    const uint32_t K = 60, T = 5, left = 48, right = 16;
+    float         *x = noise((size_t)T * K, 1, 1.0f), *W[3], *bias[3];
+    rig            r;
+
+    for (uint32_t i = 0; i < 3; i++) {
+        W[i] = noise((size_t)ey_dim_count(rows[i]) * K, 10 + i, 1.0f);
+        bias[i] = i == 1 ? zeros(10) : noise(ey_dim_count(rows[i]), 20 + i, 1.0f);
+    }
+    const tensor  file[] = { { "w0", { 37, K }, W[0] }, { "w1", { 10, K }, W[1] }, { "w2", { 60, K }, W[2] },
+                             { "b0", { 37 }, bias[0] }, { "b2", { 60 }, bias[2] } };
+    const ey_part parts[] = { { "w0", "b0", rows[0] }, { "w1", NULL, rows[1] }, { "w2", "b2", rows[2] } };
+
+    rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, 8, 1);
+    ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, EYRIE_FORMAT_F32, file, COUNT(file)), parts, 3, cols);
+    ey_act wide = hold(&r, ey_plan_act(&r.plan, 8, left + ey_dim_padded(cols) + right));
+    ey_act in = ey_act_slice(wide, left, ey_dim_padded(cols));
+    ey_act y = hold(&r, ey_matmul(&r.plan, in, m));
+    rig_seal(&r);
+    put(&r, in, cols, x, T);
+    rig_run(&r, &(ey_row){ .n = T }, 1, NULL);
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t N = ey_dim_count(rows[i]);
+        check_same("part", get(&r, ey_part_of(y, m, i), rows[i], T), chain(T, N, K, x, W[i], bias[i]), (size_t)T * N);
+    }
+    rig_close(&r);
+}
+
+/* y += product, the residual connection, to columns in the middle of an activation. */
+static void sums(void **state)
+{
+    const uint32_t N = 37, K = 20, buckets[] = { 1, 2, 4, 8, 32 };
+    float         *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f);
+    const tensor   file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
+    const ey_part  part = { "w", "b", ey_dim_flat(N) };
+
+    for (size_t i = 0; i < COUNT(buckets); i++) {
+        uint32_t bucket = buckets[i], T = bucket - bucket / 4;
+        float   *x = noise((size_t)T * K, 3, 1.0f), *y0 = noise((size_t)T * N, 4, 1.0f);
+        float   *want = chain(T, N, K, x, W, bias);
+        rig      r;
+
+        for (size_t k = 0; k < (size_t)T * N; k++) want[k] += y0[k];
+        rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 1);
+        ey_weights *w = rig_weights(&r, *state, EYRIE_FORMAT_F32, file, COUNT(file));
+        ey_matrix  *m = ey_weights_matrix(w, &part, 1, ey_dim_flat(K));
+        ey_act in = hold(&r, ey_plan_act(&r.plan, bucket, ey_pad(K)));
+        ey_act wide = hold(&r, ey_plan_act(&r.plan, bucket, 16 + ey_pad(N) + 32)), y = ey_act_slice(wide, 16, ey_pad(N));
+        ey_matmul_add(&r.plan, in, m, y);
+        rig_seal(&r);
+        put(&r, in, ey_dim_flat(K), x, T);
+        put(&r, y, ey_dim_flat(N), y0, T);
+        rig_run(&r, &(ey_row){ .n = T }, 1, NULL);
+        check_same("sum", get(&r, y, ey_dim_flat(N), T), want, (size_t)T * N);
+        get(&r, ey_act_slice(wide, 0, 16), ey_dim_flat(16), 0);                     /* untouched */
+        get(&r, ey_act_slice(wide, 16 + ey_pad(N), 32), ey_dim_flat(32), 0);
+        rig_close(&r);
+    }
+}
+
+/* Rows [skip, skip + most) of those wanted, which lie compacted at the top of x: they may be all there, in part, or
+ * not. */
+static void wanted_rows(void **state)
+{
+    static const struct { uint32_t wanted, skip, most; } cases[] = { { 1, 0, 1 }, { 40, 0, 64 }, { 40, 7, 13 },
+        { 40, 32, 16 }, { 40, 39, 4 }, { 40, 40, 4 }, { 40, 64, 64 } };
+    const uint32_t N = 20, K = 16, bucket = 64;
+    float         *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f);
+    float         *x = noise((size_t)bucket * K, 3, 1.0f);
+    const tensor   file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
+    const ey_part  part = { "w", "b", ey_dim_flat(N) };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        uint32_t     skip = cases[i].skip, most = cases[i].most, wanted = cases[i].wanted;
+        uint32_t     n = skip < wanted ? (uint32_t)ey_min(wanted - skip, most) : 0;
+        const ey_row rows[] = { { .slot = 1, .n = 20 }, { .n = wanted, .want = EY_WANT_ALL } };
+        rig          r;
+
+        rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 2);
+        ey_weights *w = rig_weights(&r, *state, EYRIE_FORMAT_F32, file, COUNT(file));
+        ey_matrix  *m = ey_weights_matrix(w, &part, 1, ey_dim_flat(K));
+        ey_act in = hold(&r, ey_plan_act(&r.plan, bucket, ey_pad(K)));
+        ey_act y = hold(&r, ey_plan_act(&r.plan, most, ey_pad(N)));
+        ey_matmul_wanted(&r.plan, in, m, skip, most, y);
+        rig_seal(&r);
+        put(&r, in, ey_dim_flat(K), x, bucket);
+        rig_run(&r, rows, 2, NULL);
+        check_same("wanted", get(&r, y, ey_dim_flat(N), n), chain(n, N, K, x + skip * K, W, bias), (size_t)n * N);
+        rig_close(&r);
+    }
+}
+
+/* Where one allocation holds three panels of nine, or two, a matrix comes in shards, with the same bits. */
+static void shards_change_nothing(void **state)
+{
+    const uint32_t N = 132, K = 176, T = 9, panels[] = { 3, 2 }, shards[] = { 3, 5 };
+
+    for (size_t f = 0; f < COUNT(weight_formats); f++)
+        for (size_t i = 0; i < COUNT(panels); i++) {
+            float *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f), *x = noise((size_t)T * K, 3, 1.0f);
+            dense  d;
+            lab    small;
+
+            lab_open(&small, panels[i] * ey_quant_panel_bytes(ey_quant_of(weight_formats[f]), ey_pad(K)) + 100, 0);
+            dense_open(&d, &small, *state, weight_formats[f], T, N, K, W, bias);
+            assert_int_equal(d.m->n_shards, shards[i]);
+            check_same("sharded", dense_run(&d, x, T), chain(T, N, K, x, d.W, d.bias), (size_t)T * N);
+            rig_close(&d.r);
+            lab_close(&small);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        op_test(every_tile_and_format),
+        op_test(whole_numbers_are_exact),
+        op_test(extreme_weights),
+        op_test(parts_and_slices),
+        op_test(sums),
+        op_test(wanted_rows),
+        op_test(shards_change_nothing),
+    };
+    return run_op_tests(tests);
+}

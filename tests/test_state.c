@@ -1,0 +1,166 @@
+/* test_state.c - state.c: slots as bytes. Copies touch one slot and nothing else, and too many slots for one allocation are
+ * refused with the number that fits. */
+#include "running.h"
+
+#include "state.h"
+
+enum { SLOTS = 5, LAYERS = 3 };
+static const uint64_t layer_bytes[LAYERS] = { 4, 1000, 4096 };
+
+static void open_state(ey_state *s)
+{
+    if (!device) skip();
+    assert_ok(ey_state_init(s, device, SLOTS, LAYERS, &err));
+    for (uint32_t i = 0; i < LAYERS; i++) assert_ok(ey_state_declare(s, i, layer_bytes[i], &err));
+    assert_ok(ey_arena_commit(&s->arena, &err));
+}
+
+/* What slot `slot` of a layer holds at first: bytes that tell layer, slot and place. */
+static void pattern(uint32_t layer, uint32_t slot, unsigned char *bytes)
+{
+    for (uint64_t i = 0; i < layer_bytes[layer]; i++) bytes[i] = (unsigned char)(i * 7 + slot * 50 + layer * 17 + 1);
+}
+
+static void write_patterns(ey_state *s)
+{
+    unsigned char bytes[4096];
+
+    for (uint32_t layer = 0; layer < LAYERS; layer++)
+        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+            pattern(layer, slot, bytes);
+            assert_ok(ey_buffer_write(device, s->layers[layer].buffer, slot * layer_bytes[layer], layer_bytes[layer], bytes, &err));
+        }
+}
+
+/* Slot i holds the pattern of slot origin[i], in every layer. */
+static void check_patterns(ey_state *s, const uint32_t *origin)
+{
+    unsigned char want[4096], got[4096];
+
+    for (uint32_t layer = 0; layer < LAYERS; layer++)
+        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+            pattern(layer, origin[slot], want);
+            assert_ok(ey_buffer_read(device, s->layers[layer].buffer, slot * layer_bytes[layer], layer_bytes[layer], got, &err));
+            assert_memory_equal(got, want, layer_bytes[layer]);
+        }
+}
+
+static void a_copy_changes_one_slot(void **state)
+{
+    ey_state s;
+
+    (void)state;
+    open_state(&s);
+    for (uint32_t from = 0; from < SLOTS; from++)
+        for (uint32_t to = 0; to < SLOTS; to++) {
+            uint32_t origin[SLOTS] = { 0, 1, 2, 3, 4 };
+            if (from == to) continue;
+            write_patterns(&s);
+            assert_ok(ey_state_copy(&s, from, to, &err));
+            origin[to] = from;
+            check_patterns(&s, origin);
+        }
+    ey_state_free(&s);
+    assert_int_equal(device->used, 0);
+}
+
+/* Copies happen in the order in which they are asked for. */
+static void copies_of_copies(void **state)
+{
+    ey_state s;
+
+    (void)state;
+    open_state(&s);
+    write_patterns(&s);
+    assert_ok(ey_state_copy(&s, 2, 0, &err));
+    assert_ok(ey_state_copy(&s, 0, 4, &err));
+    assert_ok(ey_state_copy(&s, 1, 2, &err));
+    check_patterns(&s, (uint32_t[]){ 2, 1, 1, 3, 2 });
+    ey_state_free(&s);
+}
+
+/* A slot's bytes are what the layers declared, and every layer is an allocation of its own. */
+static void sizes_add_up(void **state)
+{
+    ey_state s;
+
+    (void)state;
+    open_state(&s);
+    assert_int_equal(ey_state_slot_bytes(&s), 4 + 1000 + 4096);
+    for (uint32_t i = 0; i < LAYERS; i++) assert_true(s.layers[i].buffer->bytes >= SLOTS * layer_bytes[i]);
+    assert_int_equal(device->used, s.arena.bytes);
+    ey_state_free(&s);
+}
+
+static void slots_beyond_one_allocation(void **state)
+{
+    static const struct { uint64_t max_alloc, bytes; uint32_t slots; const char *says; } cases[] = {
+        { 1000, 100, 11, "--slots 10" },
+        { 999, 100, 10, "--slots 9" },
+        { 1 << 30, 1ull << 20, 1025, "--slots 1024" },
+        { 1000, UINT64_MAX / 2, 3, "the state of one sequence" },       /* the product overflows, and not even one fits */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        eyrie_device small = { .max_alloc = cases[i].max_alloc };       /* declaring asks for nothing else */
+        ey_state s;
+        assert_ok(ey_state_init(&s, &small, cases[i].slots, 1, &err));
+        assert_fails(ey_state_declare(&s, 0, cases[i].bytes, &err), EYRIE_ELIMIT, cases[i].says);
+        ey_state_free(&s);
+        assert_ok(ey_state_init(&s, &small, cases[i].slots - 1, 1, &err));
+        if (cases[i].bytes < cases[i].max_alloc) assert_ok(ey_state_declare(&s, 0, cases[i].bytes, &err));
+        ey_state_free(&s);
+    }
+}
+
+/* The same for a model: the number in the message fits, and one more does not. */
+static void the_number_in_the_message_fits(void **state)
+{
+    eyrie_device_opts device_opts = { .struct_size = sizeof device_opts, .select = getenv("EYRIE_DEVICE"),
+                                      .max_alloc = 1 << 20 };
+    eyrie_model_opts opts = { .struct_size = sizeof opts, .slots = 100000, .chunk = 64 };
+    const char *path = source_path(GOLDEN("griffin"));
+    eyrie_device *small;
+    eyrie_model *m;
+
+    (void)state;
+    if (!device) skip();
+    assert_ok(eyrie_device_open(&small, &device_opts, &err));
+    assert_fails(eyrie_model_open(&m, small, path, &opts, &err), EYRIE_ELIMIT, "--slots ");
+    assert_null(m);
+    opts.slots = (uint32_t)strtoul(strstr(err.text, "--slots ") + strlen("--slots "), NULL, 10);
+    assert_in_range(opts.slots, 2, 99999);
+    assert_ok(eyrie_model_open(&m, small, path, &opts, &err));
+    assert_ok(eyrie_model_close(m));
+    opts.slots++;
+    assert_fails(eyrie_model_open(&m, small, path, &opts, &err), EYRIE_ELIMIT, "--slots ");
+    assert_ok(eyrie_device_close(small));
+}
+
+static void out_of_memory(void **state)
+{
+    (void)state;
+    if (!device) skip();
+    for (size_t n = 0;; n++) {
+        ey_state s;
+        fail_allocation(n);
+        eyrie_status st = ey_state_init(&s, device, SLOTS, LAYERS, &err);
+        for (uint32_t i = 0; i < LAYERS && st == EYRIE_OK; i++) st = ey_state_declare(&s, i, layer_bytes[i], &err);
+        bool failed = allocation_failed();
+        assert_int_equal(st, failed ? EYRIE_ENOMEM : EYRIE_OK);
+        ey_state_free(&s);
+        if (!failed) break;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_copy_changes_one_slot),     cmocka_unit_test(copies_of_copies),
+        cmocka_unit_test(sizes_add_up),                cmocka_unit_test(slots_beyond_one_allocation),
+        cmocka_unit_test(the_number_in_the_message_fits), cmocka_unit_test(out_of_memory),
+    };
+
+    return cmocka_run_group_tests_name("state", tests, open_device, close_device);
+}
