@@ -141,10 +141,13 @@ static void expect_same(rig *r, const void *got, const void *want, size_t bytes)
 
 /* ------------------------------------------------------------------------------------------------------------ rig */
 
+/* Also after an error, since recording needs a plan. */
 static void rig_open(rig *r, eyrie_format kv, ey_phase phase, uint32_t tokens, uint32_t rows)
 {
-    DO(r, ey_plan_begin(&r->plan, phase, tokens, rows, r->lab->dev, r->lab->programs[kv == EYRIE_FORMAT_F16], &r->scratch,
-                        &r->err));
+    ey_program *program = r->lab->programs[kv == EYRIE_FORMAT_F16];
+    eyrie_status st = ey_plan_begin(&r->plan, phase, tokens, rows, r->lab->dev, program, &r->scratch,
+                                    r->status == EYRIE_OK ? &r->err : NULL);
+    if (r->status == EYRIE_OK) r->status = st;
 }
 
 static void rig_close(rig *r)
