@@ -28,7 +28,7 @@ enum { SLOTS = 3, MOST_UPLOADS = 8, POOL = 1 << 20 /* floats; the largest check 
 
 typedef struct lab {
     eyrie_device   *dev;
-    ey_program     *programs[2];        /* all weight formats with rings of f32; rings of f16 */
+    ey_program     *programs[2];        /* with rings of f32, for all weight formats; of f16 */
     float          *pool;               /* [POOL] host memory of the check that runs */
     size_t          used;
     eyrie_check_fn *on_check;
@@ -538,6 +538,7 @@ static void check_rglru(rig *r, const job *j)
         const size_t at = (size_t)first * CHANNELS, to = row->slot * SLOT_FLOATS + H_AT;
         float *h = row->position ? noise(r, CHANNELS, 6 + i, 2.0f) : numbers(r, CHANNELS);
 
+        for (size_t k = 0; k < CHANNELS; k += 2) h[k] *= 1e-4f;     /* small beside what comes in */
         if (row->position) memcpy(before + to, h, CHANNELS * sizeof *h);
         for (size_t k = 0; k < CHANNELS; k++)
             allow(set, i, in, p[k], h[k], j->choice != 0, at + k, &of_h[to + k], &h_size[to + k], of_out, out_size);
@@ -812,7 +813,7 @@ eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *u
     for (size_t f = 0; f < COUNT(formats); f++) all |= 1u << formats[f];
     if (!(l.pool = ey_calloc(POOL, sizeof *l.pool))) return ey_fail(err, EYRIE_ENOMEM, "self-test");
     EY_TRY(ey_program_build(&l.programs[0], dev, all, EYRIE_FORMAT_F32, err));
-    EY_TRY(ey_program_build(&l.programs[1], dev, 0, EYRIE_FORMAT_F16, err));
+    EY_TRY(ey_program_build(&l.programs[1], dev, 1u << EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, err));
     for (size_t i = 0; i < COUNT(jobs); i++) run_job(&l, &jobs[i]);
     run_products(&l);
     *failures = l.failures;

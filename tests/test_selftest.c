@@ -111,7 +111,7 @@ static void wrong_kernel_is_named(void **state)
     eyrie_device *dev;
 
     if (!device) skip();
-    write_changed_kernel(*state, "norm.cl", "(float)width", "(float)D");
+    write_changed_kernel(*state, "norm.cl", "(float)width", "(float)D    ");
     dev = open_with_kernels(*state);
     h.n = 0;
     assert_ok(eyrie_selftest(dev, on_check, &h, &failures, &err));
