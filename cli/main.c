@@ -6,14 +6,28 @@
 
 static const cli_command commands[] = {
     { CLI_RUN, "run", "lets a model continue a text",
-      "-m MODEL (-p TEXT | -f FILE | - | --tokens IDS) [options]",
+      "-m MODEL (-p TEXT | -f FILE | - | --tokens IDS | --load-state FILE) [options]",
       "Reads a text and generates what follows it, to standard output as it comes; how fast that went, to standard\n"
-      "error. For a model without tokenizer the output is token ids.\n",
+      "error. For a model without tokenizer the output is token ids. A state file holds what the model remembers of a\n"
+      "text: what is generated before and after it is, byte for byte, what would have been generated at once.\n",
       "  eyrie run -m models/shakespeare -p ROMEO: -n 200 --temp 0.8 --seed 1\n"
       "  cat letter.txt | eyrie run -m models/shakespeare - > answer.txt\n"
       "  eyrie run -m models/shakespeare --tokens 2,814,983,4 -n 16 --json\n"
+      "  eyrie run -m models/shakespeare -p ROMEO: -n 100 --save-state romeo.state\n"
+      "  eyrie run -m models/shakespeare --load-state romeo.state -n 100\n"
       "  eyrie run -m synthetic:griffin-1b --tokens 2,5,9 -n 16 --json\n",
       cli_run },
+    { CLI_CHAT, "chat", "talks, turn by turn",
+      "-m MODEL [options]",
+      "Reads lines from standard input and answers each; all that was said is kept as the state of one sequence. A model\n"
+      "with turn markers (<start_of_turn>, <end_of_turn>) is given turns, any other the lines as they are. Ctrl-C stops\n"
+      "an answer, Ctrl-D ends the chat. Lines that begin with / are commands:\n"
+      "  /save FILE   saves the chat       /load FILE   goes on with a saved one      /reset   begins a new one\n"
+      "  /help        lists the commands   /quit        ends the chat\n",
+      "  eyrie chat -m models/shakespeare --temp 0.7 -n 80\n"
+      "  eyrie chat -m models/shakespeare --load-state monday.state --save-state monday.state\n"
+      "  printf 'ROMEO:\\nJULIET:\\n' | eyrie chat -m models/shakespeare --seed 1\n",
+      cli_chat },
     { CLI_SCORE, "score", "says how probable a model finds a text",
       "-m MODEL (-p TEXT | -f FILE | - | --tokens IDS) [options]",
       "Reads a text as one sequence and prints the number of tokens predicted (all but the first), the mean of their\n"

@@ -38,43 +38,49 @@ typedef struct section {
     option      options[14];    /* the last has no name */
 } section;
 
-enum { TOOLS = CLI_DEVICES | CLI_SELFTEST };
-enum { MODEL = CLI_RUN | CLI_SCORE | CLI_INFO, STEPS = CLI_RUN | CLI_SCORE, PROMPT = 0 /* number of the section */ };
+enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO,
+       TOOLS = CLI_DEVICES | CLI_SELFTEST, PROMPT = 0 /* number of the section */ };
 
 #define FIELD(name) offsetof(cli_options, name)
 
 static const section sections[] = {
     [PROMPT] = { "The text, exactly one of", {
-        { "-p", "TEXT", "TEXT itself; '' is the empty text, <bos> alone", STEPS, STRING, FIELD(text), 0, 0 },
-        { "-f", "FILE", "the text in FILE", STEPS, STRING, FIELD(file), 0, 0 },
-        { "-", NULL, "the text on standard input", STEPS, FLAG, FIELD(from_stdin), 0, 0 },
-        { "--tokens", "IDS", "token ids such as 2,5,9, taken as they stand: no <bos> is added", STEPS, STRING,
+        { "-p", "TEXT", "TEXT itself; '' is the empty text, <bos> alone", READ, STRING, FIELD(text), 0, 0 },
+        { "-f", "FILE", "the text in FILE", READ, STRING, FIELD(file), 0, 0 },
+        { "-", NULL, "the text on standard input", READ, FLAG, FIELD(from_stdin), 0, 0 },
+        { "--tokens", "IDS", "token ids such as 2,5,9, taken as they stand: no <bos> is added", READ, STRING,
           FIELD(tokens), 0, 0 },
         { 0 } } },
     { "Generating", {
-        { "-n", "N", "tokens to generate at most (default 128)", CLI_RUN, COUNT, FIELD(n), 1, UINT64_MAX },
-        { "--greedy", NULL, "always the most probable token (the default)", CLI_RUN, FLAG, FIELD(greedy), 0, 0 },
-        { "--temp", "F", "draw tokens at temperature F: lower is tamer, 1 (default with the next three) as the model says",
-          CLI_RUN, NUMBER, FIELD(temperature), 0, 0 },
-        { "--top-k", "K", "draw from the K most probable tokens only (0 = all)", CLI_RUN, COUNT, FIELD(top_k), 0, UINT32_MAX },
-        { "--top-p", "P", "then from the fewest whose probabilities sum up to P, such as 0.9", CLI_RUN, SHARE,
+        { "-n", "N", "tokens to generate at most (default 128; 512 for each answer of a chat)", GENERATE, COUNT, FIELD(n), 1, UINT64_MAX },
+        { "--greedy", NULL, "always the most probable token (the default, but of chats)", GENERATE, FLAG, FIELD(greedy), 0, 0 },
+        { "--temp", "F", "draw tokens at temperature F: lower is tamer (default 1 with the next three, 0.8 in a chat)",
+          GENERATE, NUMBER, FIELD(temperature), 0, 0 },
+        { "--top-k", "K", "draw from the K most probable tokens only (0 = all)", GENERATE, COUNT, FIELD(top_k), 0, UINT32_MAX },
+        { "--top-p", "P", "then from the fewest whose probabilities sum up to P, such as 0.9", GENERATE, SHARE,
           FIELD(top_p), 0, 0 },
-        { "--min-p", "P", "then from those at least P times as probable as the most probable", CLI_RUN, FRACTION,
+        { "--min-p", "P", "then from those at least P times as probable as the most probable", GENERATE, FRACTION,
           FIELD(min_p), 0, 0 },
-        { "--seed", "S", "which draw: the same seed, the same text (default 0)", CLI_RUN, COUNT, FIELD(seed), 0,
+        { "--seed", "S", "which draw: the same seed, the same text (default 0)", GENERATE, COUNT, FIELD(seed), 0,
           UINT64_MAX },
-        { "--repeat-penalty", "R", "make tokens of the text less probable: above 1, such as 1.1 (default 1)", CLI_RUN,
+        { "--repeat-penalty", "R", "make tokens of the text less probable: above 1, such as 1.1 (default 1)", GENERATE,
           POSITIVE, FIELD(repeat_penalty), 0, 0 },
-        { "--presence-penalty", "F", "lower the logits of tokens generated before by F, from -2 to 2", CLI_RUN, PENALTY,
+        { "--presence-penalty", "F", "lower the logits of tokens generated before by F, from -2 to 2", GENERATE, PENALTY,
           FIELD(presence_penalty), 0, 0 },
-        { "--frequency-penalty", "F", "the same for each time they were generated", CLI_RUN, PENALTY,
+        { "--frequency-penalty", "F", "the same for each time they were generated", GENERATE, PENALTY,
           FIELD(frequency_penalty), 0, 0 },
-        { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", CLI_RUN, TEXTS,
+        { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", GENERATE, TEXTS,
           FIELD(stops), 0, 0 },
         { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN, FLAG, FIELD(ignore_eos), 0, 0 },
         { 0 } } },
+    { "The state", {
+        { "--load-state", "FILE", "go on where --save-state left off; a text is read after that, without <bos>", GENERATE,
+          STRING, FIELD(load_state), 0, 0 },
+        { "--save-state", "FILE", "save at the end, or when interrupted; give sampling options again to go on", GENERATE,
+          STRING, FIELD(save_state), 0, 0 },
+        { 0 } } },
     { "Output", {
-        { "--json", NULL, "print one JSON object", MODEL | TOOLS, FLAG, FIELD(json), 0, 0 },
+        { "--json", NULL, "print one JSON object", READ | CLI_INFO | TOOLS, FLAG, FIELD(json), 0, 0 },
         { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
           STRING, FIELD(logits), 0, 0 },
         { 0 } } },
@@ -93,7 +99,7 @@ static const section sections[] = {
           COUNT, FIELD(context), 1, UINT64_MAX },
         { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
-        { "--slots", "N", "sequences there is room for on the device (default 1)", STEPS, COUNT, FIELD(slots), 1,
+        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load)", STEPS, COUNT, FIELD(slots), 1,
           UINT32_MAX },
         { 0 } } },
     { "The device", {
@@ -248,7 +254,7 @@ static const option *find(const cli_command *command, const char *name, size_t l
 static int check(const cli_options *o, unsigned prompts)
 {
     if ((o->command->bit & MODEL) && !o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
-    if ((o->command->bit & STEPS) && prompts == 0)
+    if ((o->command->bit & READ) && prompts == 0 && !o->load_state)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
     if (o->greedy && (o->temperature >= 0 || o->top_k || o->top_p > 0 || o->min_p > 0))
@@ -260,7 +266,7 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
 {
     unsigned prompts = 0;
 
-    *o = (cli_options){ .command = command, .n = 128, .temperature = -1 };
+    *o = (cli_options){ .command = command, .n = command->bit == CLI_CHAT ? 512 : 128, .temperature = -1 };
     for (; *args; args++) {
         const char *arg = *args, *value = NULL;
         size_t length = strncmp(arg, "--", 2) == 0 ? strcspn(arg, "=") : strlen(arg);
@@ -325,10 +331,28 @@ const char *cli_format_name(eyrie_format format)
     return "unknown";
 }
 
+/* Filters without a temperature mean temperature 1: what is most probable does not depend on them. */
+static float temperature(const cli_options *o)
+{
+    bool filters = o->top_k || o->top_p > 0 || o->min_p > 0;
+
+    if (o->greedy || o->temperature >= 0) return o->greedy ? 0.0f : o->temperature;
+    return o->command->bit == CLI_CHAT ? 0.8f : filters ? 1.0f : 0.0f;
+}
+
+eyrie_request cli_request(const cli_options *o)
+{
+    return (eyrie_request){
+        .struct_size = sizeof(eyrie_request), .max_tokens = o->n, .seed = o->seed, .temperature = temperature(o),
+        .top_k = (uint32_t)o->top_k, .top_p = o->top_p, .min_p = o->min_p, .repetition_penalty = o->repeat_penalty,
+        .presence_penalty = o->presence_penalty, .frequency_penalty = o->frequency_penalty, .stops = o->stops.items,
+        .n_stops = o->stops.n, .flags = o->ignore_eos ? EYRIE_IGNORE_EOS : 0 };
+}
+
 eyrie_model_opts cli_model_opts(const cli_options *o)
 {
     return (eyrie_model_opts){
         .struct_size = sizeof(eyrie_model_opts), .weights = format_named(o->weights), .kv = format_named(o->kv),
         .compute = o->compute && strcmp(o->compute, "f32") == 0 ? EYRIE_COMPUTE_F32 : EYRIE_COMPUTE_AUTO,
-        .slots = (uint32_t)o->slots, .chunk = (uint32_t)o->chunk, .context = o->context };
+        .slots = o->slots || o->command->bit != CLI_CHAT ? (uint32_t)o->slots : 2, .chunk = (uint32_t)o->chunk, .context = o->context };
 }

@@ -9,8 +9,8 @@
 
 typedef struct cli_options cli_options;
 
-enum { CLI_DEVICES = 64, CLI_SELFTEST = 128 };
-enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4 };      /* bits that say which commands an option belongs to */
+enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8,      /* bits that say which commands an option belongs to */
+       CLI_DEVICES = 64, CLI_SELFTEST = 128 };
 
 typedef struct cli_command {
     unsigned    bit;
@@ -30,9 +30,9 @@ struct cli_options {
     const cli_command *command;
     bool               help;
     const char        *model;
-    const char        *text, *file, *tokens;    /* of these and from_stdin, exactly one */
+    const char        *text, *file, *tokens;    /* of these and from_stdin, one, or none with load_state and in chat */
     bool               from_stdin;
-    uint64_t           n, seed;                 /* n: 128 if not given */
+    uint64_t           n, seed;                 /* n: 128, in chat 512, if not given */
     bool               greedy;
     float              temperature;             /* -1: not given */
     uint64_t           top_k;
@@ -40,6 +40,7 @@ struct cli_options {
     cli_texts          stops;
     bool               ignore_eos, json, probe;
     const char        *logits;
+    const char        *load_state, *save_state;
     const char        *weights, *compute, *kv;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
     const char        *device, *kernel_dir, *cache_dir;
@@ -58,6 +59,7 @@ void cli_print_help(const cli_command *command);
 
 /* What they mean to the library. */
 eyrie_model_opts cli_model_opts(const cli_options *o);
+eyrie_request    cli_request(const cli_options *o);     /* how to generate; neither tokens nor who is told */
 const char      *cli_format_name(eyrie_format format);
 
 #endif

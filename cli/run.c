@@ -13,7 +13,7 @@ typedef struct output {
     size_t       n_ids, ids_capacity;
     char        *text;          /* [length] what they say, where it is kept */
     size_t       length, text_capacity;
-    eyrie_end    end;           /* 0: not at an end, that is, interrupted */
+    eyrie_end    end;
 } output;
 
 /* Text is the model's own and nothing else, but ids are a line, and on a terminal the shell goes on below. */
@@ -56,8 +56,8 @@ static void print_json(const output *out, const cli_options *o)
     const cli_session *s = out->session;
     json_t *object = json_object(), *ids = json_array();
     const char *device = eyrie_device_name(s->device);
-    const char *const ends[] = { "interrupted", [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "eos",
-                                 [EYRIE_END_CONTEXT] = "context", [EYRIE_END_STOP] = "stop" };
+    const char *const ends[] = { [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "eos", [EYRIE_END_CONTEXT] = "context",
+                                 [EYRIE_END_STOP] = "stop", [EYRIE_END_CANCELLED] = "interrupted" };
 
     for (size_t i = 0; i < out->n_ids; i++) cli_append(ids, json_integer(out->ids[i]));
     cli_set(object, "model", cli_text(o->model, strlen(o->model)));
@@ -70,29 +70,21 @@ static void print_json(const output *out, const cli_options *o)
     cli_print_json(object);
 }
 
-/* Filters without a temperature mean temperature 1: what is most probable does not depend on them. */
-static float temperature(const cli_options *o)
-{
-    bool filters = o->top_k || o->top_p > 0 || o->min_p > 0;
-    return o->temperature >= 0 ? o->temperature : filters ? 1.0f : 0.0f;
-}
-
 int cli_run(const cli_options *o)
 {
     cli_session session;
     output out = { .session = &session, .json = o->json };
-    eyrie_request request = {
-        .struct_size = sizeof request, .max_tokens = o->n, .seed = o->seed,
-        .temperature = temperature(o), .top_k = (uint32_t)o->top_k, .top_p = o->top_p, .min_p = o->min_p,
-        .repetition_penalty = o->repeat_penalty, .presence_penalty = o->presence_penalty,
-        .frequency_penalty = o->frequency_penalty, .stops = o->stops.items, .n_stops = o->stops.n,
-        .flags = o->ignore_eos ? EYRIE_IGNORE_EOS : 0, .on_event = on_event, .user = &out };
+    eyrie_request request = cli_request(o);
     int status = cli_session_open(&session, o);
+
+    request.flags |= o->save_state ? EYRIE_HOLD_TEXT : 0;
+    request.on_event = on_event;
+    request.user = &out;
 
     if (status == CLI_DONE) {
         status = cli_session_run(&session, &request);
         if (status != CLI_FAILED) {
-            if (!out.end) end_line(&out);
+            if (o->save_state && cli_flush() && cli_session_save(&session, o->save_state) != CLI_DONE) status = CLI_FAILED;
             if (o->json) print_json(&out, o);
             else if (cli_flush()) cli_session_print_speed(&session, true);
         }

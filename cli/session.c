@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -111,9 +112,29 @@ static const char *choose_cache_dir(const char *given, char *path, size_t size)
     return n > 0 && (size_t)n < size ? path : NULL;
 }
 
+/* Where a state is to be saved in the end, a file can be made in the beginning. */
+static int check_place(const char *path)
+{
+    cli_file f;
+    struct stat there;
+    int status;
+
+    if (!path) return CLI_DONE;
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
+        return S_ISDIR(there.st_mode) ? cli_fail("--save-state %s: %s", path, strerror(EISDIR)) : CLI_DONE;
+    status = cli_file_open(&f, path);
+    (void)cli_file_close(&f, false);
+    return status;
+}
+
+void cli_session_add_token(cli_session *s, int32_t token)
+{
+    cli_grow(&s->tokens, &s->capacity, s->n_tokens + 1, sizeof *s->tokens);
+    s->tokens[s->n_tokens++] = token;
+}
+
 static int parse_tokens(cli_session *s, const cli_options *o)
 {
-    size_t capacity = 0;
     const char *p = o->tokens;
     char *end;
 
@@ -125,8 +146,7 @@ static int parse_tokens(cli_session *s, const cli_options *o)
             return cli_wrong_usage(o->command, "--tokens: '%.*s' is not a token id; ids look like 2,5,9", length, p);
         if (errno || id < INT32_MIN || id > INT32_MAX)
             return cli_fail("--tokens: %.*s is outside of any vocabulary", length, p);
-        cli_grow(&s->tokens, &capacity, s->n_tokens + 1, sizeof *s->tokens);
-        s->tokens[s->n_tokens++] = (int32_t)id;
+        cli_session_add_token(s, (int32_t)id);
         if (*end == '\0') return CLI_DONE;
     }
 }
@@ -135,26 +155,30 @@ static int parse_tokens(cli_session *s, const cli_options *o)
 static int read_prompt(cli_session *s, const cli_options *o)
 {
     if (o->tokens) return parse_tokens(s, o);
-    if (!o->text) return cli_read(&s->text, &s->text_length, o->file);
+    if (o->file || o->from_stdin) return cli_read(&s->text, &s->text_length, o->file);
+    if (!o->text) return CLI_DONE;
     s->text_length = strlen(o->text);
     s->text = cli_resize(NULL, s->text_length + 1, 1);
     memcpy(s->text, o->text, s->text_length + 1);
     return CLI_DONE;
 }
 
-/* The text's tokens. Most texts have fewer than bytes; if this one has more, the second attempt has room. */
-static int encode(cli_session *s)
+/* Most texts have fewer tokens than bytes; if this one has more, the second attempt has room. The library puts <bos> before
+ * every text. */
+int cli_session_add_text(cli_session *s, const char *text, size_t length)
 {
-    size_t capacity;
+    size_t n = length + 1, room, bos = s->info.bos >= 0;
+    int32_t *to;
     eyrie_error err;
 
-    s->n_tokens = s->text_length + 1;
     do {
-        capacity = s->n_tokens;
-        s->tokens = cli_resize(s->tokens, capacity, sizeof *s->tokens);
-        if (eyrie_encode(s->model, s->text, s->text_length, s->tokens, capacity, &s->n_tokens, &err) != EYRIE_OK)
-            return cli_fail("%s", err.text);
-    } while (s->n_tokens > capacity);
+        cli_grow(&s->tokens, &s->capacity, s->n_tokens + n, sizeof *s->tokens);
+        to = s->tokens + s->n_tokens;
+        room = s->capacity - s->n_tokens;
+        if (eyrie_encode(s->model, text, length, to, room, &n, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    } while (n > room);
+    memmove(to, to + bos, (n - bos) * sizeof *to);
+    s->n_tokens += n - bos;
     return CLI_DONE;
 }
 
@@ -168,6 +192,18 @@ eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_err
     return eyrie_device_open(out, &opts, err);
 }
 
+static int open_sequence(cli_session *s, const cli_options *o)
+{
+    eyrie_error err;
+    eyrie_status st = o->load_state ? eyrie_seq_load(&s->seq, s->engine, o->load_state, &err)
+                                    : eyrie_seq_open(&s->seq, s->engine, &err);
+
+    if (st != EYRIE_OK) return cli_fail("%s", err.text);
+    if (!s->text) return CLI_DONE;
+    if (!o->load_state && s->info.bos >= 0) cli_session_add_token(s, s->info.bos);
+    return cli_session_add_text(s, s->text, s->text_length);
+}
+
 int cli_session_open(cli_session *s, const cli_options *o)
 {
     eyrie_model_opts model_opts = cli_model_opts(o);
@@ -179,16 +215,17 @@ int cli_session_open(cli_session *s, const cli_options *o)
     model_opts.progress = show_opening;
     model_opts.progress_user = &p;
     *s = (cli_session){ .info.struct_size = sizeof s->info };
-    if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE) return status;
+    if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE
+        || (status = check_place(o->save_state)) != CLI_DONE)
+        return status;
     if (cli_device_open(&s->device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
     st = eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err);
     wipe_progress(&p);
     if (st != EYRIE_OK
         || eyrie_model_get_info(s->model, &s->info, &err) != EYRIE_OK
-        || eyrie_engine_open(&s->engine, s->model, &err) != EYRIE_OK
-        || eyrie_seq_open(&s->seq, s->engine, &err) != EYRIE_OK)
+        || eyrie_engine_open(&s->engine, s->model, &err) != EYRIE_OK)
         return cli_fail("%s", err.text);
-    return s->text ? encode(s) : CLI_DONE;
+    return open_sequence(s, o);
 }
 
 void cli_session_close(cli_session *s)
@@ -207,27 +244,38 @@ static volatile sig_atomic_t caught;        /* number of a signal, or 0 */
 
 static void on_signal(int number) { caught = number; }
 
-static void catch_signals(void)
+int cli_take_signal(void)
+{
+    int number = caught;
+
+    caught = 0;
+    return number;
+}
+
+void cli_catch_signals(bool waking)
 {
     const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART | (int)SA_RESETHAND }, before;
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND }, before;
 
+    if (!waking) action.sa_flags |= SA_RESTART;
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)    /* nohup stays nohup */
             sigaction(numbers[i], &action, NULL);
 }
 
-/* How much of the prompt has been read. */
-static void show_reading(progress *p, const cli_session *s)
+/* How much of what there is to read, from position `first` to `end`, has been read. */
+static void show_reading(progress *p, const cli_session *s, uint64_t first, uint64_t end)
 {
-    uint64_t done = eyrie_seq_position(s->seq);
+    uint64_t position = eyrie_seq_position(s->seq);
 
-    if (done < s->n_tokens && is_due(p)) fprintf(stderr, "\rreading: %" PRIu64 " of %zu tokens", done, s->n_tokens);
+    if (position < end && is_due(p))
+        fprintf(stderr, "\rreading: %" PRIu64 " of %" PRIu64 " tokens", position - first, end - first);
 }
 
 int cli_session_run(cli_session *s, eyrie_request *request)
 {
+    uint64_t first = eyrie_seq_position(s->seq), end = first + eyrie_seq_pending(s->seq, NULL) + s->n_tokens;
     progress p = new_progress();
     eyrie_status st;
     eyrie_error err;
@@ -235,15 +283,24 @@ int cli_session_run(cli_session *s, eyrie_request *request)
 
     request->tokens = s->tokens;
     request->n_tokens = s->n_tokens;
-    catch_signals();
+    cli_catch_signals(false);
     st = eyrie_seq_submit(s->seq, request, &err);
     while (st == EYRIE_OK && busy && !s->stop && !caught) {
         st = eyrie_engine_step(s->engine, &busy, &err);
-        show_reading(&p, s);
+        show_reading(&p, s, first, end);
     }
     wipe_progress(&p);
     if (st != EYRIE_OK) return cli_fail("%s", err.text);
-    return busy && caught ? 128 + caught : CLI_DONE;
+    if (!busy) return CLI_DONE;
+    (void)eyrie_seq_cancel(s->seq, NULL);       /* fails only during a step */
+    return caught ? 128 + cli_take_signal() : CLI_DONE;
+}
+
+int cli_session_save(const cli_session *s, const char *path)
+{
+    eyrie_error err;
+
+    return eyrie_seq_save(s->seq, path, &err) == EYRIE_OK ? CLI_DONE : cli_fail("%s", err.text);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- speed */

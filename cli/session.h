@@ -1,4 +1,4 @@
-/* session.h - what run and score stand on: a device, a model, an engine and one sequence, the prompt as tokens, and
+/* session.h - what run, score and chat stand on: a device, a model, an engine and one sequence, the prompt as tokens, and
  * the loop that carries a request out. */
 #ifndef CLI_SESSION_H
 #define CLI_SESSION_H
@@ -17,8 +17,8 @@ typedef struct cli_session {
     eyrie_model_info info;
     char            *text;              /* of the prompt; NULL: it was given as tokens */
     size_t           text_length;
-    int32_t         *tokens;            /* [n_tokens] the prompt */
-    size_t           n_tokens;
+    int32_t         *tokens;            /* [n_tokens] the prompt, to follow what a loaded state has read */
+    size_t           n_tokens, capacity;
     bool             stop;              /* set by an event handler: the request shall end now */
 } cli_session;
 
@@ -26,10 +26,22 @@ typedef struct cli_session {
 int  cli_session_open(cli_session *s, const cli_options *o);
 void cli_session_close(cli_session *s);
 
+/* Append to the prompt: a token; the tokens of a text, without <bos>. */
+void cli_session_add_token(cli_session *s, int32_t token);
+int  cli_session_add_text(cli_session *s, const char *text, size_t length);
+
+/* Saves the sequence to a state file. */
+int cli_session_save(const cli_session *s, const char *path);
+
 /* Carries out `request` on the prompt (which it fills in) until it is over, `stop` is set, or SIGINT, SIGTERM or
- * SIGHUP arrives: then the exit status is 128 + its number. A second signal ends the command at once. Shows on a
- * terminal how far reading a long prompt has come. */
+ * SIGHUP arrives: then it is cancelled, and the exit status is 128 + the signal's number. A second signal ends the command
+ * at once. Shows on a terminal how far reading a long prompt has come. */
 int cli_session_run(cli_session *s, eyrie_request *request);
+
+/* The first SIGINT, SIGTERM or SIGHUP from now on is noted, and nothing more; a second of its kind ends the command.
+ * `waking`: whoever waits for input then goes on. cli_take_signal forgets the noted one; its number, 0 = none. */
+void cli_catch_signals(bool waking);
+int  cli_take_signal(void);
 
 /* What reading the prompt took, and if asked for what generating did: in words for standard error, and as `prefill`
  * and `decode` of a JSON object. */

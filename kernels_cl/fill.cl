@@ -38,8 +38,9 @@ kernel void INSTANCE(fill)(global WEIGHT *w, int at, int first, int K, int row_s
 
     w += (size_t)(at + panel) * (K / 2) * PAIR_SIZE;
     for (int c = 0; c < column_padded; c += 2) {
-        float16 w0 = INSTANCE(elements)(rows + (ulong)c * column_step, c < column_size ? live : none, key0, key1, scale);
-        float16 w1 = INSTANCE(elements)(rows + (ulong)(c + 1) * column_step, c + 1 < column_size ? live : none, key0, key1, scale);
+        ulong16 e = rows + (ulong)c * column_step;
+        float16 w0 = INSTANCE(elements)(e, c < column_size ? live : none, key0, key1, scale);
+        float16 w1 = INSTANCE(elements)(e + column_step, c + 1 < column_size ? live : none, key0, key1, scale);
         STORE_WEIGHT_PAIR(w, (group * column_padded + c) / 2, w0, w1);
     }
 }

@@ -62,6 +62,14 @@ void ey_cache_close(ey_cache *c)
 
 /* ---------------------------------------------------------------------------------------------------------- format */
 
+/* One to 15 small letters. */
+static bool is_kind(const char *word)
+{
+    size_t n = strlen(word);
+
+    return n > 0 && n < KIND_BYTES && strspn(word, "abcdefghijklmnopqrstuvwxyz") == n;
+}
+
 static void put_number(unsigned char *to, uint64_t value, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++) to[i] = (unsigned char)(value >> 8 * i);
@@ -79,7 +87,7 @@ static void put_hash(unsigned char to[16], XXH128_hash_t hash)
 static void make_header(unsigned char header[HEADER_BYTES], const char *kind, XXH128_hash_t key, size_t key_length,
                         const void *payload, size_t size)
 {
-    assert(*kind && strlen(kind) < KIND_BYTES && kind[strspn(kind, "abcdefghijklmnopqrstuvwxyz")] == '\0');
+    assert(is_kind(kind));
     memset(header, 0, HEADER_BYTES);
     memcpy(header, magic, sizeof magic);
     put_number(header + 8, FORMAT_VERSION, 4);
@@ -189,8 +197,7 @@ static void visit(void *user, const char *name, uint64_t bytes, int64_t changed)
     if (strspn(name, "0123456789abcdef") != HASH_DIGITS || name[HASH_DIGITS] != '.') return;
     if (ends_with(kind, ".tmp")) {
         if (changed / 1000000000 < l->now - TEMPORARY_SECONDS) remove_file(l->cache, name);
-    } else if (strlen(kind) < KIND_BYTES && kind[strspn(kind, "abcdefghijklmnopqrstuvwxyz")] == '\0'
-               && ey_grow(&l->entries, &l->capacity, l->n + 1, sizeof *l->entries)) {
+    } else if (is_kind(kind) && ey_grow(&l->entries, &l->capacity, l->n + 1, sizeof *l->entries)) {
         entry *e = &l->entries[l->n++];
         snprintf(e->name, sizeof e->name, "%s", name);
         e->bytes = bytes;

@@ -189,7 +189,7 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     }
     dev->platform = c.platform;
     dev->id = c.id;
-    dev->type = c.type;
+    dev->cpu = (c.type & CL_DEVICE_TYPE_CPU) != 0;
     dev->number = c.number;
     dev->memory = o.memory;
     dev->log = (ey_log){ o.log, o.log_user };

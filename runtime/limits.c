@@ -56,7 +56,7 @@ static void shape(ey_limits *l)
 {
     size_t units = l->dev->units;
 
-    l->contiguous = (l->dev->type & CL_DEVICE_TYPE_CPU) != 0;
+    l->contiguous = l->dev->cpu;
     l->lanes = l->contiguous ? 16 : 4;
     l->read_work = l->contiguous ? (ey_limits_work){ 32 * units, 1, 0 } : (ey_limits_work){ 2048 * units, 256, 0 };
     l->fma_work = l->contiguous ? (ey_limits_work){ 8 * units, 1, 0 } : (ey_limits_work){ 2048 * units, 256, 0 };

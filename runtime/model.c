@@ -8,8 +8,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 enum { DEFAULT_CHUNK = 256, DEFAULT_GLOBAL_CONTEXT = 8192, MAX_ROWS = EY_HEAD_ROWS, MAX_BUCKETS = 32,
+       PIECE = 1 << 20,     /* bytes of a state on their way to a file */
        FIRST_BUCKET = 8 /* tokens of the smallest prefill plan: a short prompt reads the weights once and computes little */ };
 
 /* A residual block. */
@@ -47,6 +49,7 @@ struct eyrie_model {
     ey_tokenizer     *tokenizer;
     uint64_t          file_bytes;
     bool              synthetic;
+    uint64_t          seed;     /* of a synthetic model */
     ey_weights       *weights;
     ey_layer_context  context;
     ey_matrix        *embedding, *head;
@@ -59,6 +62,7 @@ struct eyrie_model {
     int32_t          *raw;      /* results as the device left them */
     ey_result        *results;
     bool              taken;    /* an engine is open on it */
+    char              identity[33];     /* in hexadecimal */
 };
 
 /* ------------------------------------------------------------------------------------------------------- declaring */
@@ -89,6 +93,27 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
     if (ey_config_count(c, EY_ATTENTION) > 0)
         m->context.ring_blocks = (uint32_t)((m->context.window + 1 + EY_BLOCK - 1) / EY_BLOCK);
     return EYRIE_OK;
+}
+
+static uint64_t state_bytes(const eyrie_model *m, const block *b)
+{
+    return b->kind == EY_RECURRENT ? ey_recurrent_state_bytes(&b->mix.recurrent, &m->context)
+                                   : ey_attention_layer_state_bytes(&m->context);
+}
+
+/* The largest layers first: if there are too many slots, they say how many fit. */
+static eyrie_status declare_state(eyrie_model *m, eyrie_error *err)
+{
+    uint64_t largest = 0;
+    eyrie_status st = EYRIE_OK;
+
+    for (uint32_t i = 0; i < m->config.layers; i++) largest = ey_max(largest, state_bytes(m, &m->blocks[i]));
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++) {
+            uint64_t bytes = state_bytes(m, &m->blocks[i]);
+            if ((bytes == largest) == (pass == 0)) st = ey_state_declare(&m->state, i, bytes, err);
+        }
+    return st;
 }
 
 /* All tensors and state sizes; nothing is allocated on the device. */
@@ -123,12 +148,7 @@ static eyrie_status declare(eyrie_model *m, eyrie_error *err)
     EY_TRY(ey_weights_check(w, err));
 
     EY_TRY(ey_state_init(&m->state, m->dev, m->opts.slots, c->layers, err));
-    for (uint32_t i = 0; i < c->layers; i++) {
-        const block *b = &m->blocks[i];
-        EY_TRY(ey_state_declare(&m->state, i, b->kind == EY_RECURRENT
-                                    ? ey_recurrent_state_bytes(&b->mix.recurrent, &m->context)
-                                    : ey_attention_layer_state_bytes(&m->context), err));
-    }
+    st = declare_state(m, err);
 done:
     return st;
 }
@@ -189,9 +209,11 @@ static void advise(const eyrie_model *m, uint64_t weights, uint64_t rest, uint64
     char bytes[24];
 
     if (least > have)
-        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps", ey_bytes_text(least, bytes));
+        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps",
+                 ey_bytes_text(least, bytes));
     else if (least + rest > have)
-        snprintf(text, size, "%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller", wide ? "--weights bf16, " : "");
+        snprintf(text, size, "%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller",
+                 wide ? "--weights bf16, " : "");
     else
         snprintf(text, size, "--weights bf16 takes half for the weights");
 }
@@ -230,6 +252,66 @@ static eyrie_status warm_up(eyrie_model *m, const ey_progress *progress, eyrie_e
     st = ey_device_finish(m->dev, err);
 done:
     return st;
+}
+
+/* -------------------------------------------------------------------------------------------------------- identity */
+
+static void hash_number(XXH3_state_t *sum, uint64_t value)
+{
+    unsigned char bytes[8];
+    ey_put(bytes, 8, value);
+    XXH3_128bits_update(sum, bytes, sizeof bytes);
+}
+
+static void hash_float(XXH3_state_t *sum, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    hash_number(sum, bits);
+}
+
+/* What of the config changes what the model computes and its tensors do not show. */
+static void hash_config(XXH3_state_t *sum, const ey_config *c)
+{
+    const uint64_t numbers[] = { c->vocab, c->width, c->layers, c->heads, c->kv_heads, c->head_dim, c->rotary, c->lru_width,
+                                 c->mlp_width, c->conv_taps, c->window, c->attention_bias, c->tied };
+    const float floats[] = { c->cap, c->eps, (float)c->rope_theta, c->embed_scale };
+
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) hash_number(sum, numbers[i]);
+    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) hash_float(sum, floats[i]);
+    for (uint32_t i = 0; i < c->layers; i++) hash_number(sum, c->kinds[i]);
+}
+
+/* Tells the model from others by its config and by name, dtype, shape and first elements of every tensor, in whatever shards
+ * they come. Cheap, since it does not read all weights: models that differ only further inside of their tensors pass for
+ * one. Training changes all of a tensor. Of a synthetic model, whose tensors follow from it, the seed. */
+static eyrie_status identify(eyrie_model *m, const ey_file *file, eyrie_error *err)
+{
+    XXH3_state_t *sum = XXH3_createState();
+
+    if (!sum) return ey_fail(err, EYRIE_ENOMEM, "the model's identity");
+    XXH3_128bits_reset(sum);
+    hash_config(sum, &m->config);
+    if (m->synthetic) {
+        hash_number(sum, m->config.gate_blocks);
+        hash_number(sum, m->seed);
+    }
+    for (size_t i = 0; !m->synthetic && i < ey_file_count(file); i++) {
+        const ey_tensor_data *t = ey_file_at(file, i);
+        float first[64];
+        uint64_t n = ey_min(t->count, sizeof first / sizeof *first);
+
+        XXH3_128bits_update(sum, t->name, strlen(t->name) + 1);
+        hash_number(sum, t->dtype);
+        hash_number(sum, t->rank);
+        for (uint32_t k = 0; k < t->rank; k++) hash_number(sum, t->shape[k]);
+        ey_tensor_read(t, 0, n, first);
+        for (uint64_t k = 0; k < n; k++) hash_float(sum, first[k]);
+    }
+    XXH128_hash_t h = XXH3_128bits_digest(sum);
+    XXH3_freeState(sum);
+    snprintf(m->identity, sizeof m->identity, "%016" PRIx64 "%016" PRIx64, h.high64, h.low64);
+    return EYRIE_OK;
 }
 
 /* --------------------------------------------------------------------------------------------------------- opening */
@@ -279,6 +361,7 @@ static eyrie_status make_checkpoint(eyrie_model *m, const char *path, const eyri
 
     EY_TRY(ey_synthetic_open(&s, path, err));
     m->synthetic = true;
+    m->seed = s.seed;
     EY_TRY(ey_config_parse(&m->config, s.config, s.length, s.name, err));
     m->family = ey_family_of(c);
     EY_TRY(resolve_options(m, opts, err));
@@ -295,7 +378,8 @@ done:
     return st;
 }
 
-static eyrie_status open_source(eyrie_model *m, ey_file **file, const char *path, const eyrie_model_opts *opts, eyrie_error *err)
+static eyrie_status open_source(eyrie_model *m, ey_file **file, const char *path, const eyrie_model_opts *opts,
+                                eyrie_error *err)
 {
     return ey_is_synthetic(path) ? make_checkpoint(m, path, opts, err) : read_checkpoint(m, file, path, opts, err);
 }
@@ -348,6 +432,7 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     EY_TRY(record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err));
     EY_TRY(check_memory(m, err));
     EY_TRY(host_buffers(m, err));
+    EY_TRY(identify(m, file, err));
     EY_TRY(m->synthetic ? ey_weights_fill(m->weights, m->program, err) : ey_weights_load(m->weights, err));
     EY_TRY(ey_arena_commit(&m->state.arena, err));
     for (uint32_t ph = 0; ph < EY_PHASES; ph++) EY_TRY(ey_arena_commit(&m->phases[ph].scratch.arena, err));
@@ -446,6 +531,95 @@ eyrie_status ey_model_logits(eyrie_model *m, ey_phase which, uint32_t i, float *
 eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err)
 {
     return ey_state_copy(&m->state, from, to, err);
+}
+
+/* ----------------------------------------------------------------------------------------------------- state files */
+
+static void add_option(ey_traits *t, const char *name, const char *option, const char *value)
+{
+    ey_trait_remedy(ey_traits_add(t, name, value), "%s %s", option, value);
+}
+
+/* The mode of arithmetic comes before the format of the ring, whose default follows from it. Of kernels, those matter whose
+ * choice shows in the results' bits; so far all give the same. */
+void ey_model_traits(const eyrie_model *m, ey_traits *t)
+{
+    const char *weights = ey_quant_of(m->blocks[0].mlp.in->format)->name;
+    char window[48] = "none", context[48] = "--context left out";
+
+    *t = (ey_traits){ .n = 0 };
+    ey_trait_remedy(ey_traits_add(t, "model", m->identity), "its own model, a %s of %" PRIu64 " parameters", m->family->name,
+                    ey_weights_params(m->weights));
+    add_option(t, "weights", "--weights", weights);
+    add_option(t, "compute", "--compute", m->opts.compute == EYRIE_COMPUTE_F32 ? "f32" : "auto");
+    add_option(t, "keys and values", "--kv", ey_quant_of(m->opts.kv)->name);
+    if (m->context.ring_blocks)
+        snprintf(window, sizeof window, "%" PRIu64 " in a ring of %" PRIu32, m->context.window, m->context.ring_blocks * EY_BLOCK);
+    if (m->opts.context) snprintf(context, sizeof context, "--context %" PRIu64, m->opts.context);
+    ey_trait_remedy(ey_traits_add(t, "attention window", window), "%s", context);
+    add_option(t, "device class", "--device", m->dev->cpu ? "cpu" : "gpu");
+    ey_trait_remedy(ey_traits_add(t, "kernels", "base"), "an Eyrie that chooses these kernels");
+}
+
+/* A ring fills from its first block on. */
+void ey_model_state_sizes(const eyrie_model *m, uint64_t position, uint64_t *sizes)
+{
+    for (uint32_t i = 0; i < m->config.layers; i++) {
+        uint32_t ring = m->blocks[i].kind == EY_ATTENTION ? m->context.ring_blocks : 1;
+        uint64_t used = ey_min(position / EY_BLOCK + (position % EY_BLOCK > 0), ring);
+        sizes[i] = m->state.layers[i].bytes / ring * used;
+    }
+}
+
+static eyrie_status save_layer(eyrie_model *m, uint32_t layer, uint32_t slot, uint64_t size, unsigned char *piece,
+                               ey_snapshot_writer *w, eyrie_error *err)
+{
+    eyrie_status st = EYRIE_OK;
+
+    for (uint64_t at = 0; at < size && st == EYRIE_OK; at += PIECE) {
+        uint64_t n = ey_min(size - at, PIECE);
+        if ((st = ey_state_read(&m->state, layer, slot, at, n, piece, err)) == EYRIE_OK) st = ey_snapshot_write(w, piece, n, err);
+    }
+    return st;
+}
+
+eyrie_status ey_model_save_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_snapshot_writer *w, eyrie_error *err)
+{
+    uint64_t *sizes = ey_calloc(m->config.layers, sizeof *sizes);
+    unsigned char *piece = ey_calloc(PIECE, 1);
+    eyrie_status st = EYRIE_OK;
+
+    if (!sizes || !piece) st = ey_fail(err, EYRIE_ENOMEM, "a piece of a state");
+    else ey_model_state_sizes(m, position, sizes);
+    for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++) st = save_layer(m, i, slot, sizes[i], piece, w, err);
+    ey_free(piece);
+    ey_free(sizes);
+    return st;
+}
+
+eyrie_status ey_model_load_slot(eyrie_model *m, uint32_t slot, uint64_t position, const ey_snapshot *s, uint32_t first_part,
+                                eyrie_error *err)
+{
+    uint64_t *sizes = ey_calloc(m->config.layers, sizeof *sizes), size;
+    eyrie_status st = EYRIE_OK;
+
+    if (!sizes) return ey_fail(err, EYRIE_ENOMEM, "state of %" PRIu32 " layers", m->config.layers);
+    ey_model_state_sizes(m, position, sizes);
+    if (s->n_parts != first_part + m->config.layers)
+        st = ey_fail(err, EYRIE_EFORMAT, "the state file has %" PRIu32 " parts, the model's states have %" PRIu32 "; save it again",
+                     s->n_parts, first_part + m->config.layers);
+    for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++) {
+        (void)ey_snapshot_part(s, first_part + i, &size);
+        if (size != sizes[i])
+            st = ey_fail(err, EYRIE_EFORMAT, "layer %" PRIu32 " has %" PRIu64 " bytes in the state file, in the model %" PRIu64
+                         "; save it again", i, size, sizes[i]);
+    }
+    for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++) {
+        const unsigned char *bytes = ey_snapshot_part(s, first_part + i, &size);
+        if (size) st = ey_state_write(&m->state, i, slot, 0, size, bytes, err);
+    }
+    ey_free(sizes);
+    return st;
 }
 
 /* --------------------------------------------------------------------------------------------------- what it is */
@@ -547,6 +721,11 @@ eyrie_status eyrie_encode(const eyrie_model *m, const char *text, size_t length,
     *n = at;
     ey_free(found);
     return EYRIE_OK;
+}
+
+int32_t eyrie_find_token(const eyrie_model *m, const char *piece)
+{
+    return m->tokenizer ? ey_tokenizer_find(m->tokenizer, piece) : -1;
 }
 
 eyrie_status eyrie_decode(const eyrie_model *m, const int32_t *ids, size_t n, char *text, size_t capacity, size_t *length,

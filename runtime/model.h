@@ -6,6 +6,7 @@
 #include "batch.h"
 #include "config.h"
 #include "sampler.h"
+#include "snapshot.h"
 #include "tokenizer.h"
 
 /* What a step left of one wanted token. */
@@ -41,6 +42,15 @@ eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *
 
 /* Slot `to` becomes what slot `from` is. */
 eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err);
+
+/* What has to be the same where a sequence is saved and where it is loaded, for it to go on bit for bit. */
+void         ey_model_traits(const eyrie_model *m, ey_traits *traits);
+/* A slot to a state file and back, a part for each layer: what a sequence has used of it after `position` tokens. `sizes` is
+ * [layers]. Loading compares all sizes before it writes to the slot. */
+void         ey_model_state_sizes(const eyrie_model *m, uint64_t position, uint64_t *sizes);
+eyrie_status ey_model_save_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_snapshot_writer *w, eyrie_error *err);
+eyrie_status ey_model_load_slot(eyrie_model *m, uint32_t slot, uint64_t position, const ey_snapshot *s, uint32_t first_part,
+                                eyrie_error *err);
 
 /* An engine holds the model: one at a time. */
 bool ey_model_take(eyrie_model *m);

@@ -18,6 +18,17 @@ typedef struct ey_map {
 eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err);
 void         ey_map_close(ey_map *map);
 
+/* A file that is whole or not there: written beside its place, and moved into it when all of it is on the disk, so that
+ * what was there before stays until then, whatever happens. What is there and no regular file (a device, a pipe) is
+ * written as it is. EIO with the path and the system's reason. */
+typedef struct ey_output ey_output;
+
+eyrie_status ey_output_open(ey_output **out, const char *path, eyrie_error *err);
+eyrie_status ey_output_write(ey_output *o, const void *bytes, uint64_t n, eyrie_error *err);
+/* Ends it (NULL is fine). Without `keep`, which a failed write must not have, and when keeping fails, nothing is left of
+ * it and the old file is as it was. */
+eyrie_status ey_output_close(ey_output *o, bool keep, eyrie_error *err);
+
 /* The whole of a regular file of at most `most` bytes, for ey_free; data = NULL and EYRIE_OK if there is no such file.
  * Unlike a mapping it may be cut short by somebody else meanwhile. EIO, ENOMEM. */
 eyrie_status ey_file_read(void **data, size_t *size, const char *path, uint64_t most, eyrie_error *err);

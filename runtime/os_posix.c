@@ -71,6 +71,113 @@ void ey_map_close(ey_map *map)
     *map = (ey_map){ NULL, 0 };
 }
 
+struct ey_output {
+    char *path, *temporary;     /* temporary = NULL: written in place */
+    int   fd;
+};
+
+static eyrie_status fail_write(const char *path, int code, eyrie_error *err)
+{
+    char reason[128];
+
+    return ey_fail(err, EYRIE_EIO, "cannot write %s: %s", path, ey_reason(code, reason));
+}
+
+/* A new file beside `path`. Its number, after the process's, is more than 0 where an ended process of the same number left one. */
+static void open_temporary(ey_output *o, size_t size)
+{
+    for (int i = 0; i < 1000 && o->fd < 0 && (i == 0 || errno == EEXIST); i++) {
+        snprintf(o->temporary, size, "%s.%ld.%d.tmp", o->path, (long)getpid(), i);
+        o->fd = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
+}
+
+static void output_free(ey_output *o)
+{
+    ey_free(o->path);
+    ey_free(o->temporary);
+    ey_free(o);
+}
+
+eyrie_status ey_output_open(ey_output **out, const char *path, eyrie_error *err)
+{
+    size_t       size = strlen(path) + 32;
+    ey_output   *o = ey_calloc(1, sizeof *o);
+    struct stat  info;
+    eyrie_status st;
+
+    *out = NULL;
+    if (!o || !(o->path = ey_strdup(path)) || !(o->temporary = ey_calloc(size, 1))) {
+        if (o) output_free(o);
+        return ey_fail(err, EYRIE_ENOMEM, "writing %s", path);
+    }
+    o->fd = -1;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
+        ey_free(o->temporary);
+        o->temporary = NULL;
+        o->fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);   /* or opening a FIFO would wait for its reader */
+        if (o->fd >= 0) (void)fcntl(o->fd, F_SETFL, 0);
+    } else {
+        open_temporary(o, size);
+    }
+    if (o->fd < 0) {
+        st = fail_write(path, errno, err);
+        output_free(o);
+        return st;
+    }
+    *out = o;
+    return EYRIE_OK;
+}
+
+eyrie_status ey_output_write(ey_output *o, const void *bytes, uint64_t n, eyrie_error *err)
+{
+    const uint64_t       most = 1u << 30;   /* some systems refuse to write 2 GiB at once */
+    const unsigned char *p = bytes;
+
+    while (n > 0) {
+        ssize_t written = write(o->fd, p, (size_t)ey_min(n, most));
+
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) return fail_write(o->path, written < 0 ? errno : ENOSPC, err);
+        p += written;
+        n -= (uint64_t)written;
+    }
+    return EYRIE_OK;
+}
+
+/* Makes the directory's new entry last. Not all systems can, and the file is right in any case. */
+static void sync_directory(char *path)
+{
+    char *slash = strrchr(path, '/');
+    int   fd;
+
+    if (slash) slash[slash == path] = '\0';
+    fd = open(slash ? path : ".", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    (void)fsync(fd);
+    close(fd);
+}
+
+eyrie_status ey_output_close(ey_output *o, bool keep, eyrie_error *err)
+{
+    eyrie_status st = EYRIE_OK;
+    bool         moved = false;
+    int          code = 0;
+
+    if (!o) return EYRIE_OK;
+    if (keep && o->temporary && fsync(o->fd) != 0) code = errno;
+    if (close(o->fd) != 0 && code == 0) code = errno;
+    if (keep && code == 0 && o->temporary) {
+        moved = rename(o->temporary, o->path) == 0;
+        if (!moved) code = errno;
+    }
+    if (keep && code != 0) st = fail_write(o->path, code, err);
+    if (o->temporary && !moved) (void)unlink(o->temporary);
+    if (moved) sync_directory(o->path);
+    output_free(o);
+    return st;
+}
+
 /* Reads into data until `size` bytes or the file's end are reached; *size becomes what was read. */
 static bool read_bytes(int fd, unsigned char *data, size_t *size)
 {

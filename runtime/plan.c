@@ -132,7 +132,7 @@ eyrie_status ey_plan_end(ey_plan *p, eyrie_error *err)
                 taken[p->values[k].buffer] = true;
             }
         for (size_t k = 0; k < p->n_values; k++)
-            if (p->values[k].last == i) taken[p->values[k].buffer] = false;
+            if (p->values[k].first != UINT32_MAX && p->values[k].last == i) taken[p->values[k].buffer] = false;
     }
     if (p->status != EYRIE_OK && err) *err = p->error;
     return p->status;

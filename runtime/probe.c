@@ -270,7 +270,7 @@ static void probe_inline_assembly(trial *t)
     const dialect *d;
 
     for (uint32_t i = 0; i < COUNT(in); i++) in[i] = 0x12345678u * (i + 1);
-    if (!(d = build_first(t, t->dev->type & CL_DEVICE_TYPE_CPU ? cpu : gpu, 1, text)) || !run(t, in, COUNT(in), out, COUNT(out), 8)) return;
+    if (!(d = build_first(t, t->dev->cpu ? cpu : gpu, 1, text)) || !run(t, in, COUNT(in), out, COUNT(out), 8)) return;
     for (uint32_t i = 0; i < COUNT(out); i++) {
         if (out[i] == in[i] + in[i + 8]) continue;
         decide(t, EYRIE_NO, "%s compiles, and adds wrongly", d->name);

@@ -54,7 +54,7 @@ static void append(text *t, const void *data, size_t length)
         t->failed = true;
         return;
     }
-    memcpy(t->data + t->length, data, length);
+    if (length) memcpy(t->data + t->length, data, length);   /* an empty file is at no address */
     t->length += length;
     t->data[t->length] = '\0';
 }
@@ -248,7 +248,9 @@ static void drop_binary(ey_program *p, cl_int code)
     p->from_cache = false;
 }
 
-/* The program from the binary in the cache; false: there is none, or none that loads. */
+/* The program from the binary in the cache; false: there is none, or none that loads. Mesa aborts on a binary that is not
+ * its own, PoCL on one that is damaged: only the bytes that this very driver wrote may come here, and the cache sees to
+ * that. */
 static bool build_from_cache(ey_program *p)
 {
     const unsigned char *binaries[1];

@@ -66,7 +66,7 @@ static bool penalizes(const ey_sampling *s)
 /* Can a token come out more probable for having been seen? */
 static bool may_raise(const ey_sampling *s) { return repetition(s) < 1 || s->presence < 0 || s->frequency < 0; }
 
-/* In float, where rounding cannot turn a penalty into a gain: division and multiplication are monotonic. */
+/* Rounding cannot turn a penalty into a gain: it is monotonic. */
 static float penalized(const ey_sampling *s, float logit, uint32_t generated)
 {
     float r = repetition(s);
@@ -176,7 +176,10 @@ static int32_t draw_from(const ey_sampling *s, const ey_candidate *c, size_t k, 
 }
 
 /* How many top-k keeps. */
-static size_t most_kept(const ey_sampling *s, uint32_t vocab) { return s->top_k > 0 && s->top_k < vocab ? s->top_k : vocab; }
+static size_t most_kept(const ey_sampling *s, uint32_t vocab)
+{
+    return s->top_k > 0 && s->top_k < vocab ? s->top_k : vocab;
+}
 
 int32_t ey_sample_all(const ey_sampling *s, uint64_t position, ey_candidate *all, uint32_t vocab)
 {
@@ -222,20 +225,22 @@ static interval outside(const ey_row_logits *row)
     return (interval){ exp(log_all - error) - known, exp(log_all + error) - known };
 }
 
-/* Bounds of the sum of weights of all that top-k keeps, or would keep without end: at least the first `sure` candidates.
- * t: what outside() said, before penalties; `unknown` of these tokens may have been penalised since. */
-static interval sum_of_kept(const ey_sampling *s, const ey_row_logits *row, size_t sure, ey_candidate lowest, float highest,
+/* Bounds of the sum of weights of all that top-k keeps, which are the first `sure` candidates and more. Before penalties
+ * the candidates went from `highest` to `lowest`, and t is what outside() said; `unknown` of those outside may have been
+ * penalised. */
+static interval sum_of_kept(const ey_sampling *s, const ey_row_logits *row, size_t sure, float highest, float lowest,
                             interval t, size_t unknown)
 {
     const ey_candidate *c = row->best;
     double temperature = (double)s->temperature;
     double m = (double)row->vocab - (double)row->n, shift = (double)highest - (double)c[0].logit;
-    double aside = unknown > 0 ? (double)unknown * weight(lowest.logit, highest, 1) : 0;
+    double aside = unknown > 0 ? (double)unknown * weight(lowest, highest, 1) : 0;
     interval log_t = { log(fmax(0, t.low - aside)) + shift, log(t.high) + shift };
-    interval rest = tail(lowest.logit, c[0].logit, log_t, m, temperature);
+    interval rest = tail(lowest, c[0].logit, log_t, m, temperature);
 
     /* The sum over the whole row, as ey_sample_all rounds it: adding weights never makes it smaller than the part that
-     * comes first, and each addition rounds by half of DBL_EPSILON at most. The 4096 are for the bounds' own exp and log. */
+     * comes first, and each addition rounds by half of DBL_EPSILON at most. The 4096 are for the bounds' own exp and
+     * log. */
     double rounding = ((double)row->vocab + 4096) * DBL_EPSILON;
     double known = sum_weights(c, row->n, temperature);
     interval all = { sum_weights(c, sure, temperature), (known + rest.high) * (1 + rounding) };
@@ -252,7 +257,7 @@ bool ey_sample(const ey_sampling *s, uint64_t position, ey_row_logits *row, int3
 
     if (n == 0) return false;
     ey_candidates_sort(c, n);
-    /* In the order of candidates all others come after this one: before penalties, and, where these only lower, after. */
+    /* All tokens that are no candidates come after this one: before penalties, and, if these only lower, after them. */
     const ey_candidate lowest = c[n - 1];
     float highest = c[0].logit;
     if (!whole && !greedy(s)) t = outside(row);
@@ -274,7 +279,7 @@ bool ey_sample(const ey_sampling *s, uint64_t position, ey_row_logits *row, int3
         *token = draw_from(s, c, k, u);
         return true;
     }
-    size_t i = draw(s, c, sure, sum_of_kept(s, row, sure, lowest, highest, t, unknown), u);
+    size_t i = draw(s, c, sure, sum_of_kept(s, row, sure, highest, lowest.logit, t, unknown), u);
     if (i == sure) return false;
     *token = c[i].id;
     return true;

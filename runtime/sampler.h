@@ -6,15 +6,14 @@
  *   1. Penalties, on logits. Repetition r, once for each token that occurs in the sequence, in prompts or generated: a
  *      logit above 0 is divided by r, any other multiplied. Then presence + count * frequency is taken off the logit of
  *      each token that the sequence has generated, count times.
- *   2. Greedy: the highest logit, the lowest id among equals, and that is all. Else logits are divided by the temperature.
+ *   2. Greedy: the highest logit, the lowest id among equals, and that is all. Else all are divided by the temperature.
  *   3. top-k keeps the k highest (the lowest ids among equals).
  *   4. top-p keeps the fewest highest whose probabilities, among what top-k kept, sum up to p or more.
  *   5. min-p keeps those at least min_p times as probable as the most probable.
  *   6. One of what is left is drawn, as probable as it is among them.
- * This is the order of Hugging Face's processors and warpers, and penalties are over the same tokens as there, in vLLM and
- * in OpenAI's API (llama.cpp takes all three over its last 64 tokens, prompt and generated alike). Differently, llama.cpp
- * applies the temperature last, after the filters, and vLLM min-p before top-k and top-p. A most probable token is
- * always left. */
+ * The order is that of Hugging Face's generate(); the tokens penalised are those of vLLM, that is, of Hugging Face for
+ * repetition and of OpenAI's API for the others. llama.cpp differs: unless told otherwise it divides by the temperature
+ * last, after the filters, and takes all three penalties over the last 64 tokens, read and generated alike. */
 #ifndef EY_SAMPLER_H
 #define EY_SAMPLER_H
 
@@ -55,10 +54,10 @@ typedef struct ey_row_logits {
 void ey_candidates_sort(ey_candidate *c, size_t n);
 
 /* Picks the token for `position` of a sequence. Returns false when the candidates do not settle it: then read the row
- * back and call ey_sample_all, which gives what a sampler that saw the whole row would have given. They always settle a
- * greedy choice and top-k up to n without penalties; with penalties that lower logits, as long as the penalised ones do not
- * leave fewer than k above the lowest candidate. What else is open depends on the draw and on how much the tokens
- * that are no candidates can weigh. */
+ * back and call ey_sample_all, which gives what a sampler that saw the whole row would have given. They always settle
+ * top-k up to n without penalties, and a greedy choice, which is k = 1; with penalties that lower logits, as long as
+ * these leave k candidates where they were. What else is left open depends on the draw and on how much the tokens that
+ * are no candidates can weigh. */
 bool ey_sample(const ey_sampling *s, uint64_t position, ey_row_logits *row, int32_t *token);
 
 /* The same from the whole row: `all` [vocab] in any order, penalised and sorted in place. */

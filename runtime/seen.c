@@ -1,4 +1,4 @@
-/* seen.c - see seen.h. Open addressing with linear probing; at most half full, so a search soon meets an empty place. */
+/* seen.c - see seen.h. Open addressing with linear probing; at most half full, so searches are short. */
 #include "seen.h"
 
 #include <string.h>
@@ -31,18 +31,34 @@ static bool make_room(ey_seen *s)
     return true;
 }
 
-bool ey_seen_add(ey_seen *s, int32_t id, bool generated)
+/* The token's place, new if need be; NULL = no memory. */
+static ey_seen_token *take_place(ey_seen *s, int32_t id)
 {
     ey_seen_token *t;
 
-    if (!make_room(s)) return false;
+    if (!make_room(s)) return NULL;
     t = place_of(s->places, s->capacity, id);
     if (t->id < 0) {
         *t = (ey_seen_token){ id, 0 };
         s->n++;
     }
-    if (generated && t->generated < UINT32_MAX) t->generated++;
-    return true;
+    return t;
+}
+
+bool ey_seen_add(ey_seen *s, int32_t id, bool generated)
+{
+    ey_seen_token *t = take_place(s, id);
+
+    if (t && generated && t->generated < UINT32_MAX) t->generated++;
+    return t != NULL;
+}
+
+bool ey_seen_put(ey_seen *s, int32_t id, uint32_t generated)
+{
+    ey_seen_token *t = take_place(s, id);
+
+    if (t) t->generated = generated;
+    return t != NULL;
 }
 
 const ey_seen_token *ey_seen_find(const ey_seen *s, int32_t id)

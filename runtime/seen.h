@@ -21,6 +21,9 @@ typedef struct ey_seen {
 /* Takes note of a token, id >= 0. False: no memory, nothing was changed. */
 bool ey_seen_add(ey_seen *s, int32_t id, bool generated);
 
+/* The same for all times at once: it was generated so often, and read perhaps. */
+bool ey_seen_put(ey_seen *s, int32_t id, uint32_t generated);
+
 /* NULL = never seen. */
 const ey_seen_token *ey_seen_find(const ey_seen *s, int32_t id);
 

@@ -47,6 +47,20 @@ eyrie_status ey_state_copy(ey_state *s, uint32_t from, uint32_t to, eyrie_error 
     return st;
 }
 
+eyrie_status ey_state_read(const ey_state *s, uint32_t layer, uint32_t slot, uint64_t offset, uint64_t bytes, void *to,
+                           eyrie_error *err)
+{
+    const ey_layer_state *l = &s->layers[layer];
+    return ey_buffer_read(s->arena.dev, l->buffer, slot * l->bytes + offset, bytes, to, err);
+}
+
+eyrie_status ey_state_write(ey_state *s, uint32_t layer, uint32_t slot, uint64_t offset, uint64_t bytes, const void *from,
+                            eyrie_error *err)
+{
+    const ey_layer_state *l = &s->layers[layer];
+    return ey_buffer_write(s->arena.dev, l->buffer, slot * l->bytes + offset, bytes, from, err);
+}
+
 void ey_state_free(ey_state *s)
 {
     ey_arena_free(&s->arena);

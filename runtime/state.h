@@ -23,6 +23,11 @@ eyrie_status ey_state_declare(ey_state *s, uint32_t layer, uint64_t bytes, eyrie
 uint64_t     ey_state_slot_bytes(const ey_state *s);    /* sum over the layers */
 /* Slot `to` becomes what slot `from` is, after what is enqueued. */
 eyrie_status ey_state_copy(ey_state *s, uint32_t from, uint32_t to, eyrie_error *err);
+/* Bytes [offset, offset + bytes) of a layer's slot, from and to the host, after what is enqueued. */
+eyrie_status ey_state_read(const ey_state *s, uint32_t layer, uint32_t slot, uint64_t offset, uint64_t bytes, void *to,
+                           eyrie_error *err);
+eyrie_status ey_state_write(ey_state *s, uint32_t layer, uint32_t slot, uint64_t offset, uint64_t bytes, const void *from,
+                            eyrie_error *err);
 void         ey_state_free(ey_state *s);
 
 #endif

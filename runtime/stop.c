@@ -31,7 +31,8 @@ eyrie_status ey_stop_init(ey_stop *s, const char *const *texts, size_t n, eyrie_
         size_t length = texts && texts[i] ? strlen(texts[i]) : 0, good = length ? ey_utf8_check(texts[i], length) : 0;
         if (length == 0) return ey_fail(err, EYRIE_EINVAL, "stop text %zu of %zu is empty", i + 1, n);
         if (good < length)
-            return ey_fail(err, EYRIE_EINVAL, "stop text %zu of %zu is not UTF-8 at byte %zu of %zu", i + 1, n, good, length);
+            return ey_fail(err, EYRIE_EINVAL, "stop text %zu of %zu is not UTF-8 at byte %zu of %zu", i + 1, n, good,
+                           length);
     }
     if (n == 0) return EYRIE_OK;
     s->texts = ey_calloc(n, sizeof *s->texts);

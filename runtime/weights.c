@@ -402,7 +402,8 @@ static const source *part_of(const matrix *m, uint32_t *row)
     return &m->parts[part];
 }
 
-/* The 16 padded rows from `row` on, widened to f32, zeros where there is padding: [16][columns]. scratch: a row of the file. */
+/* The 16 padded rows from `row` on, widened to f32, zeros where there is padding: [16][columns]. scratch holds a row of
+ * the file. */
 static void read_panel(const matrix *m, uint32_t row, float *out, float *scratch)
 {
     const source *s = part_of(m, &row);
@@ -530,12 +531,14 @@ done:
 /* --------------------------------------------------------------------------------------------------------- making up */
 
 /* Sets the kernel's arguments in order. */
-static cl_int set_args(cl_kernel kernel, const cl_mem *panels, const cl_int ints[5], const cl_ulong steps[3], const ey_recipe *r)
+static cl_int set_args(cl_kernel kernel, const cl_mem *panels, const cl_int ints[5], const cl_ulong steps[3],
+                       const ey_recipe *r)
 {
     const struct { size_t size; const void *value; } args[] = {
         { sizeof *panels, panels },
         { sizeof *ints, &ints[0] }, { sizeof *ints, &ints[1] }, { sizeof *ints, &ints[2] }, { sizeof *ints, &ints[3] },
-        { sizeof *ints, &ints[4] }, { sizeof *steps, &steps[0] }, { sizeof *steps, &steps[1] }, { sizeof *steps, &steps[2] },
+        { sizeof *ints, &ints[4] },
+        { sizeof *steps, &steps[0] }, { sizeof *steps, &steps[1] }, { sizeof *steps, &steps[2] },
         { sizeof r->key[0], &r->key[0] }, { sizeof r->key[1], &r->key[1] }, { sizeof r->scale, &r->scale },
     };
     cl_int code = CL_SUCCESS;

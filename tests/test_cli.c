@@ -3,170 +3,11 @@
  * themselves beyond showing that the command hands on the library's. */
 #include "testing.h"
 
+#include "command.h"
 #include "golden.h"
 
-#include <fcntl.h>
-#include <jansson.h>
 #include <math.h>
-#include <signal.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#define MODEL EY_SOURCE_DIR "/models/shakespeare"
-#define GOLDEN(name) EY_SOURCE_DIR "/tests/golden/" name
-
-/* ------------------------------------------------------------------------------------------------ running a command */
-
-/* How to run it, besides the arguments. */
-typedef struct setting {
-    const char *input;          /* on standard input; NULL: nothing */
-    const char *output;         /* file that is standard output; NULL: kept for the result. "": closed */
-    const char *vendors;        /* directory in which the OpenCL loader looks for platforms; NULL: as usual */
-} setting;
-
-typedef struct result {
-    int    status;              /* of exiting, or 128 + signal */
-    char  *out, *err;
-    size_t out_length;
-} result;
-
-static void connect_to(int fd, const char *path, int flags)
-{
-    int opened = open(path, flags, 0666);
-    if (opened < 0 || dup2(opened, fd) < 0) _exit(126);
-    close(opened);
-}
-
-/* args: after the program's name, NULL last. Its output goes to the files "out" and "err" of `dir`. */
-static pid_t start(const char *dir, setting how, const char *const *args)
-{
-    char paths[3][4096];
-    char *argv[32] = { (char *)"eyrie" };
-    const char *const names[] = { "in", "out", "err" };
-    pid_t child;
-
-    for (size_t i = 0; args[i]; i++) {
-        assert_true(i + 2 < COUNT(argv));
-        argv[i + 1] = (char *)args[i];
-    }
-    for (size_t i = 0; i < 3; i++) assert_true(snprintf(paths[i], sizeof *paths, "%s/%s", dir, names[i]) > 0);
-    write_text(dir, "in", how.input ? how.input : "");
-    fflush(NULL);
-    child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        connect_to(STDIN_FILENO, paths[0], O_RDONLY);
-        connect_to(STDERR_FILENO, paths[2], O_WRONLY | O_CREAT | O_TRUNC);
-        connect_to(STDOUT_FILENO, how.output && *how.output ? how.output : paths[1], O_WRONLY | O_CREAT | O_TRUNC);
-        if (how.output && !*how.output) close(STDOUT_FILENO);
-        if (how.vendors && setenv("OCL_ICD_VENDORS", how.vendors, 1) != 0) _exit(126);
-        alarm(120);     /* more than any run takes: one that hangs, or that a failed test forgot, ends */
-        execv(EY_COMMAND, argv);
-        _exit(126);
-    }
-    return child;
-}
-
-static char *read_whole(const char *dir, const char *name, size_t *length)
-{
-    FILE *f = fopen(path_of(dir, name), "rb");
-    char *bytes = NULL;
-
-    *length = 0;
-    if (!f) return calloc(1, 1);
-    do {
-        bytes = realloc(bytes, *length + 65537);
-        assert_non_null(bytes);
-        *length += fread(bytes + *length, 1, 65536, f);
-    } while (!feof(f) && !ferror(f));
-    assert_false(ferror(f));
-    fclose(f);
-    bytes[*length] = '\0';
-    return bytes;
-}
-
-static result finish(const char *dir, pid_t child)
-{
-    result r = { 0 };
-    size_t ignored;
-    int status;
-
-    assert_int_equal(waitpid(child, &status, 0), child);
-    r.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    r.out = read_whole(dir, "out", &r.out_length);
-    r.err = read_whole(dir, "err", &ignored);
-    return r;
-}
-
-static void done(result *r)
-{
-    free(r->out);
-    free(r->err);
-}
-
-/* run_as(dir, setting, "run", "-m", ...) and the same with nothing special. */
-#define run_as(dir, how, ...) finish(dir, start(dir, how, (const char *const[]){ __VA_ARGS__, NULL }))
-#define run(dir, ...) run_as(dir, (setting){ 0 }, __VA_ARGS__)
-
-static void expect_status(const result *r, int status)
-{
-    if (r->status != status) fail_msg("exit status %d, not %d; standard error: %s", r->status, status, r->err);
-}
-
-static void expect_contains(const char *text, const char *part)
-{
-    if (!strstr(text, part)) fail_msg("\"%s\" is not in \"%s\"", part, text);
-}
-
-/* Failed as it should: the status, one line that begins with the command's name and contains `says`, no output.
- * Frees r. */
-static void expect_failure(result r, int status, const char *says)
-{
-    const char *newline = strchr(r.err, '\n');
-
-    expect_status(&r, status);
-    assert_string_equal(r.out, "");
-    expect_contains(r.err, says);
-    if (strncmp(r.err, "eyrie: ", 7) != 0 || !newline || newline[1]) fail_msg("not one line of the command: %s", r.err);
-    done(&r);
-}
-
-/* The JSON object that a successful run printed. Frees r. */
-static json_t *expect_json(result r)
-{
-    json_error_t error;
-    json_t *object;
-
-    expect_status(&r, 0);
-    object = json_loadb(r.out, r.out_length, JSON_REJECT_DUPLICATES, &error);
-    if (!object) fail_msg("not JSON: %s in %s", error.text, r.out);
-    assert_true(json_is_object(object));
-    assert_int_equal(r.out[r.out_length - 1], '\n');
-    done(&r);
-    return object;
-}
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_number(value)) fail_msg("%s is not a number", key);
-    return json_number_value(value);
-}
-
-static const char *string(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_string(value)) fail_msg("%s is not a string", key);
-    return json_string_value(value);
-}
-
-static void expect_ids(const json_t *array, const int32_t *ids, size_t n)
-{
-    assert_true(json_is_array(array));
-    assert_int_equal(json_array_size(array), n);
-    for (size_t i = 0; i < n; i++) assert_int_equal(json_integer_value(json_array_get(array, i)), ids[i]);
-}
 
 /* Ids with commas between them, freed by the caller. */
 static char *id_list(const int32_t *ids, size_t n)
@@ -199,6 +40,9 @@ static void wrong_usage(void **state)
         { { "run", "-m", MODEL, "-p", "x", "--logits", "f" }, "--logits" },      /* another command's */
         { { "score", "-m", MODEL, "-p", "x", "--temp", "1" }, "--temp" },
         { { "info", "-m", MODEL, "-p", "x" }, "-p" },
+        { { "chat", "-m", MODEL, "-p", "x" }, "-p" },
+        { { "chat", "-m", MODEL, "--json" }, "--json" },
+        { { "score", "-m", MODEL, "--load-state", "x" }, "--load-state" },
         { { "run", "-m", MODEL, "-p", "x", "-n" }, "-n needs a value" },
         { { "run", "-m", MODEL, "-p", "x", "--json=yes" }, "--json" },
         { { "run", "-m", MODEL, "-p", "x", "-" }, "only one" },
@@ -224,6 +68,19 @@ static void wrong_usage(void **state)
         { { "run", "-m", MODEL, "-p", "x", "--temp", "inf" }, "--temp" },
         { { "run", "-m", MODEL, "-p", "x", "--temp", "1e99" }, "--temp" },
         { { "run", "-m", MODEL, "-p", "x", "--temp", "1,5" }, "--temp" },
+        { { "run", "-m", MODEL, "-p", "x", "--greedy", "--top-k", "5" }, "--greedy" },
+        { { "run", "-m", MODEL, "-p", "x", "--greedy", "--top-p", "0.5" }, "--greedy" },
+        { { "run", "-m", MODEL, "-p", "x", "--greedy", "--min-p", "0.5" }, "--greedy" },
+        { { "run", "-m", MODEL, "-p", "x", "--top-k", "-1" }, "--top-k" },
+        { { "run", "-m", MODEL, "-p", "x", "--top-p", "0" }, "above 0, up to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--top-p", "1.01" }, "above 0, up to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--min-p", "1.1" }, "from 0 to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--min-p", "-0.1" }, "from 0 to 1" },
+        { { "run", "-m", MODEL, "-p", "x", "--repeat-penalty", "0" }, "above 0" },
+        { { "run", "-m", MODEL, "-p", "x", "--presence-penalty", "2.5" }, "from -2 to 2" },
+        { { "run", "-m", MODEL, "-p", "x", "--frequency-penalty", "-2.5" }, "from -2 to 2" },
+        { { "run", "-m", MODEL, "-p", "x", "--stop", "" }, "--stop" },
+        { { "run", "-m", MODEL, "-p", "x", "--stop", "a", "--stop" }, "--stop needs a value" },
         { { "run", "-m", MODEL, "-p", "x", "--weights", "f64" }, "f32|f16|bf16" },
         { { "run", "-m", MODEL, "-p", "x", "--weights", "f" }, "'f'" },
         { { "run", "-m", MODEL, "-p", "x", "--kv", "bf16" }, "f16|f32" },
@@ -248,16 +105,22 @@ static void wrong_usage(void **state)
 
 static void help(void **state)
 {
-    static const struct { const char *command, *options[24]; } cases[] = {
-        { "run", { "-m", "-p", "-f", "-", "--tokens", "-n", "--greedy", "--temp", "--seed", "--ignore-eos", "--json",
-                   "--weights", "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads",
-                   "--memory", "--max-alloc", "--kernel-dir" } },
+    static const struct { const char *command, *options[33]; } cases[] = {
+        { "run", { "-m", "-p", "-f", "-", "--tokens", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p",
+                   "--seed", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--stop",
+                   "--ignore-eos", "--json", "--weights", "--compute", "--kv", "--chunk", "--context", "--slots",
+                   "--device", "--threads", "--memory", "--max-alloc", "--kernel-dir",
+                   "--cache-dir", "--load-state", "--save-state" } },
         { "score", { "-m", "-p", "-f", "-", "--tokens", "--logits", "--json", "--weights", "--compute", "--kv",
                      "--chunk", "--context", "--slots", "--device", "--threads", "--memory", "--max-alloc",
-                     "--kernel-dir" } },
+                     "--kernel-dir", "--cache-dir" } },
         { "info", { "-m", "--json" } },
         { "devices", { "--probe", "--device", "--json", "--threads", "--memory", "--max-alloc", "--cache-dir" } },
         { "selftest", { "--device", "--json", "--threads", "--kernel-dir", "--cache-dir" } },
+        { "chat", { "-m", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p", "--seed", "--repeat-penalty",
+                    "--presence-penalty", "--frequency-penalty", "--stop", "--save-state", "--load-state", "--weights",
+                    "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads", "--memory",
+                    "--max-alloc", "--kernel-dir", "--cache-dir" } },
     };
     result general = run(*state, "help"), same = run(*state, "--help");
 
@@ -690,6 +553,58 @@ static void failures(void **state)
     done(&r);
 }
 
+/* Built kernels are kept where --cache-dir says, else below XDG_CACHE_HOME or, that being no absolute path, HOME. Where
+ * they cannot be, a note says so and nothing else changes. */
+static void kernels_are_kept(void **state)
+{
+    const char *dir = *state;
+    char cache[4096], home[4096], in_the_way[4096];
+    struct { setting how; const char *option, *below, *says; } cases[] = {
+        { { 0 }, cache, "cache", "" },
+        { { .cache = cache }, "", NULL, "" },
+        { { .cache = cache }, NULL, "cache/eyrie", "" },
+        { { .cache = "relative", .home = home }, NULL, "home/.cache/eyrie", "" },
+        { { .cache = "relative", .home = "" }, NULL, NULL, "" },
+        { { 0 }, in_the_way, NULL, "eyrie: note: cannot make directory" },
+    };
+    static const char *const made[] = { "cache/eyrie", "cache", "home/.cache/eyrie", "home/.cache", "home" };
+    char *text = NULL;
+
+    if (!getenv("POCL_CACHE_DIR")) skip();      /* else PoCL would keep kernels of its own in the same places */
+    snprintf(cache, sizeof cache, "%s/cache", dir);
+    snprintf(home, sizeof home, "%s/home", dir);
+    snprintf(in_the_way, sizeof in_the_way, "%s/file", dir);
+    write_text(dir, "file", "");
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const char *const args[] = { "run", "-m", MODEL, "-p", "ROMEO:", "-n", "8", cases[i].option ? "--cache-dir" : NULL,
+                                     cases[i].option, NULL };
+        result r = finish(dir, start(dir, cases[i].how, args));
+        expect_status(&r, 0);
+        expect_contains(r.err, cases[i].says);
+        if (!*cases[i].says) assert_null(strstr(r.err, "note"));
+        if (text) assert_string_equal(r.out, text);
+        else text = strdup(r.out);
+        done(&r);
+        size_t n = 0;
+        for (size_t k = 0; k < COUNT(made); k++) {
+            DIR *d = opendir(path_of(dir, made[k]));
+            struct dirent *entry;
+            while (d && (entry = readdir(d)) != NULL) {
+                char path[4096];
+                snprintf(path, sizeof path, "%s/%s", made[k], entry->d_name);
+                if (!strstr(entry->d_name, ".program")) continue;
+                assert_string_equal(made[k], cases[i].below ? cases[i].below : "nowhere");
+                assert_int_equal(remove(path_of(dir, path)), 0);
+                n++;
+            }
+            if (d) closedir(d);
+            if (d) assert_int_equal(rmdir(path_of(dir, made[k])), 0);
+        }
+        assert_int_equal(n, cases[i].below ? 1 : 0);
+    }
+    free(text);
+}
+
 static void output_that_fails(void **state)
 {
     const setting full = { .output = "/dev/full" }, closed = { .output = "" };
@@ -851,9 +766,9 @@ int main(void)
         test_in_dir(prompt_of_nothing_is_bos), test_in_dir(end_of_text_without_tokenizer),
         test_in_dir(end_of_context), test_in_dir(interrupted_run_ends_in_order), test_in_dir(scores_of_golden),
         test_in_dir(score_of_text), test_in_dir(score_of_one_token), test_in_dir(failed_score_leaves_no_logits),
-        test_in_dir(info), test_in_dir(failures), test_in_dir(output_that_fails), test_in_dir(reader_that_leaves),
-        test_in_dir(devices), test_in_dir(devices_probed), test_in_dir(no_such_device), test_in_dir(selftest),
-        test_in_dir(selftest_names_a_wrong_kernel),
+        test_in_dir(info), test_in_dir(failures), test_in_dir(kernels_are_kept), test_in_dir(output_that_fails),
+        test_in_dir(reader_that_leaves), test_in_dir(devices), test_in_dir(devices_probed), test_in_dir(no_such_device),
+        test_in_dir(selftest), test_in_dir(selftest_names_a_wrong_kernel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

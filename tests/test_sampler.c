@@ -405,7 +405,8 @@ static void work_out(const situation *x, const ey_sampling *s, double *p)
 }
 
 /* As an engine does it: from the best few where they settle it, else from the whole row. */
-static int32_t sample(const ey_sampling *s, uint64_t position, const ey_candidate *sorted, float lse, uint32_t *read_back)
+static int32_t sample(const ey_sampling *s, uint64_t position, const ey_candidate *sorted, float lse,
+                      uint32_t *read_back)
 {
     ey_candidate best[ROW_CANDIDATES], all[ROW];
     ey_row_logits row = best_of(sorted, ROW, ROW_CANDIDATES, lse, best);
@@ -472,12 +473,12 @@ static void filters_and_penalties_give_their_distribution(void **state)
         uint32_t count[ROW] = { 0 }, rare_count = 0, cells = 0;
         s.seed = k;
         s.seen = &seen;
-        for (uint64_t position = 0; position < DRAWS; position++) count[sample(&s, position, sorted, lse, &read_back)]++;
+        for (uint64_t i = 0; i < DRAWS; i++) count[sample(&s, i, sorted, lse, &read_back)]++;
         work_out(&x, &s, p);
         for (int i = 0; i < ROW; i++) {
             double expected = DRAWS * p[i];
             if (p[i] == 0 && count[i]) fail_msg("case %zu: token %d cannot be drawn", k, i);
-            if (expected < 10) {            /* a cell for all of them, or the statistic would not follow its distribution */
+            if (expected < 10) {            /* one cell for all of these, or the statistic would not be chi squared */
                 rare += expected;
                 rare_count += count[i];
                 continue;
@@ -627,7 +628,7 @@ static void common_settings_need_no_reading_back(void **state)
         ey_candidates_sort(all, MAX_VOCAB);
         /* Words that were used are the ones that fit: half of them are candidates. */
         for (uint32_t i = 0; i < 1000; i++)
-            assert_true(ey_seen_add(&seen, i % 2 ? all[below(EY_CANDIDATES)].id : (int32_t)below(MAX_VOCAB), i % 4 > 1));
+            assert_true(ey_seen_add(&seen, all[below(i % 2 ? EY_CANDIDATES : MAX_VOCAB)].id, i % 4 > 1));
         for (size_t k = 0; k < COUNT(cases); k++) {
             ey_sampling s = cases[k];
             int32_t token;

@@ -114,13 +114,13 @@ static void neighbours_do_not_matter(void **state)
 {
     static const char *const stops[] = { "the" };
     eyrie_request r[SLOTS] = {
-        { .max_tokens = 100, .temperature = 0.9f, .seed = 7, .top_k = 40, .top_p = 0.95f, .repetition_penalty = 1.1f },
-        { .max_tokens = 120 },
-        { .max_tokens = 90, .temperature = 1.5f, .seed = 7 },
-        { .max_tokens = 100, .temperature = 0.9f, .seed = 8, .top_k = 40, .top_p = 0.95f, .repetition_penalty = 1.1f },
-        { .max_tokens = 100, .temperature = 0.9f, .seed = 7, .sample = 1, .top_k = 40 },
-        { .max_tokens = 100, .temperature = 1.0f, .presence_penalty = 1, .frequency_penalty = 1, .min_p = 0.1f },
-        { .max_tokens = 100, .temperature = 1.0f, .stops = stops, .n_stops = 1 },
+        { .max_tokens = 40, .temperature = 0.9f, .seed = 7, .top_k = 40, .top_p = 0.95f, .repetition_penalty = 1.1f },
+        { .max_tokens = 50 },
+        { .max_tokens = 30, .temperature = 1.5f, .seed = 7 },
+        { .max_tokens = 40, .temperature = 0.9f, .seed = 8, .top_k = 40, .top_p = 0.95f, .repetition_penalty = 1.1f },
+        { .max_tokens = 40, .temperature = 0.9f, .seed = 7, .sample = 1, .top_k = 40 },
+        { .max_tokens = 40, .temperature = 1.0f, .presence_penalty = 1, .frequency_penalty = 1, .min_p = 0.1f },
+        { .max_tokens = 40, .temperature = 1.0f, .stops = stops, .n_stops = 1 },
         { .max_tokens = 1, .temperature = 1.0f },
     };
     static heard alone[SLOTS], together[SLOTS], again[SLOTS];
@@ -187,11 +187,11 @@ static bool is_in(int32_t id, const int32_t *ids, size_t n)
     return n > 0;
 }
 
-/* The first token after a prompt, a few thousand times, against the probabilities that the header promises, worked out
+/* The first token after a prompt, two thousand times, against the probabilities that the header promises, worked out
  * from the model's logits. */
 static void tokens_are_as_frequent_as_promised(void **state)
 {
-    enum { DRAWS = 4000, KEPT = 24 };
+    enum { DRAWS = 2000, KEPT = 24 };
     const eyrie_request how = { .max_tokens = 1, .temperature = 1.3f, .top_k = KEPT, .top_p = 0.93f, .min_p = 0.03f,
                                 .repetition_penalty = 1.4f, .presence_penalty = 9 };   /* nothing was generated */
     static heard h[SLOTS];
@@ -251,7 +251,7 @@ static void tokens_are_as_frequent_as_promised(void **state)
 /* Greedy choices are the best of the penalised logits: of tokens read and generated, or generated only, each time. */
 static void penalties_see_the_right_tokens(void **state)
 {
-    enum { N = 100 };
+    enum { N = 60 };
     static const eyrie_request cases[] = {
         { .max_tokens = N, .repetition_penalty = 1.5f },
         { .max_tokens = N, .presence_penalty = 2.0f },
@@ -291,31 +291,31 @@ static void penalties_reduce_repetition(void **state)
 {
     static heard plain, h[3];
     const eyrie_request r[] = {
-        { .max_tokens = 200, .repetition_penalty = 1.3f },
-        { .max_tokens = 200, .presence_penalty = 1.0f },
-        { .max_tokens = 200, .frequency_penalty = 100 },    /* logits are below 30: never a token twice */
+        { .max_tokens = 100, .repetition_penalty = 1.3f },
+        { .max_tokens = 100, .presence_penalty = 1.0f },
+        { .max_tokens = 100, .frequency_penalty = 100 },    /* logits are below 30: never a token twice */
     };
 
     (void)state;
-    generate(&(eyrie_request){ .max_tokens = 200 }, 1, &plain);
+    generate(&(eyrie_request){ .max_tokens = 100 }, 1, &plain);
     generate(r, 3, h);
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(h[i].n, 200);
-        assert_in_range(different_tokens(&h[i]), different_tokens(&plain) + 1, 200);
+        assert_int_equal(h[i].n, 100);
+        assert_in_range(different_tokens(&h[i]), different_tokens(&plain) + 1, 100);
     }
-    assert_int_equal(different_tokens(&h[2]), 200);
+    assert_int_equal(different_tokens(&h[2]), 100);
 }
 
 /* What was seen goes on with the sequence: into its next request, and into its fork. */
 static void the_past_counts(void **state)
 {
-    eyrie_request r = { .max_tokens = 80, .repetition_penalty = 1.1f, .frequency_penalty = 0.5f };
+    eyrie_request r = { .max_tokens = 60, .repetition_penalty = 1.1f, .frequency_penalty = 0.5f };
     static heard whole, first, second, forked;
     eyrie_seq *s = open_seq(), *fork;
 
     (void)state;
     generate(&r, 1, &whole);
-    r.max_tokens = 40;
+    r.max_tokens = 30;
     submit(s, r, &first);
     run();
     assert_ok(eyrie_seq_fork(&fork, s, &err));
@@ -323,9 +323,9 @@ static void the_past_counts(void **state)
     submit(s, r, &second);
     submit(fork, r, &forked);
     run();
-    assert_memory_equal(first.ids, whole.ids, 40 * sizeof *whole.ids);
-    assert_memory_equal(second.ids, whole.ids + 40, 40 * sizeof *whole.ids);
-    assert_memory_equal(forked.ids, whole.ids + 40, 40 * sizeof *whole.ids);
+    assert_memory_equal(first.ids, whole.ids, 30 * sizeof *whole.ids);
+    assert_memory_equal(second.ids, whole.ids + 30, 30 * sizeof *whole.ids);
+    assert_memory_equal(forked.ids, whole.ids + 30, 30 * sizeof *whole.ids);
     assert_ok(eyrie_seq_close(fork));
     assert_ok(eyrie_seq_close(s));
 }
@@ -345,12 +345,13 @@ static void assert_stopped(const heard *h, const heard *plain, size_t cut, size_
     assert_memory_equal(h->text, plain->text, cut);
     /* All is delivered that is not part of the stop text or may still become one. */
     for (uint32_t i = 0; i + 1 < n; i++)
-        assert_in_range(h->text_after[i] + length - 1, ey_min(plain->text_after[i], cut), plain->text_after[i] + length - 1);
+        assert_in_range(h->text_after[i], ey_max(ey_min(plain->text_after[i], cut), length - 1) - (length - 1),
+                        plain->text_after[i]);
 }
 
 static void stop_texts_end_the_text(void **state)
 {
-    eyrie_request r[SLOTS] = { { .max_tokens = 120, .temperature = 0.8f, .seed = 3 } };
+    eyrie_request r[SLOTS] = { { .max_tokens = 60, .temperature = 0.8f, .seed = 3 } };
     static heard plain, h[SLOTS];
     char texts[SLOTS][16];
     const char *stops[SLOTS][1];
@@ -375,7 +376,7 @@ static void stop_texts_end_the_text(void **state)
 
 static void the_first_of_several_counts(void **state)
 {
-    eyrie_request r = { .max_tokens = 120, .temperature = 0.8f, .seed = 3 };
+    eyrie_request r = { .max_tokens = 60, .temperature = 0.8f, .seed = 3 };
     static heard plain, h;
     char late[8], early[8], inner[4];
 
@@ -412,7 +413,7 @@ static void text_without_a_stop_text_is_whole(void **state)
 /* A sequence that was stopped goes on: after the token that completed the stop text, with stop texts of its own. */
 static void a_stopped_sequence_goes_on(void **state)
 {
-    eyrie_request r = { .max_tokens = 120, .temperature = 0.8f, .seed = 3 };
+    eyrie_request r = { .max_tokens = 60, .temperature = 0.8f, .seed = 3 };
     static heard plain, h, rest;
     char text[8];
     eyrie_seq *s;
@@ -523,7 +524,7 @@ static void stop_texts_need_a_tokenizer(void **state)
 static void no_memory(void **state)
 {
     static const char *const stops[] = { "never said", "nor this" };
-    const eyrie_request r = { .max_tokens = 12, .temperature = 1.0f, .top_p = 0.99f, .frequency_penalty = -0.1f,
+    const eyrie_request r = { .max_tokens = 4, .temperature = 1.0f, .top_p = 0.99f, .frequency_penalty = -0.1f,
                               .stops = stops, .n_stops = 2 };
     static heard want, h[2];
     uint32_t refused = 0, lost = 0;
@@ -545,7 +546,8 @@ static void no_memory(void **state)
         second.user = &h[1];
         fail_allocation(n);
         eyrie_status submitted = eyrie_seq_submit(s[1], &second, &err);
-        for (bool busy = submitted == EYRIE_OK; busy;) failed_steps += eyrie_engine_step(engine, &busy, &err) != EYRIE_OK;
+        for (bool busy = submitted == EYRIE_OK; busy;)
+            failed_steps += eyrie_engine_step(engine, &busy, &err) != EYRIE_OK;
         failed = allocation_failed();
         run();
         if (failed) assert_int_equal(err.status, EYRIE_ENOMEM);
@@ -560,10 +562,10 @@ static void no_memory(void **state)
         refused += submitted != EYRIE_OK;
     }
     assert_in_range(refused, 5, 20);
-    assert_in_range(lost, 20, 200);
+    assert_in_range(lost, 10, 100);
 }
 
-/* ------------------------------------------------------------------------------------------------------- the command */
+/* ----------------------------------------------------------------------------------------------------- the command */
 
 /* What `eyrie run` on the model prints with these arguments (of the shell), and its exit status. */
 static int command(const char *arguments, char *out, size_t capacity)
@@ -573,8 +575,8 @@ static int command(const char *arguments, char *out, size_t capacity)
     int status;
     FILE *f;
 
-    assert_in_range(snprintf(line, sizeof line, "'%s' run -m '%s/models/shakespeare' -p ROMEO: %s 2>/dev/null", EY_COMMAND,
-                             EY_SOURCE_DIR, arguments), 1, sizeof line - 1);
+    assert_in_range(snprintf(line, sizeof line, "'%s' run -m '%s/models/shakespeare' -p ROMEO: -n 40 %s 2>/dev/null",
+                             EY_COMMAND, EY_SOURCE_DIR, arguments), 1, sizeof line - 1);
     assert_non_null(f = popen(line, "r"));
     n = fread(out, 1, capacity - 1, f);
     out[n] = '\0';
@@ -583,54 +585,39 @@ static int command(const char *arguments, char *out, size_t capacity)
     return WEXITSTATUS(status);
 }
 
-static void the_command_refuses(void **state)
-{
-    static const char *const wrong[] = {
-        "--top-k x", "--top-k -1", "--top-p 0", "--top-p 1.01", "--min-p -0.1", "--min-p 1.1", "--repeat-penalty 0",
-        "--repeat-penalty nan", "--presence-penalty 2.5", "--frequency-penalty -2.5", "--stop ''", "--stop",
-        "--greedy --top-k 5", "--greedy --top-p 0.5", "--greedy --min-p 0.5", "--greedy --temp 1",
-    };
-    char out[256];
-
-    (void)state;
-    for (size_t i = 0; i < COUNT(wrong); i++)
-        if (command(wrong[i], out, sizeof out) != 2 || out[0]) fail_msg("%s", wrong[i]);
-}
-
 static void the_command_samples(void **state)
 {
-    /* Pairs of argument lists that give the same text, or different ones. */
-    static const struct { const char *a, *b; bool same; } pairs[] = {
-        { "--top-k 1", "--greedy", true },                          /* filters mean temperature 1 */
-        { "--top-k 30 --seed 1", "--top-k 30 --temp 1 --seed 1", true },
-        { "--top-p 0.9 --seed 1", "--temp 1 --top-p 0.9 --seed 1", true },
-        { "--min-p 0.1 --seed 1", "--temp 1 --min-p 0.1 --seed 1", true },
-        { "--min-p 1 --seed 1", "--greedy", true },
-        { "--top-p 0.0001", "--greedy", true },
-        { "--temp 1 --seed 1", "--temp 1 --top-k 3 --seed 1", false },
-        { "--repeat-penalty 1", "--greedy", true },
-        { "--repeat-penalty 1.5", "--greedy", false },
-        { "--presence-penalty 2", "--greedy", false },
-        { "--frequency-penalty 1", "--greedy", false },
+    static const struct { const char *arguments; bool same; } cases[] = {      /* the same text as --greedy? */
+        { "--top-k 1", true },
+        { "--top-p 0.0001 --seed 1", true },
+        { "--min-p 1 --seed 2", true },
+        { "--top-k 1 --repeat-penalty 1.5", false },
+        { "--presence-penalty 2", false },
+        { "--frequency-penalty 2", false },
     };
-    char a[2048], b[2048], arguments[256];
+    char greedy[2048], drawn[2048], other[2048], arguments[256];
 
     (void)state;
     if (!model) skip();
-    for (size_t i = 0; i < COUNT(pairs); i++) {
-        assert_int_equal(command(pairs[i].a, a, sizeof a), 0);
-        assert_int_equal(command(pairs[i].b, b, sizeof b), 0);
-        if ((strcmp(a, b) == 0) != pairs[i].same) fail_msg("%s and %s", pairs[i].a, pairs[i].b);
+    assert_int_equal(command("--greedy", greedy, sizeof greedy), 0);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        assert_int_equal(command(cases[i].arguments, other, sizeof other), 0);
+        if ((strcmp(greedy, other) == 0) != cases[i].same) fail_msg("%s", cases[i].arguments);
     }
-    assert_int_equal(command("--greedy", a, sizeof a), 0);
-    snprintf(arguments, sizeof arguments, "--stop 'never said' --stop \"%.5s\"", a + 20);
-    assert_int_equal(command(arguments, b, sizeof b), 0);
-    a[25] = '\0';
-    assert_int_equal(strlen(b), strstr(a, a + 20) - a);
-    assert_memory_equal(a, b, strlen(b));
+    assert_int_equal(command("--top-k 30 --seed 1", drawn, sizeof drawn), 0);
+    assert_int_equal(command("--temp 1 --top-k 30 --seed 1", other, sizeof other), 0);     /* what filters alone mean */
+    assert_string_equal(drawn, other);
+    assert_int_equal(command("--temp 1 --top-k 30 --seed 2", other, sizeof other), 0);
+    assert_string_not_equal(drawn, other);
+
+    snprintf(arguments, sizeof arguments, "--top-k 30 --seed 1 --stop 'never said' --stop \"%.5s\"", drawn + 20);
+    assert_int_equal(command(arguments, other, sizeof other), 0);
+    drawn[25] = '\0';
+    assert_int_equal(strlen(other), strstr(drawn, drawn + 20) - drawn);
+    assert_memory_equal(drawn, other, strlen(other));
     strcat(arguments, " --json");
-    assert_int_equal(command(arguments, b, sizeof b), 0);
-    assert_non_null(strstr(b, "\"finish\": \"stop\""));
+    assert_int_equal(command(arguments, other, sizeof other), 0);
+    assert_non_null(strstr(other, "\"finish\": \"stop\""));
 }
 
 /* ------------------------------------------------------------------------------------------------------------- main */
@@ -679,7 +666,6 @@ int main(void)
         cmocka_unit_test(a_shorter_request_is_as_good),
         cmocka_unit_test(stop_texts_need_a_tokenizer),
         cmocka_unit_test(no_memory),
-        cmocka_unit_test(the_command_refuses),
         cmocka_unit_test(the_command_samples),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

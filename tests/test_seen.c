@@ -11,7 +11,8 @@ static void assert_counts(const ey_seen *s, const bool *there, const uint32_t *g
     for (int32_t id = 0; id < VOCAB; id++) {
         const ey_seen_token *t = ey_seen_find(s, id);
         n += there[id];
-        if ((t != NULL) != there[id] || (t && (t->id != id || t->generated != generated[id]))) fail_msg("token %d", (int)id);
+        if ((t != NULL) != there[id] || (t && (t->id != id || t->generated != generated[id])))
+            fail_msg("token %d", (int)id);
     }
     assert_int_equal(s->n, n);
 }

@@ -38,6 +38,13 @@ static eyrie_device *open_small(uint64_t max_alloc, uint64_t memory)
     return dev;
 }
 
+/* The message has these parts, up to the first NULL. */
+static void check_says(const char *what, const char *const *parts, size_t n)
+{
+    for (size_t i = 0; i < n && parts[i]; i++)
+        if (!strstr(err.text, parts[i])) fail_msg("%s: \"%s\" is not in: %s", what, parts[i], err.text);
+}
+
 static eyrie_model_info inspect(const char *name)
 {
     eyrie_model_info info = { .struct_size = sizeof info };
@@ -59,11 +66,12 @@ static uint64_t parameters(uint64_t D, uint64_t N, uint64_t recurrent, uint64_t 
     return (recurrent + attention) * (mlp + 2 * D) + recurrent * mix + attention * attend + D;
 }
 
-static void check_shape(const char *name, const char *family, uint64_t D, uint64_t N, uint32_t L, uint32_t H, uint32_t every,
-                        uint64_t W, uint32_t G)
+/* Every `every`th layer is attention; 0: none. */
+static void check_shape(const char *name, const char *family, uint64_t D, uint64_t N, uint32_t L, uint32_t H,
+                        uint32_t every, uint64_t W, uint32_t G)
 {
     eyrie_model_info i = inspect(name);
-    uint32_t attention = every ? L / every : 0;     /* layers every - 1, 2 every - 1, ... */
+    uint32_t attention = every ? L / every : 0;
 
     assert_string_equal(i.family, family);
     assert_int_equal(i.attention_layers, attention);
@@ -125,8 +133,9 @@ static void published_shapes(void **state)
 
 static void names_that_are_not(void **state)
 {
-    static const char hawk[] = "{\"model_type\":\"recurrent_gemma\",\"vocab_size\":32,\"hidden_size\":32,\"intermediate_size\":64,"
-                               "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"lru_width\":30,\"block_types\":[\"recurrent\"]}";
+    static const char hawk[] = "{\"model_type\":\"recurrent_gemma\",\"vocab_size\":32,\"hidden_size\":32,"
+                               "\"intermediate_size\":64,\"num_hidden_layers\":1,\"num_attention_heads\":4,"
+                               "\"lru_width\":30,\"block_types\":[\"recurrent\"]}";
     const struct { const char *name; eyrie_status status; const char *says[3]; } cases[] = {
         { "", EYRIE_EINVAL, { "recurrentgemma-{2b,9b}" } },
         { "griffin", EYRIE_EINVAL, { "griffin", "{hawk,griffin,mqa}-{100m,200m,400m,1b,3b,7b,14b}", "config.json" } },
@@ -150,8 +159,7 @@ static void names_that_are_not(void **state)
         memset(&err, 0, sizeof err);
         if (eyrie_model_inspect(name, NULL, &info, &err) != cases[i].status)
             fail_msg("%s: status %d: %s", name, (int)err.status, err.text);
-        for (size_t k = 0; k < COUNT(cases[i].says) && cases[i].says[k]; k++)
-            if (!strstr(err.text, cases[i].says[k])) fail_msg("%s: \"%s\" is not in: %s", name, cases[i].says[k], err.text);
+        check_says(name, cases[i].says, COUNT(cases[i].says));
     }
 }
 
@@ -161,7 +169,8 @@ static void inspecting_without_memory(void **state)
     size_t n;
 
     (void)state;
-    for (n = 0; fail_allocation(n), (void)eyrie_model_inspect("synthetic:griffin-100m", NULL, &info, &err), allocation_failed(); n++)
+    for (n = 0; fail_allocation(n), (void)eyrie_model_inspect("synthetic:griffin-100m", NULL, &info, &err),
+         allocation_failed(); n++)
         assert_int_equal(err.status, EYRIE_ENOMEM);
     assert_true(n > 100);       /* every tensor is one */
 }
@@ -283,8 +292,9 @@ static float *expected_rows(size_t which, uint64_t seed, uint32_t rows, uint32_t
             for (uint32_t i = 0; i < P; i++)
                 for (uint32_t h = 0; h < c.groups; h++)
                     for (uint32_t k = 0; k < c.size; k++)
-                        out[(size_t)(row + i) * cols + h * ey_pad(c.size) + k] =
-                            matrices[which].gates ? tensor[(g * P + k) * P + i] : tensor[(g * P + i) * columns + h * c.size + k];
+                        out[(size_t)(row + i) * cols + h * ey_pad(c.size) + k]
+                            = matrices[which].gates ? tensor[(g * P + k) * P + i]
+                                                    : tensor[(g * P + i) * columns + h * c.size + k];
     }
     assert_int_equal(row, rows);
     return out;
@@ -411,7 +421,8 @@ static void indices_have_64_bits(void **state)
 
 /* ---------------------------------------------------------------------------------------------------------- models */
 
-static const char *const shapes[] = { "griffin-odd", "griffin-wide", "gqa", "griffin-untied", "hawk-narrow", "mqa-odd" };
+static const char *const shapes[] = { "griffin-odd", "griffin-wide", "gqa", "griffin-untied", "hawk-narrow",
+                                      "mqa-odd" };
 enum { TOKENS = 8 };
 
 static const char *config_of(const char *shape)
@@ -441,7 +452,8 @@ static void write_checkpoint(const char *directory, const char *shape, uint64_t 
         at += (size_t)snprintf(header + at, capacity - at, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", i ? "," : "", t->name);
         for (uint32_t k = 0; k < t->rank; k++)
             at += (size_t)snprintf(header + at, capacity - at, "%s%zu", k ? "," : "", (size_t)t->shape[k]);
-        at += (size_t)snprintf(header + at, capacity - at, "],\"data_offsets\":[%zu,%zu]}", 4 * total, 4 * (total + (size_t)t->count));
+        at += (size_t)snprintf(header + at, capacity - at, "],\"data_offsets\":[%zu,%zu]}", 4 * total,
+                               4 * (total + (size_t)t->count));
         memcpy(body + total, values(seed, t->name, t->shape[t->rank - 1], 0, t->count), 4 * t->count);
         total += t->count;
     }
@@ -511,6 +523,38 @@ static void a_file_is_the_same_model(void **state)
     }
 }
 
+/* ---------------------------------------------------------------------------------------------------- the command */
+
+/* What the command prints, run with these arguments; it must succeed. */
+static char *output_of(const char *args)
+{
+    size_t capacity = 1 << 14;
+    char  *text = (char *)zeros(capacity / 4), line[1024];
+    FILE  *f;
+
+    snprintf(line, sizeof line, "\"%s\" %s", EY_COMMAND, args);
+    assert_non_null(f = popen(line, "r"));
+    assert_in_range(fread(text, 1, capacity - 1, f), 1, capacity - 2);
+    assert_int_equal(pclose(f), 0);
+    return text;
+}
+
+static void the_command_takes_them(void **state)
+{
+    char args[800];
+
+    (void)state;
+    assert_non_null(strstr(output_of("info -m synthetic:recurrentgemma-9b --json"), "\"parameters\": 8579977216"));
+    assert_non_null(strstr(output_of("info -m synthetic:hawk-100m"), "random weights"));
+    if (!device) skip();
+    snprintf(args, sizeof args, "run -m 'synthetic:%s/config.json@1' --tokens 2,5,9 -n 4 --ignore-eos --json 2>&1",
+             config_of("gqa"));
+    char *text = output_of(args);
+    assert_non_null(strstr(text, "\"prefill\": {\"tokens\": 3"));
+    assert_non_null(strstr(text, "\"decode\": {\"tokens\": 3"));
+    assert_int_equal(text[0], '{');         /* progress is for terminals */
+}
+
 /* --------------------------------------------------------------------------------------------- memory and progress */
 
 static uint32_t buffers_made;
@@ -523,11 +567,17 @@ static cl_int count_buffers(const char *call)
 /* What does not fit is refused before anything is allocated, and the advice is to the point. */
 static void too_large(void **state)
 {
-    static const struct { const char *model; eyrie_format weights; uint32_t slots; uint64_t memory; const char *says[4]; } cases[] = {
+    static const struct {
+        const char  *model;
+        eyrie_format weights;
+        uint32_t     slots;
+        uint64_t     memory;
+        const char  *says[4];
+    } cases[] = {
         { "synthetic:recurrentgemma-9b", 0, 1, 8ull << 30, { "needs 16 GiB", "8.0 GiB", "the weights alone" } },
         { "synthetic:griffin-14b", EYRIE_FORMAT_F32, 1, 20ull << 30, { "needs 56 GiB", "the weights alone take 28 GiB" } },
         { "synthetic:recurrentgemma-2b", EYRIE_FORMAT_F32, 1, 8ull << 30, { "weights 10 GiB", "--weights bf16" } },
-        { "synthetic:mqa-100m", 0, 64, 1ull << 30, { "64 sequence(s) 3.0 GiB", "1.0 GiB (--memory)", "--slots", "--context" } },
+        { "synthetic:mqa-100m", 0, 64, 1ull << 30, { "64 sequence(s) 3.0 GiB", "there is 1.0 GiB", "--slots", "--context" } },
     };
 
     (void)state;
@@ -544,8 +594,7 @@ static void too_large(void **state)
         assert_int_equal(st, EYRIE_EMEMORY);
         assert_null(m);
         assert_int_equal(buffers_made, 0);
-        for (size_t k = 0; k < COUNT(cases[i].says) && cases[i].says[k]; k++)
-            if (!strstr(err.text, cases[i].says[k])) fail_msg("%s: \"%s\" is not in: %s", cases[i].model, cases[i].says[k], err.text);
+        check_says(cases[i].model, cases[i].says, COUNT(cases[i].says));
         assert_ok(eyrie_device_close(dev));
     }
 }
@@ -618,7 +667,8 @@ static void filling_fails_cleanly(void **state)
             st = ey_weights_fill(w, program, &err);
             ey_cl_hook = NULL;
             if (memory) (void)allocation_failed();
-            if (st != EYRIE_OK && st != (memory ? EYRIE_ENOMEM : EYRIE_EDEVICE)) assert_int_equal(st, EYRIE_EBUILD);  /* no kernel */
+            if (st != EYRIE_OK && st != (memory ? EYRIE_ENOMEM : EYRIE_EDEVICE))
+                assert_int_equal(st, EYRIE_EBUILD);     /* clCreateKernel: it counts as not in the program */
             ey_weights_free(w);
         }
         assert_true(n > (memory ? 4 : 40));     /* the bias, its parts, the norm twice; 3 launches of 12 arguments */
@@ -653,6 +703,7 @@ int main(void)
         device_test(panels_hold_the_values),
         device_test(indices_have_64_bits),
         device_test(a_file_is_the_same_model),
+        device_test(the_command_takes_them),
         device_test(too_large),
         device_test(progress_is_told),
         device_test(filling_fails_cleanly),

@@ -57,7 +57,7 @@ extern "C" {
     X(ENOMEM,   -1, "out of host memory")                              \
     X(EINVAL,   -2, "invalid argument")                                \
     X(EIO,      -3, "file cannot be read or written")                  \
-    X(EFORMAT,  -4, "malformed or unsupported model file")             \
+    X(EFORMAT,  -4, "malformed or unsupported file")                   \
     X(ENODEV,   -5, "no usable OpenCL device")                         \
     X(EDEVICE,  -6, "an OpenCL call failed")                           \
     X(EBUILD,   -7, "OpenCL kernels failed to build")                  \
@@ -197,6 +197,9 @@ EYRIE_API eyrie_status eyrie_encode(const eyrie_model *model, const char *text, 
 EYRIE_API eyrie_status eyrie_decode(const eyrie_model *model, const int32_t *ids, size_t n, char *text,
                                     size_t capacity, size_t *length, eyrie_error *err);
 
+/* The id of exactly that piece of the tokenizer ("<end_of_turn>"), -1 if there is none. */
+EYRIE_API int32_t eyrie_find_token(const eyrie_model *model, const char *piece);
+
 /* -------------------------------------------------------------------------------------------- engine and sequences */
 
 typedef struct eyrie_engine eyrie_engine;
@@ -231,10 +234,11 @@ typedef enum eyrie_event_kind {
 
 typedef enum eyrie_end {
     EYRIE_END_LENGTH  = 1,         /* max_tokens generated (or the prompt read, with max_tokens 0) */
-    EYRIE_END_EOS     = 2,         /* an end-of-text token was generated; it was delivered as the last TOKEN */
+    EYRIE_END_EOS     = 2,         /* an end-of-text token was generated; it was delivered as the last TOKEN, without text */
     EYRIE_END_CONTEXT = 3,         /* the sequence is as long as the model's context */
     EYRIE_END_FAILED  = 4,         /* the step failed; the sequence can only be closed */
-    EYRIE_END_STOP    = 5          /* a stop text was generated; it and what follows it in its last token is no text */
+    EYRIE_END_STOP    = 5,         /* a stop text was generated; it and what follows it in its last token is no text */
+    EYRIE_END_CANCELLED = 6        /* eyrie_seq_cancel */
 } eyrie_end;
 
 typedef struct eyrie_event {
@@ -257,7 +261,9 @@ typedef void eyrie_event_fn(void *user, eyrie_seq *seq, const eyrie_event *event
 enum eyrie_request_flags {
     EYRIE_SCORE      = 1,          /* deliver the log-probability of each prompt token */
     EYRIE_LOGITS     = 2,          /* with EYRIE_SCORE: its logits too */
-    EYRIE_IGNORE_EOS = 4           /* go on after an end-of-text token */
+    EYRIE_IGNORE_EOS = 4,          /* go on after an end-of-text token of the model's */
+    EYRIE_HOLD_TEXT  = 8           /* a character that is not whole at the end is kept for the sequence's next request, if
+                                    * that goes on without tokens of its own, instead of becoming U+FFFD */
 };
 
 typedef struct eyrie_request {
@@ -288,6 +294,9 @@ typedef struct eyrie_request {
      * back; tokens are all delivered, that which completes it last. Terminated, UTF-8, not empty. */
     const char *const *stops;      /* [n_stops], copied */
     size_t          n_stops;
+
+    const int32_t  *end_tokens;    /* [n_end_tokens], copied: these end the request as an end-of-text token does */
+    size_t          n_end_tokens;
 } eyrie_request;
 
 /* An empty sequence. It takes a state slot at its first step and keeps it until it is closed; a sequence that finds no
@@ -295,18 +304,39 @@ typedef struct eyrie_request {
 EYRIE_API eyrie_status eyrie_seq_open(eyrie_seq **out, eyrie_engine *engine, eyrie_error *err);
 EYRIE_API eyrie_status eyrie_seq_close(eyrie_seq *seq);
 
-/* Hands work to the sequence. It continues where its last request ended: the token generated last is read first. A
- * sequence has one request at a time (EBUSY). EINVAL: a token outside the vocabulary, nothing to read, or a value of the
- * request out of its range. What is generated depends on the sequence's own tokens, seed and sample only, not on its
- * neighbours. Penalties know all tokens of the sequence, those of earlier requests too. */
+/* Hands work to the sequence. It continues where its last request ended: what is pending is read first. A sequence has
+ * one request at a time (EBUSY). EINVAL: a token outside the vocabulary, nothing to read, or a value of the request out of
+ * its range. Without tokens it goes on generating as if its last request had not ended, bit for bit. What is generated
+ * depends on the sequence's own tokens, seed and sample only, not on its neighbours. Penalties know all tokens of the
+ * sequence, those of earlier requests too. */
 EYRIE_API eyrie_status eyrie_seq_submit(eyrie_seq *seq, const eyrie_request *request, eyrie_error *err);
 
 /* A second sequence that goes on from the same state, bit for bit. The first must be without a request, and a slot
  * must be free (both EBUSY). Costs one copy of the state on the device. */
 EYRIE_API eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *seq, eyrie_error *err);
 
+/* Ends the sequence's request between two steps, with its END event (EYRIE_END_CANCELLED). What was not read yet stays
+ * pending. Without a request it does nothing. EBUSY: called from an event. */
+EYRIE_API eyrie_status eyrie_seq_cancel(eyrie_seq *seq, eyrie_error *err);
+
 /* Tokens read so far: the position of the next one. */
 EYRIE_API uint64_t eyrie_seq_position(const eyrie_seq *seq);
+
+/* The number of tokens that are pending: the next request reads them first. That is the token generated last, and what a
+ * cancelled request had not read. *last, unless NULL, becomes the last of them, -1 if there is none. */
+EYRIE_API size_t eyrie_seq_pending(const eyrie_seq *seq, int32_t *last);
+
+/* Saves a sequence that has no request (EBUSY) to a file, so that it can be loaded later, in another process or on another
+ * machine, and goes on bit for bit as if nothing had happened. The file has the state, its position, what is pending and a
+ * checksum; neither the text so far nor how to sample. It appears under its name when it is whole and on the disk; until
+ * then, and after a failure (EIO), what was there before stays. */
+EYRIE_API eyrie_status eyrie_seq_save(eyrie_seq *seq, const char *path, eyrie_error *err);
+
+/* A new sequence from such a file. It needs a free slot (EBUSY). Everything is checked first. EFORMAT: the file is not
+ * whole or damaged. EINVAL: it was saved from another model, with other formats, another window of attention, or on
+ * another class of device (cpu, gpu); the message names both and the way out. Models are told apart by their config and by
+ * name, type, shape and first elements of every tensor, since that is quickly read. ELIMIT: longer than the context. */
+EYRIE_API eyrie_status eyrie_seq_load(eyrie_seq **out, eyrie_engine *engine, const char *path, eyrie_error *err);
 
 #ifdef __cplusplus
 }

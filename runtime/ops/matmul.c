@@ -20,9 +20,10 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, bool ad
     char kernel[40];
 
     /* The first that is tall enough, else the tallest: weights are read once from memory whatever the rows, and all tiles
-     * give the same bits. All panels of a tile must lie in one block of the diagonal. */
+     * give the same bits. All panels of a tile must lie in one block of the diagonal, wherever a shard begins. */
     for (; n_tiles > 1 && tile->rows < rows.most; n_tiles--) tile++;
-    uint32_t panels = w->blocks > 1 && block / EY_LANES % tile->panels ? 1 : tile->panels;
+    bool may_straddle = w->blocks > 1 && (block / EY_LANES % tile->panels || w->n_shards > 1);
+    uint32_t panels = may_straddle ? 1 : tile->panels;
     snprintf(kernel, sizeof kernel, "matmul_%s_%ux%u", q->name, (unsigned)tile->rows, (unsigned)panels);
 
     for (uint32_t i = 0; i < w->n_shards; i++) {
