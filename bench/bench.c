@@ -302,8 +302,8 @@ eyrie_status bench_time(bench *b, const bench_case *c, eyrie_error *err)
         passes = (uint32_t)(HOT_SECONDS / (once * layers)) + 1;
 
     for (uint32_t i = 0; i < b->repetitions; i++) {
-        limits_rates limit;
-        EY_TRY(limits_measure(&b->limits, &limit, err));
+        ey_rates limit;
+        EY_TRY(ey_limits_measure(&b->limits, &limit, err));
         EY_TRY(add_sample(&b->reads, limit.bytes, err));
         EY_TRY(add_sample(&b->fmas, limit.flops, err));
         EY_TRY(replay(b, c, layers, passes, &times[i], err));
@@ -372,7 +372,7 @@ static void print_limits(bench *b)
     double read = median(b->reads.values, b->reads.n, &read_spread);
     double fma = median(b->fmas.values, b->fmas.n, &fma_spread);
     printf("\nLimits beside these rows: read %.1f GB/s (spread %.0f %%; streams a work-item: %u), fma %.0f GFLOP/s "
-           "(spread %.0f %%).\n\n", 1e-9 * read, read_spread, (unsigned)limits_streams(&b->limits), 1e-9 * fma,
+           "(spread %.0f %%).\n\n", 1e-9 * read, read_spread, (unsigned)ey_limits_streams(&b->limits), 1e-9 * fma,
            fma_spread);
 }
 
@@ -385,7 +385,7 @@ int bench_main(int argc, char **argv, const char *title, eyrie_status (*run)(ben
 
     if (!read_options(&b, &device, argc, argv)) return usage(argv[0]);
     EY_TRY(eyrie_device_open(&b.dev, &device, &err));
-    EY_TRY(limits_open(&b.limits, b.dev, &err));
+    EY_TRY(ey_limits_open(&b.limits, b.dev, &err));
     printf("### %s\n\n%s, %u compute units.\n\n"
            "| model | op | format | phase | tokens | ms | spread | GB/s | GFLOP/s | share of the limit |\n"
            "|---|---|---|---|---|---|---|---|---|---|\n", title, eyrie_device_name(b.dev), (unsigned)b.dev->units);
@@ -394,7 +394,7 @@ int bench_main(int argc, char **argv, const char *title, eyrie_status (*run)(ben
     else st = ey_fail(&err, EYRIE_EINVAL, "-f and -m leave nothing to time");
 done:
     if (st != EYRIE_OK) fprintf(stderr, "%s: %s\n", argv[0], err.text);
-    limits_close(&b.limits);
+    ey_limits_close(&b.limits);
     ey_program_free(b.program);
     ey_free(b.reads.values);
     ey_free(b.fmas.values);

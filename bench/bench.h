@@ -22,7 +22,7 @@ typedef struct bench_samples {
 typedef struct bench {
     eyrie_device *dev;
     ey_program   *program;
-    limits        limits;
+    ey_limits     limits;
     bench_samples reads, fmas;      /* rates that the limits had, over the whole run */
     uint32_t      repetitions;
     const char   *format, *match;   /* options -f and -m, or NULL */

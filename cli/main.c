@@ -45,6 +45,23 @@ static const cli_command commands[] = {
       "  eyrie info -m models/shakespeare --weights f32 --json\n"
       "  eyrie info -m synthetic:recurrentgemma-9b\n",
       cli_info },
+    { CLI_DEVICES, "devices", "lists the OpenCL devices, and what one can do",
+      "[--probe] [--device SEL] [options]",
+      "Lists all devices; --device and --probe tell more of the one that is selected, or of the default: its\n"
+      "capabilities, what it reads and computes a second, which kernels it gets and which not, and why. Capabilities\n"
+      "are found by compiling and running; --probe does that, what it found is remembered in the cache directory.\n",
+      "  eyrie devices\n"
+      "  eyrie devices --probe\n"
+      "  eyrie devices --device cpu --json\n",
+      cli_devices },
+    { CLI_SELFTEST, "selftest", "checks every kernel on a device",
+      "[--device SEL] [--kernel-dir DIR] [options]",
+      "Runs every kernel, in all its variants and weight formats, on a few awkward shapes, and compares the results with\n"
+      "plain C: a line each with the largest error and what rounding may make of it. Exit status 1 if one is wrong.\n",
+      "  eyrie selftest\n"
+      "  eyrie selftest --device gpu --json\n"
+      "  eyrie selftest --kernel-dir my-kernels\n",
+      cli_selftest },
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };

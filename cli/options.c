@@ -39,7 +39,7 @@ typedef struct section {
 } section;
 
 enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO,
-       PROMPT = 0 /* number of the section */ };
+       TOOLS = CLI_DEVICES | CLI_SELFTEST, PROMPT = 0 /* number of the section */ };
 
 #define FIELD(name) offsetof(cli_options, name)
 
@@ -80,7 +80,7 @@ static const section sections[] = {
           STRING, FIELD(save_state), 0, 0 },
         { 0 } } },
     { "Output", {
-        { "--json", NULL, "print one JSON object", READ | CLI_INFO, FLAG, FIELD(json), 0, 0 },
+        { "--json", NULL, "print one JSON object", READ | CLI_INFO | TOOLS, FLAG, FIELD(json), 0, 0 },
         { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
           STRING, FIELD(logits), 0, 0 },
         { 0 } } },
@@ -103,17 +103,18 @@ static const section sections[] = {
           UINT32_MAX },
         { 0 } } },
     { "The device", {
-        { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS,
+        { "--probe", NULL, "try out what it can do and measure it, which takes some seconds", CLI_DEVICES, FLAG, FIELD(probe), 0, 0 },
+        { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS | TOOLS,
           STRING, FIELD(device), 0, 0 },
-        { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS, COUNT,
+        { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS | TOOLS, COUNT,
           FIELD(threads), 1, 1024 },    /* PoCL aborts where there cannot be as many */
-        { "--memory", "SIZE", "memory to use at most, such as 900M or 4G (default: what is free)", STEPS, SIZE,
+        { "--memory", "SIZE", "memory to use at most, such as 900M or 4G (default: what is free)", STEPS | TOOLS, SIZE,
           FIELD(memory), 1, UINT64_MAX },
-        { "--max-alloc", "SIZE", "largest single allocation (default: what the device allows)", STEPS, SIZE,
+        { "--max-alloc", "SIZE", "largest single allocation (default: what the device allows)", STEPS | TOOLS, SIZE,
           FIELD(max_alloc), 1, UINT64_MAX },
-        { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS, STRING,
+        { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST, STRING,
           FIELD(kernel_dir), 0, 0 },
-        { "--cache-dir", "DIR", "keep built kernels there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS, STRING,
+        { "--cache-dir", "DIR", "keep built kernels there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,
           FIELD(cache_dir), 0, 0 },
         { 0 } } },
 };
@@ -252,7 +253,7 @@ static const option *find(const cli_command *command, const char *name, size_t l
 
 static int check(const cli_options *o, unsigned prompts)
 {
-    if (!o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
+    if ((o->command->bit & MODEL) && !o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
     if ((o->command->bit & READ) && prompts == 0 && !o->load_state)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");

@@ -93,6 +93,12 @@ static int check_kernel_dir(const char *path)
     return CLI_DONE;
 }
 
+int cli_prepare(const cli_options *o)
+{
+    int status = set_environment(o);
+    return status == CLI_DONE ? check_kernel_dir(o->kernel_dir) : status;
+}
+
 /* Where built kernels are kept, NULL for nowhere. If nobody says, as the XDG specification has it: a path that is not
  * absolute counts for nothing. */
 static const char *choose_cache_dir(const char *given, char *path, size_t size)
@@ -176,6 +182,16 @@ int cli_session_add_text(cli_session *s, const char *text, size_t length)
     return CLI_DONE;
 }
 
+eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_error *err)
+{
+    eyrie_device_opts opts = { .struct_size = sizeof opts, .select = o->device, .kernel_dir = o->kernel_dir,
+                               .memory = o->memory, .max_alloc = o->max_alloc, .log = print_note };
+    char cache_dir[4096];
+
+    opts.cache_dir = choose_cache_dir(o->cache_dir, cache_dir, sizeof cache_dir);
+    return eyrie_device_open(out, &opts, err);
+}
+
 static int open_sequence(cli_session *s, const cli_options *o)
 {
     eyrie_error err;
@@ -190,11 +206,7 @@ static int open_sequence(cli_session *s, const cli_options *o)
 
 int cli_session_open(cli_session *s, const cli_options *o)
 {
-    eyrie_device_opts device_opts = { .struct_size = sizeof device_opts, .select = o->device,
-                                      .kernel_dir = o->kernel_dir, .memory = o->memory, .max_alloc = o->max_alloc,
-                                      .log = print_note };
     eyrie_model_opts model_opts = cli_model_opts(o);
-    char cache_dir[4096];
     progress p = new_progress();
     eyrie_status st;
     eyrie_error err;
@@ -203,11 +215,10 @@ int cli_session_open(cli_session *s, const cli_options *o)
     model_opts.progress = show_opening;
     model_opts.progress_user = &p;
     *s = (cli_session){ .info.struct_size = sizeof s->info };
-    if ((status = read_prompt(s, o)) != CLI_DONE || (status = set_environment(o)) != CLI_DONE
-        || (status = check_kernel_dir(o->kernel_dir)) != CLI_DONE || (status = check_place(o->save_state)) != CLI_DONE)
+    if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE
+        || (status = check_place(o->save_state)) != CLI_DONE)
         return status;
-    device_opts.cache_dir = choose_cache_dir(o->cache_dir, cache_dir, sizeof cache_dir);
-    if (eyrie_device_open(&s->device, &device_opts, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    if (cli_device_open(&s->device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
     st = eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err);
     wipe_progress(&p);
     if (st != EYRIE_OK

@@ -5,6 +5,10 @@
 
 #include "options.h"
 
+/* Before the first OpenCL call: sets what drivers read from the environment, and sees that --kernel-dir can be read. */
+int          cli_prepare(const cli_options *o);
+eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_error *err);
+
 typedef struct cli_session {
     eyrie_device    *device;
     eyrie_model     *model;

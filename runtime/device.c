@@ -2,6 +2,8 @@
 #include "device.h"
 #include "os.h"
 
+#include <eyrie/eyrie_tools.h>
+
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,6 +23,7 @@ typedef struct candidate {
     cl_platform_id platform;
     cl_device_id   id;
     cl_device_type type;
+    uint32_t       number;
     char           name[256];
 } candidate;
 
@@ -49,7 +52,7 @@ static eyrie_status list_devices(candidate *list, uint32_t *n, eyrie_error *err)
         if (EY_CL(code, clGetDeviceIDs, platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, ids, &count) != CL_SUCCESS) continue;
         for (cl_uint d = 0; d < count && d < MAX_DEVICES && *n < MAX_DEVICES; d++) {
             candidate *c = &list[*n];
-            *c = (candidate){ .platform = platforms[p], .id = ids[d] };
+            *c = (candidate){ .platform = platforms[p], .id = ids[d], .number = *n };
             if (EY_CL(code, clGetDeviceInfo, ids[d], CL_DEVICE_TYPE, sizeof c->type, &c->type, NULL) != CL_SUCCESS
                 || EY_CL(code, clGetDeviceInfo, ids[d], CL_DEVICE_NAME, sizeof c->name - 1, c->name, NULL) != CL_SUCCESS)
                 return ey_fail_cl(err, code, "reading the name of OpenCL device %u", (unsigned)*n);
@@ -110,11 +113,11 @@ static eyrie_status choose(candidate *chosen, const char *select, eyrie_error *e
 
 enum { CACHE_LIMIT = 256 << 20 };   /* bytes; a program takes 0.5 to 5 MiB */
 
-static eyrie_status query(eyrie_device *dev, cl_device_info what, size_t size, void *out, const char *name, eyrie_error *err)
+static eyrie_status query(const candidate *c, cl_device_info what, size_t size, void *out, const char *name, eyrie_error *err)
 {
     cl_int code;
-    if (EY_CL(code, clGetDeviceInfo, dev->id, what, size, out, NULL) != CL_SUCCESS)
-        return ey_fail_cl(err, code, "%s: reading %s", dev->name, name);
+    if (EY_CL(code, clGetDeviceInfo, c->id, what, size, out, NULL) != CL_SUCCESS)
+        return ey_fail_cl(err, code, "%s: reading %s", c->name, name);
     return EYRIE_OK;
 }
 
@@ -131,29 +134,52 @@ static eyrie_status query_platform(eyrie_device *dev, eyrie_error *err)
     return EYRIE_OK;
 }
 
-static eyrie_status query_all(eyrie_device *dev, cl_device_type type, const char *name, eyrie_error *err)
+static const char *type_name(cl_device_type type)
 {
-    char driver[256] = "", version[256] = "";
+    if (type & CL_DEVICE_TYPE_GPU) return "GPU";
+    if (type & CL_DEVICE_TYPE_CPU) return "CPU";
+    return type & CL_DEVICE_TYPE_ACCELERATOR ? "accelerator" : "other";
+}
+
+static eyrie_status query_all(const candidate *c, eyrie_device_info *info, eyrie_error *err)
+{
     cl_uint units = 0, vector = 0;
     cl_ulong alloc = 0, global = 0;
     cl_bool unified = CL_FALSE;
     eyrie_status st;
 
-    snprintf(dev->name, sizeof dev->name, "%s", name);
-    EY_TRY(query(dev, CL_DRIVER_VERSION, sizeof driver - 1, driver, "its driver's version", err));
-    EY_TRY(query(dev, CL_DEVICE_VERSION, sizeof version - 1, version, "its version", err));
-    EY_TRY(query(dev, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, "its compute units", err));
-    EY_TRY(query(dev, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof vector, &vector, "its vector width", err));
-    EY_TRY(query(dev, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof alloc, &alloc, "its largest allocation", err));
-    EY_TRY(query(dev, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof global, &global, "its memory", err));
-    EY_TRY(query(dev, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof unified, &unified, "whether it shares memory", err));
-    snprintf(dev->name, sizeof dev->name, "%s (%.10s, driver %s)", name, version, driver);
-    dev->units = units ? units : 1;
-    dev->vector = vector ? vector : 1;
-    dev->max_alloc = dev->max_alloc ? ey_min(dev->max_alloc, alloc) : alloc;
-    dev->global_memory = global;
-    dev->cpu = (type & CL_DEVICE_TYPE_CPU) != 0;
-    dev->host_memory = unified == CL_TRUE || dev->cpu;
+    *info = (eyrie_device_info){ .type = type_name(c->type) };
+    snprintf(info->name, sizeof info->name, "%s", c->name);
+    EY_TRY(query(c, CL_DRIVER_VERSION, sizeof info->driver - 1, info->driver, "its driver's version", err));
+    EY_TRY(query(c, CL_DEVICE_VERSION, sizeof info->version - 1, info->version, "its version", err));
+    EY_TRY(query(c, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, "its compute units", err));
+    EY_TRY(query(c, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof vector, &vector, "its vector width", err));
+    EY_TRY(query(c, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof alloc, &alloc, "its largest allocation", err));
+    EY_TRY(query(c, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof global, &global, "its memory", err));
+    EY_TRY(query(c, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof unified, &unified, "whether it shares memory", err));
+    info->units = units ? units : 1;
+    info->vector = vector ? vector : 1;
+    info->memory = global;
+    info->max_alloc = alloc;
+    info->host_memory = unified == CL_TRUE || (c->type & CL_DEVICE_TYPE_CPU) != 0;
+done:
+    return st;
+}
+
+eyrie_status eyrie_device_list(eyrie_device_info *list, size_t capacity, size_t *n, eyrie_error *err)
+{
+    candidate found[MAX_DEVICES], chosen;
+    uint32_t count;
+    eyrie_status st;
+
+    *n = 0;
+    EY_TRY(list_devices(found, &count, err));
+    EY_TRY(choose(&chosen, NULL, err));
+    for (uint32_t i = 0; i < count && i < capacity; i++) {
+        EY_TRY(query_all(&found[i], &list[i], err));
+        list[i].is_default = i == chosen.number;
+    }
+    *n = count;
 done:
     return st;
 }
@@ -162,6 +188,7 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
 {
     eyrie_device_opts o = { 0 };
     eyrie_device *dev = NULL;
+    eyrie_device_info info;
     candidate c;
     cl_int code;
     eyrie_status st;
@@ -175,10 +202,17 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     }
     dev->platform = c.platform;
     dev->id = c.id;
+    dev->cpu = (c.type & CL_DEVICE_TYPE_CPU) != 0;
+    dev->number = c.number;
     dev->memory = o.memory;
-    dev->max_alloc = o.max_alloc;
     dev->log = (ey_log){ o.log, o.log_user };
-    EY_TRY(query_all(dev, c.type, c.name, err));
+    EY_TRY(query_all(&c, &info, err));
+    snprintf(dev->name, sizeof dev->name, "%s (%.10s, driver %s)", info.name, info.version, info.driver);
+    dev->units = info.units;
+    dev->vector = info.vector;
+    dev->max_alloc = o.max_alloc ? ey_min(o.max_alloc, info.max_alloc) : info.max_alloc;
+    dev->global_memory = info.memory;
+    dev->host_memory = info.host_memory;
     EY_TRY(query_platform(dev, err));
     if (o.cache_dir) dev->cache = ey_cache_open(o.cache_dir, CACHE_LIMIT, &dev->log);
 
@@ -213,6 +247,8 @@ eyrie_status eyrie_device_close(eyrie_device *dev)
 }
 
 const char *eyrie_device_name(const eyrie_device *dev) { return dev->name; }
+
+uint32_t eyrie_device_number(const eyrie_device *dev) { return dev->number; }
 
 uint64_t ey_device_free_memory(const eyrie_device *dev, const char **source)
 {

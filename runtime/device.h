@@ -30,7 +30,8 @@ struct eyrie_device {
     cl_device_id     id;
     cl_context       context;
     cl_command_queue queue;
-    char             name[512];
+    uint32_t         number;        /* its place among all devices */
+    char             name[560];
     uint32_t         units;         /* compute units */
     bool             cpu;           /* its class: a CPU, or else what is called a GPU here */
     uint32_t         vector;        /* floats in a register of the device; 1 = it has none for vectors */

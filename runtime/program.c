@@ -168,19 +168,26 @@ static void first_error(const char *log, char *line, size_t size)
     snprintf(line, size, "%.*s", (int)ey_min(strcspn(at, "\n"), size - 1), at);
 }
 
-static eyrie_status build_failure(ey_program *p, cl_int code, eyrie_error *err)
+void ey_program_error(cl_program program, cl_device_id device, char *line, size_t size)
 {
-    char line[512] = "the compiler left no log";
-    size_t size = 0;
-    cl_int ignored;
+    size_t length = 0;
+    cl_int code;
     char *log;
 
-    EY_CL(ignored, clGetProgramBuildInfo, p->program, p->dev->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &size);
-    if (ignored == CL_SUCCESS && size > 1 && (log = ey_calloc(size + 1, 1))) {
-        EY_CL(ignored, clGetProgramBuildInfo, p->program, p->dev->id, CL_PROGRAM_BUILD_LOG, size, log, NULL);
-        if (ignored == CL_SUCCESS) first_error(log, line, sizeof line);
+    snprintf(line, size, "the compiler left no log");
+    EY_CL(code, clGetProgramBuildInfo, program, device, CL_PROGRAM_BUILD_LOG, 0, NULL, &length);
+    if (code == CL_SUCCESS && length > 1 && (log = ey_calloc(length + 1, 1))) {
+        EY_CL(code, clGetProgramBuildInfo, program, device, CL_PROGRAM_BUILD_LOG, length, log, NULL);
+        if (code == CL_SUCCESS) first_error(log, line, size);
         ey_free(log);
     }
+}
+
+static eyrie_status build_failure(ey_program *p, cl_int code, eyrie_error *err)
+{
+    char line[512];
+
+    ey_program_error(p->program, p->dev->id, line, sizeof line);
     ey_fail_cl(err, code, "kernels failed to build on %s: %s; %s%s", p->dev->name, line,
                p->dev->kernel_dir ? "mend or leave out --kernel-dir " : "please report the device",
                p->dev->kernel_dir ? p->dev->kernel_dir : "");

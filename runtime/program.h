@@ -34,6 +34,9 @@ void         ey_program_free(ey_program *p);
 /* The kernel of that name; made at the first call, owned by the program. EBUILD: there is none. */
 eyrie_status ey_program_kernel(ey_program *p, const char *name, cl_kernel *out, eyrie_error *err);
 
+/* What the compiler said of a program that it refused: the first line that speaks of an error. */
+void ey_program_error(cl_program program, cl_device_id device, char *line, size_t size);
+
 /* Keeps a program that was built from text in the cache. To be called once, when every kernel has been launched: some
  * drivers put into a binary only kernels that were made, or the machine code only of those that ran. The first time, PoCL
  * compiles every kernel of the program once more for this. */

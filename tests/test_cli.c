@@ -115,6 +115,8 @@ static void help(void **state)
                      "--chunk", "--context", "--slots", "--device", "--threads", "--memory", "--max-alloc",
                      "--kernel-dir", "--cache-dir" } },
         { "info", { "-m", "--json" } },
+        { "devices", { "--probe", "--device", "--json", "--threads", "--memory", "--max-alloc", "--cache-dir" } },
+        { "selftest", { "--device", "--json", "--threads", "--kernel-dir", "--cache-dir" } },
         { "chat", { "-m", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p", "--seed", "--repeat-penalty",
                     "--presence-penalty", "--frequency-penalty", "--stop", "--save-state", "--load-state", "--weights",
                     "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads", "--memory",
@@ -634,6 +636,129 @@ static void reader_that_leaves(void **state)
     expect_failure(finish(*state, child), 1, "writing to standard output: Broken pipe");
 }
 
+/* --------------------------------------------------------------------------------------------------------- devices */
+
+static json_t *devices_of(json_t *object, size_t *selected)
+{
+    json_t *devices = json_object_get(object, "devices");
+    size_t defaults = 0;
+
+    assert_in_range(json_array_size(devices), 1, 64);
+    for (size_t i = 0; i < json_array_size(devices); i++) {
+        json_t *device = json_array_get(devices, i);
+        assert_int_equal(json_integer_value(json_object_get(device, "number")), i);
+        assert_true(string(device, "name")[0] && string(device, "driver")[0] && string(device, "type")[0]);
+        assert_true(number(device, "memory_bytes") > 0 && number(device, "max_alloc_bytes") > 0 && number(device, "units") > 0);
+        if (!json_is_true(json_object_get(device, "default"))) continue;
+        defaults++;
+        if (selected) *selected = i;
+    }
+    assert_int_equal(defaults, 1);
+    return devices;
+}
+
+/* The list, which opens nothing and so tells no capabilities. */
+static void devices(void **state)
+{
+    json_t *object = expect_json(run(*state, "devices", "--json")), *list = devices_of(object, NULL);
+    result r = run(*state, "devices");
+
+    expect_status(&r, 0);
+    expect_contains(r.out, "(default)");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        expect_contains(r.out, string(json_array_get(list, i), "name"));
+        assert_null(json_object_get(json_array_get(list, i), "capabilities"));
+    }
+    done(&r);
+    json_decref(object);
+}
+
+/* Probing answers every question about one device, and what it found is there without probing. Whatever probes do to
+ * their processes, this one goes on. */
+static void devices_probed(void **state)
+{
+    static const char *const names[] = { "half", "half-unannounced", "sub-group-reduce", "sub-group-shuffle", "dot-product",
+                                         "inline-assembly", "event-times", "large-buffer", "host-pointer", "sub-devices" };
+    size_t at = 0;
+    json_t *before = expect_json(run(*state, "devices", "--device", "0", "--cache-dir", *state, "--json"));
+    json_t *probed = expect_json(run(*state, "devices", "--probe", "--device", "0", "--cache-dir", *state, "--json"));
+    json_t *after = expect_json(run(*state, "devices", "--device", "0", "--cache-dir", *state, "--json"));
+    json_t *all[] = { before, probed, after }, *capabilities[3];
+
+    for (size_t i = 0; i < COUNT(all); i++) {
+        json_t *device = json_array_get(devices_of(all[i], &at), 0);
+        capabilities[i] = json_object_get(device, "capabilities");
+        assert_int_equal(json_object_size(capabilities[i]), COUNT(names));
+        assert_in_range(json_array_size(json_object_get(device, "variants")), 3, 32);
+        assert_int_equal(json_object_get(device, "read_bytes_per_second") != NULL, i == 1);
+        if (i == 1) assert_true(number(device, "read_bytes_per_second") > 0 && number(device, "fma_flops_per_second") > 0);
+    }
+    for (size_t i = 0; i < COUNT(names); i++) {
+        const json_t *answers[3];
+        for (size_t k = 0; k < COUNT(answers); k++) assert_non_null(answers[k] = json_object_get(capabilities[k], names[i]));
+        assert_string_equal(string(answers[0], "answer"), "not probed");
+        if (strcmp(names[i], "large-buffer")) assert_string_not_equal(string(answers[1], "answer"), "not probed");
+        assert_true(string(answers[1], "reason")[0]);
+        assert_string_equal(string(answers[2], "answer"), string(answers[1], "answer"));
+    }
+    json_decref(before);
+    json_decref(probed);
+    json_decref(after);
+}
+
+static void no_such_device(void **state)
+{
+    expect_failure(run(*state, "devices", "--device", "no such device"), 1, "no such device");
+    expect_failure(run(*state, "devices", "--probe", "--device", "no such device"), 1, "no such device");
+    expect_failure(run(*state, "selftest", "--device", "no such device"), 1, "no such device");
+}
+
+static void selftest(void **state)
+{
+    json_t *object = expect_json(run(*state, "selftest", "--cache-dir", "", "--json")), *checks = json_object_get(object, "checks");
+    result r = run(*state, "selftest", "--cache-dir", "");
+    char last[64];
+
+    assert_true(json_is_true(json_object_get(object, "passed")));
+    assert_int_equal(json_integer_value(json_object_get(object, "failures")), 0);
+    expect_status(&r, 0);
+    expect_contains(r.out, string(object, "device"));
+    for (size_t i = 0; i < json_array_size(checks); i++) {
+        const json_t *check = json_array_get(checks, i);
+        assert_true(json_is_true(json_object_get(check, "passed")));
+        assert_true(number(check, "error") <= number(check, "tolerance") && number(check, "seconds") >= 0);
+        expect_contains(r.out, string(check, "op"));
+        expect_contains(r.out, string(check, "variant"));
+    }
+    snprintf(last, sizeof last, "all %zu checks passed\n", json_array_size(checks));
+    expect_contains(r.out, last);
+    done(&r);
+    json_decref(object);
+}
+
+/* The mean is taken over the padding, too. */
+static void selftest_names_a_wrong_kernel(void **state)
+{
+    size_t length;
+    char *text = read_whole(EY_SOURCE_DIR "/kernels_cl", "norm.cl", &length), *at = strstr(text, "(float)width");
+    json_error_t error;
+    json_t *object;
+
+    assert_non_null(at);
+    memcpy(at, "(float)D    ", strlen("(float)width"));
+    write_text(*state, "norm.cl", text);
+    free(text);
+    result r = run(*state, "selftest", "--kernel-dir", *state, "--cache-dir", "", "--json");
+    expect_status(&r, 1);
+    expect_contains(r.err, "eyrie: 2 of ");
+    expect_contains(r.err, " checks failed: norm\n");
+    assert_non_null(object = json_loads(r.out, 0, &error));
+    assert_true(json_is_false(json_object_get(object, "passed")));
+    assert_int_equal(json_integer_value(json_object_get(object, "failures")), 2);
+    done(&r);
+    json_decref(object);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -642,7 +767,9 @@ int main(void)
         test_in_dir(prompt_of_nothing_is_bos), test_in_dir(end_of_text_without_tokenizer),
         test_in_dir(end_of_context), test_in_dir(interrupted_run_ends_in_order), test_in_dir(scores_of_golden),
         test_in_dir(score_of_text), test_in_dir(score_of_one_token), test_in_dir(failed_score_leaves_no_logits),
-        test_in_dir(info), test_in_dir(failures), test_in_dir(kernels_are_kept), test_in_dir(output_that_fails), test_in_dir(reader_that_leaves),
+        test_in_dir(info), test_in_dir(failures), test_in_dir(kernels_are_kept), test_in_dir(output_that_fails),
+        test_in_dir(reader_that_leaves), test_in_dir(devices), test_in_dir(devices_probed), test_in_dir(no_such_device),
+        test_in_dir(selftest), test_in_dir(selftest_names_a_wrong_kernel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

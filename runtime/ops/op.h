@@ -42,6 +42,7 @@ typedef struct ey_recurrence {
 ey_act ey_rglru(ey_plan *p, const ey_recurrence *r);
 ey_act ey_rglru_pass(ey_plan *p, const ey_recurrence *r);
 ey_act ey_rglru_blocked(ey_plan *p, const ey_recurrence *r);
+uint32_t ey_rglru_blocked_below(const eyrie_device *dev);   /* layers of fewer channels get the scan in prefill */
 
 /* h[t] = a[t] h[t-1] + x[t] in blocks, times gelu(y) if there is one; a and x are used up. Prefill only. */
 ey_act ey_scan(ey_plan *p, ey_act a, ey_act x, const ey_act *y, const ey_layer_state *state, uint32_t h_offset);

@@ -26,8 +26,11 @@ ey_act ey_rglru_blocked(ey_plan *p, const ey_recurrence *r)
     return ey_scan(p, a, x, &r->y, r->state, r->h_offset);
 }
 
+/* The scan's second pass pays if it keeps cores busy that have no group of 64 channels. */
+uint32_t ey_rglru_blocked_below(const eyrie_device *dev) { return dev->units / 2 * 64; }
+
 ey_act ey_rglru(ey_plan *p, const ey_recurrence *r)
 {
-    bool few_channels = r->v.width / 64 < p->dev->units / 2;    /* the scan's second pass pays if it keeps cores busy */
+    bool few_channels = r->v.width < ey_rglru_blocked_below(p->dev);
     return p->phase == EY_PREFILL && few_channels ? ey_rglru_blocked(p, r) : ey_rglru_pass(p, r);
 }

@@ -1,0 +1,127 @@
+/* eyrie_tools.h - tools beside the API of eyrie.h: which devices there are, what a device can do (probed by compiling
+ * and running, never believed), how fast it reads and multiplies, which kernels it gets, and whether they compute what
+ * they should. For commands and installers, not for running models.
+ *
+ * Unstable: structures here have no struct_size and may change with every version, so build against the header of the
+ * library that you link. The rules of eyrie.h hold otherwise.
+ *
+ *     eyrie_device_info list[16]; size_t n;
+ *     eyrie_device_list(list, 16, &n, &err);
+ *     eyrie_device_open(&dev, NULL, &err);
+ *     for (size_t i = 0; eyrie_probe_at(i); i++)
+ *         if (!eyrie_probe_at(i)->dangerous) eyrie_probe_run(dev, eyrie_probe_at(i)->name, &verdict, &err);
+ *     eyrie_selftest(dev, print_check, NULL, &failures, &err);
+ */
+#ifndef EYRIE_TOOLS_H
+#define EYRIE_TOOLS_H
+
+#include <eyrie/eyrie.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* -------------------------------------------------------------------------------------------------------- devices */
+
+typedef struct eyrie_device_info {
+    char        name[256], driver[256], version[256];   /* version: of OpenCL */
+    const char *type;              /* "GPU", "CPU", "accelerator" or "other" */
+    uint32_t    units;             /* compute units */
+    uint32_t    vector;            /* floats in a register */
+    uint64_t    memory;            /* bytes; the host's, where it is shared */
+    uint64_t    max_alloc;         /* bytes of the largest single allocation */
+    bool        host_memory;       /* shares the host's memory */
+    bool        is_default;        /* the one that eyrie_device_open takes where nothing is selected */
+} eyrie_device_info;
+
+/* All devices; the place in the list is the number that eyrie_device_opts.select takes. Writes at most `capacity` of them
+ * and always sets *n to how many there are. Opens none. ENODEV: there is none. */
+EYRIE_API eyrie_status eyrie_device_list(eyrie_device_info *list, size_t capacity, size_t *n, eyrie_error *err);
+
+/* The open device's place in that list. */
+EYRIE_API uint32_t eyrie_device_number(const eyrie_device *dev);
+
+/* --------------------------------------------------------------------------------------------------- capabilities */
+
+/* A probe compiles and runs something tiny in a context of its own and compares the result. */
+typedef struct eyrie_probe {
+    const char *name;              /* "half-arithmetic" */
+    const char *what;              /* what the answer says */
+    const char *use;               /* which path would use it, and whether one does */
+    bool        dangerous;         /* drivers are known to crash or hang over it: run it in a process that may die */
+} eyrie_probe;
+
+typedef enum eyrie_answer {
+    EYRIE_NOT_PROBED = 0,
+    EYRIE_YES = 1,
+    EYRIE_NO = 2,
+    EYRIE_CRASHES = 3              /* said by whoever saw the process die, never by the probe */
+} eyrie_answer;
+
+typedef struct eyrie_verdict {
+    eyrie_answer answer;
+    char         reason[256];      /* one line */
+} eyrie_verdict;
+
+/* The probes, from 0 on; NULL after the last. */
+EYRIE_API const eyrie_probe *eyrie_probe_at(size_t i);
+
+EYRIE_API const char *eyrie_answer_text(eyrie_answer answer);      /* "not probed", "yes", "no", "crashes" */
+
+/* Runs a probe in this process. Whatever the device does wrong is a verdict, not a failure. EINVAL: no such probe. */
+EYRIE_API eyrie_status eyrie_probe_run(eyrie_device *dev, const char *name, eyrie_verdict *verdict, eyrie_error *err);
+
+/* Verdicts are remembered by device and driver where the device was opened with a cache; a verdict of EYRIE_NOT_PROBED is
+ * not. recall: EYRIE_NOT_PROBED where nothing is remembered. Nothing else in the library runs a probe. */
+EYRIE_API void eyrie_probe_remember(eyrie_device *dev, const char *name, const eyrie_verdict *verdict);
+EYRIE_API void eyrie_probe_recall(eyrie_device *dev, const char *name, eyrie_verdict *verdict);
+
+/* --------------------------------------------------------------------------------------------------------- limits */
+
+typedef struct eyrie_rates {
+    double   read_bytes;           /* a second, streaming from the device's memory */
+    double   fma_flops;            /* f32 a second, two for each FMA, from registers */
+    uint32_t streams;              /* addresses that each work-item reads from at a time: the fastest of 1, 2, 4 and 8 */
+} eyrie_rates;
+
+/* Measures both, within about two seconds. */
+EYRIE_API eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err);
+
+/* ------------------------------------------------------------------------------------------------------- variants */
+
+/* A way to carry out an op that this library has, and whether this device gets it. */
+typedef struct eyrie_variant {
+    const char *op;                /* "matmul" */
+    char        name[64];          /* "tiles 1x4 2x4 4x4 8x2 12x2" */
+    bool        chosen;
+    char        reason[192];       /* why, or why not */
+} eyrie_variant;
+
+/* Writes at most `capacity` of them; returns how many there are. */
+EYRIE_API size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_t capacity);
+
+/* ------------------------------------------------------------------------------------------------------ self-test */
+
+/* One variant of an op was compared with the plain-C reference. An error is relative to the sum of the magnitudes that
+ * the result is made of; shown is the largest, measured by its tolerance. */
+typedef struct eyrie_check {
+    const char        *op;         /* "norm", which is also the kernel file */
+    const char        *variant;
+    double             error, tolerance;
+    double             seconds;    /* of running it, compiling included where the driver does that then */
+    bool               passed;
+    const eyrie_error *failure;    /* NULL, or why it could not be run to its end */
+} eyrie_check;
+
+typedef void eyrie_check_fn(void *user, const eyrie_check *check);
+
+/* Checks every kernel, in all its variants and formats, on this device with its own compiler, those of
+ * eyrie_device_opts.kernel_dir included. on_check hears of each; *failures counts those that did not pass.
+ * EBUILD: the kernels did not build, so nothing could be checked. */
+EYRIE_API eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures,
+                                      eyrie_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

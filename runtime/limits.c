@@ -1,0 +1,301 @@
+/* limits.c - the two kernels, how large they have to be, and the public measurement made of them. */
+#include "limits.h"
+#include "os.h"
+#include "program.h"
+
+#include <eyrie/eyrie_tools.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define READ_BYTES ((uint64_t)1 << 29)  /* far more than any cache */
+#define LONG_ENOUGH 0.05                /* seconds of a launch: work grows no further, so slow devices get little */
+#define CHOOSING 0.8                    /* seconds after which no further round of choosing begins */
+
+enum { CHAINS = 16, MOST_ROUNDS = 5, SAMPLES = 3 };
+
+/* V, F: vectors of 32-bit integers and floats as wide as the device likes them. Accumulators stay in registers, and there
+ * are enough independent chains to cover the latency of an FMA. READ is there once for each number of streams. */
+static const char read_text[] =
+    "kernel void READ(global const V *data, ulong steps, ulong spacing, ulong stride, ulong jump, global V *sums)\n"
+    "{\n"
+    "    V sum[STREAMS];\n"
+    "    data += get_global_id(0) * spacing;\n"
+    "    for (int s = 0; s < STREAMS; s++) sum[s] = 0;\n"
+    "    for (ulong i = 0; i < steps / STREAMS; i++) {\n"
+    "#pragma unroll\n"
+    "        for (int s = 0; s < STREAMS; s++) sum[s] += data[i * stride + s * jump];\n"
+    "    }\n"
+    "    for (int s = 1; s < STREAMS; s++) sum[0] += sum[s];\n"
+    "    sums[get_global_id(0)] = sum[0];\n"
+    "}\n"
+    "#undef READ\n"
+    "#undef STREAMS\n";
+static const char fma_text[] =
+    "kernel void multiply_add(ulong steps, float factor, float term, global F *sums)\n"
+    "{\n"
+    "    F chain[CHAINS];\n"
+    "    for (int k = 0; k < CHAINS; k++) chain[k] = k;\n"
+    "    for (ulong i = 0; i < steps; i++) {\n"
+    "#pragma unroll\n"
+    "        for (int k = 0; k < CHAINS; k++) chain[k] = fma(chain[k], (F)factor, (F)term);\n"
+    "    }\n"
+    "    for (int k = 1; k < CHAINS; k++) chain[0] += chain[k];\n"
+    "    sums[get_global_id(0)] = chain[0];\n"
+    "}\n";
+
+uint32_t ey_limits_streams(const ey_limits *l) { return 1u << l->best; }
+
+static uint64_t read_bytes(const ey_limits *l, uint64_t steps) { return l->read_work.items * steps * l->lanes * 4; }
+static uint64_t fma_flops(const ey_limits *l) { return 2 * l->fma_work.items * l->fma_work.steps * CHAINS * l->lanes; }
+
+/* ------------------------------------------------------------------------------------------------------- building */
+
+/* CPUs: few long work-groups of one work-item with the widest vectors. GPUs: many narrow ones, neighbours side by side. */
+static void shape(ey_limits *l)
+{
+    size_t units = l->dev->units;
+
+    l->contiguous = l->dev->cpu;
+    l->lanes = l->contiguous ? 16 : 4;
+    l->read_work = l->contiguous ? (ey_limits_work){ 32 * units, 1, 0 } : (ey_limits_work){ 2048 * units, 256, 0 };
+    l->fma_work = l->contiguous ? (ey_limits_work){ 8 * units, 1, 0 } : (ey_limits_work){ 2048 * units, 256, 0 };
+}
+
+static eyrie_status make_kernel(ey_limits *l, const char *name, cl_kernel *out, eyrie_error *err)
+{
+    cl_int code;
+    EY_CL_NEW(code, *out, clCreateKernel, l->program, name);
+    return *out ? EYRIE_OK : ey_fail_cl(err, code, "%s: creating the kernel %s", l->dev->name, name);
+}
+
+static eyrie_status build(ey_limits *l, eyrie_error *err)
+{
+    const char *strings[2 * EY_LIMITS_STREAMS + 1];
+    char heads[EY_LIMITS_STREAMS][64], options[80], line[256], name[16];
+    eyrie_status st;
+    cl_int code;
+
+    for (uint32_t i = 0; i < EY_LIMITS_STREAMS; i++) {
+        snprintf(heads[i], sizeof heads[i], "#define STREAMS %u\n#define READ read_%u\n", 1u << i, 1u << i);
+        strings[2 * i] = heads[i];
+        strings[2 * i + 1] = read_text;
+    }
+    strings[2 * EY_LIMITS_STREAMS] = fma_text;
+    snprintf(options, sizeof options, "-cl-std=CL1.2 -DCHAINS=%d -DV=uint%u -DF=float%u", CHAINS, (unsigned)l->lanes,
+             (unsigned)l->lanes);
+    EY_CL_NEW(code, l->program, clCreateProgramWithSource, l->dev->context, 2 * EY_LIMITS_STREAMS + 1, strings, NULL);
+    if (!l->program) return ey_fail_cl(err, code, "%s: creating the kernels that measure", l->dev->name);
+    if (EY_CL(code, clBuildProgram, l->program, 1, &l->dev->id, options, NULL, NULL) != CL_SUCCESS) {
+        ey_program_error(l->program, l->dev->id, line, sizeof line);
+        return ey_fail_cl(err, code, "%s: building the kernels that measure: %s", l->dev->name, line);
+    }
+    for (uint32_t i = 0; i < EY_LIMITS_STREAMS; i++) {
+        snprintf(name, sizeof name, "read_%u", 1u << i);
+        EY_TRY(make_kernel(l, name, &l->reads[i], err));
+    }
+    st = make_kernel(l, "multiply_add", &l->fma, err);
+done:
+    return st;
+}
+
+/* -------------------------------------------------------------------------------------------------------- running */
+
+static eyrie_status launch(const ey_limits *l, cl_kernel kernel, const ey_limits_work *w, double *seconds, eyrie_error *err)
+{
+    double start = ey_seconds();
+    cl_int code;
+
+    EY_CL(code, clEnqueueNDRangeKernel, l->dev->queue, kernel, 1, NULL, &w->items, &w->group, 0, NULL, NULL);
+    if (code != CL_SUCCESS) return ey_fail_cl(err, code, "%s: launching a measurement", l->dev->name);
+    eyrie_status st = ey_device_finish(l->dev, err);
+    *seconds = ey_seconds() - start;
+    return st;
+}
+
+static eyrie_status set_arguments(const ey_limits *l, cl_kernel kernel, const void *const *args, const size_t *sizes,
+                                  cl_uint n, eyrie_error *err)
+{
+    cl_int code = CL_SUCCESS;
+    for (cl_uint i = 0; i < n && code == CL_SUCCESS; i++) EY_CL(code, clSetKernelArg, kernel, i, sizes[i], args[i]);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: setting a measurement's arguments", l->dev->name);
+}
+
+/* Each work-item reads `steps` vectors, a multiple of 8. */
+static eyrie_status run_read(const ey_limits *l, uint32_t i, cl_ulong steps, double *seconds, eyrie_error *err)
+{
+    cl_ulong items = l->read_work.items, stream = steps >> i;
+    cl_ulong spacing = l->contiguous ? steps : 1, stride = l->contiguous ? 1 : items;
+    cl_ulong jump = l->contiguous ? stream : stream * items;
+    const void *args[] = { &l->data->mem, &steps, &spacing, &stride, &jump, &l->sums->mem };
+    static const size_t sizes[] = { sizeof(cl_mem), sizeof(cl_ulong), sizeof(cl_ulong), sizeof(cl_ulong), sizeof(cl_ulong),
+                                    sizeof(cl_mem) };
+    eyrie_status st = set_arguments(l, l->reads[i], args, sizes, sizeof sizes / sizeof *sizes, err);
+
+    return st == EYRIE_OK ? launch(l, l->reads[i], &l->read_work, seconds, err) : st;
+}
+
+static eyrie_status run_fma(const ey_limits *l, cl_ulong steps, double *seconds, eyrie_error *err)
+{
+    const cl_float half = 0.5f, one = 1.0f;
+    const void *args[] = { &steps, &half, &one, &l->sums->mem };
+    static const size_t sizes[] = { sizeof(cl_ulong), sizeof(cl_float), sizeof(cl_float), sizeof(cl_mem) };
+    eyrie_status st = set_arguments(l, l->fma, args, sizes, sizeof sizes / sizeof *sizes, err);
+
+    return st == EYRIE_OK ? launch(l, l->fma, &l->fma_work, seconds, err) : st;
+}
+
+/* Every integer was read once: all are 1. */
+static eyrie_status check_read(const ey_limits *l, uint32_t i, uint64_t steps, eyrie_error *err)
+{
+    size_t n = l->read_work.items * l->lanes;
+    const uint32_t *sums = (const uint32_t *)l->host;
+    uint64_t total = 0;
+    eyrie_status st;
+
+    EY_TRY(ey_buffer_read(l->dev, l->sums, 0, n * sizeof *sums, l->host, err));
+    for (size_t k = 0; k < n; k++) total += sums[k];
+    if (total != read_bytes(l, steps) / 4)
+        st = ey_fail(err, EYRIE_ENUMERIC, "%s: measuring with %u streams read %" PRIu64 " integers instead of %" PRIu64,
+                     l->dev->name, 1u << i, total, read_bytes(l, steps) / 4);
+done:
+    return st;
+}
+
+/* x = x / 2 + 1 ends at 2 exactly after a few dozen steps, wherever it started. */
+static eyrie_status check_fma(const ey_limits *l, eyrie_error *err)
+{
+    size_t n = l->fma_work.items * l->lanes;
+    eyrie_status st;
+
+    EY_TRY(ey_buffer_read(l->dev, l->sums, 0, n * sizeof *l->host, l->host, err));
+    for (size_t k = 0; k < n; k++)
+        if (l->host[k] != 2.0f * CHAINS)
+            return ey_fail(err, EYRIE_ENUMERIC, "%s: measuring FMA gave %g instead of %g", l->dev->name, (double)l->host[k],
+                           2.0 * CHAINS);
+done:
+    return st;
+}
+
+/* Grows the work until a launch takes long enough or is as large as it may be. The first launch, which compiles on some
+ * devices, is not timed. */
+static eyrie_status choose_work(ey_limits *l, eyrie_error *err)
+{
+    const cl_ulong most_read = l->data->bytes / read_bytes(l, 1) & ~(cl_ulong)7, most_fma = l->contiguous ? 1 << 18 : 1 << 12;
+    double seconds;
+    eyrie_status st;
+
+    l->read_work.steps = 8;
+    for (uint32_t i = 0; i < EY_LIMITS_STREAMS; i++) {
+        EY_TRY(run_read(l, i, l->read_work.steps, &seconds, err));
+        EY_TRY(check_read(l, i, l->read_work.steps, err));
+    }
+    for (; l->read_work.steps < most_read; l->read_work.steps = ey_min(4 * l->read_work.steps, most_read)) {
+        EY_TRY(run_read(l, 0, l->read_work.steps, &seconds, err));
+        if (seconds >= LONG_ENOUGH) break;
+    }
+    l->fma_work.steps = 64;
+    EY_TRY(run_fma(l, l->fma_work.steps, &seconds, err));
+    EY_TRY(check_fma(l, err));
+    for (; l->fma_work.steps < most_fma; l->fma_work.steps = ey_min(4 * l->fma_work.steps, most_fma)) {
+        EY_TRY(run_fma(l, l->fma_work.steps, &seconds, err));
+        if (seconds >= LONG_ENOUGH) break;
+    }
+done:
+    return st;
+}
+
+/* The fastest of a few attempts each, taken in turn. */
+static eyrie_status choose_streams(ey_limits *l, eyrie_error *err)
+{
+    double seconds, least = 0.0, deadline = ey_seconds() + CHOOSING;
+    eyrie_status st = EYRIE_OK;
+
+    for (uint32_t round = 0; round < MOST_ROUNDS && (round == 0 || ey_seconds() < deadline); round++)
+        for (uint32_t i = 0; i < EY_LIMITS_STREAMS; i++) {
+            EY_TRY(run_read(l, i, l->read_work.steps, &seconds, err));
+            if (round == 0) EY_TRY(check_read(l, i, l->read_work.steps, err));
+            if (least > 0.0 && seconds >= least) continue;
+            least = seconds;
+            l->best = i;
+        }
+done:
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ API */
+
+eyrie_status ey_limits_open(ey_limits *l, eyrie_device *dev, eyrie_error *err)
+{
+    const cl_uint one = 1;
+    const char *source;
+    cl_int code;
+    eyrie_status st;
+
+    *l = (ey_limits){ .dev = dev };
+    ey_arena_init(&l->arena, dev, "measuring");
+    shape(l);
+    size_t sums = ey_max(l->read_work.items, l->fma_work.items) * l->lanes;
+    uint64_t room = ey_min(dev->max_alloc, ey_device_free_memory(dev, &source) / 2);
+    uint64_t data = ey_max(ey_min(READ_BYTES, room), read_bytes(l, 8));
+    if (!(l->data = ey_arena_add(&l->arena, data, "data to read")) || !(l->sums = ey_arena_add(&l->arena, sums * sizeof *l->host, "sums"))
+        || !(l->host = ey_calloc(sums, sizeof *l->host))) {
+        st = ey_fail(err, EYRIE_ENOMEM, "measuring");
+        goto done;
+    }
+    EY_TRY(ey_arena_commit(&l->arena, err));
+    /* Written, or all of it might be one page of zeros. */
+    EY_CL(code, clEnqueueFillBuffer, dev->queue, l->data->mem, &one, sizeof one, 0, (size_t)(data & ~(uint64_t)3), 0, NULL, NULL);
+    if (code != CL_SUCCESS) {
+        st = ey_fail_cl(err, code, "%s: filling memory to read", dev->name);
+        goto done;
+    }
+    EY_TRY(build(l, err));
+    EY_TRY(choose_work(l, err));
+    st = choose_streams(l, err);
+done:
+    if (st != EYRIE_OK) ey_limits_close(l);
+    return st;
+}
+
+void ey_limits_close(ey_limits *l)
+{
+    for (uint32_t i = 0; i < EY_LIMITS_STREAMS; i++) EY_CL_FREE(clReleaseKernel, l->reads[i]);
+    EY_CL_FREE(clReleaseKernel, l->fma);
+    EY_CL_FREE(clReleaseProgram, l->program);
+    if (l->dev) ey_arena_free(&l->arena);
+    ey_free(l->host);
+    *l = (ey_limits){ 0 };
+}
+
+eyrie_status ey_limits_measure(const ey_limits *l, ey_rates *now, eyrie_error *err)
+{
+    double seconds;
+    eyrie_status st;
+
+    EY_TRY(run_fma(l, l->fma_work.steps, &seconds, err));
+    now->flops = (double)fma_flops(l) / seconds;
+    EY_TRY(run_read(l, l->best, l->read_work.steps, &seconds, err));
+    now->bytes = (double)read_bytes(l, l->read_work.steps) / seconds;
+done:
+    return st;
+}
+
+eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err)
+{
+    ey_limits l;
+    ey_rates now;
+    eyrie_status st;
+
+    *rates = (eyrie_rates){ 0 };
+    EY_TRY(ey_limits_open(&l, dev, err));
+    for (uint32_t i = 0; i < SAMPLES; i++) {
+        if ((st = ey_limits_measure(&l, &now, err)) != EYRIE_OK) break;
+        if (now.bytes > rates->read_bytes) rates->read_bytes = now.bytes;
+        if (now.flops > rates->fma_flops) rates->fma_flops = now.flops;
+    }
+    rates->streams = ey_limits_streams(&l);
+    ey_limits_close(&l);
+done:
+    return st;
+}

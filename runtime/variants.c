@@ -1,0 +1,67 @@
+/* variants.c - which ways of carrying out an op this device gets, and why not the others. The ops choose; this tells. */
+#include "ops/op.h"
+
+#include <eyrie/eyrie_tools.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+
+typedef struct listing {
+    eyrie_variant *list;
+    size_t         capacity, n;
+} listing;
+
+EY_PRINTF(5, 6) static void add(listing *l, const char *op, const char *name, bool chosen, const char *format, ...)
+{
+    va_list args;
+
+    if (l->n++ >= l->capacity) return;
+    eyrie_variant *v = &l->list[l->n - 1];
+    *v = (eyrie_variant){ .op = op, .chosen = chosen };
+    snprintf(v->name, sizeof v->name, "%s", name);
+    va_start(args, format);
+    vsnprintf(v->reason, sizeof v->reason, format, args);
+    va_end(args);
+}
+
+static void add_tiles(listing *l, const eyrie_device *dev, bool wide)
+{
+    eyrie_device like = { .vector = wide ? EY_LANES : 1 };
+    bool chosen = (dev->vector >= EY_LANES) == wide;
+    size_t n, at = 0;
+    const ey_tile *tiles = ey_device_tiles(&like, &n);
+    char name[64] = "";
+
+    for (size_t i = 0; i < n && at < sizeof name; i++)
+        at += (size_t)snprintf(name + at, sizeof name - at, "%s%ux%u", i ? " " : "tiles ", (unsigned)tiles[i].rows,
+                               (unsigned)tiles[i].panels);
+    add(l, "matmul", name, chosen, "for registers of %s %u floats; this device's hold %u", wide ? "at least" : "less than",
+        EY_LANES, (unsigned)dev->vector);
+}
+
+static void add_recurrence(listing *l, const eyrie_device *dev)
+{
+    unsigned below = (unsigned)ey_rglru_blocked_below(dev), units = (unsigned)dev->units;
+
+    if (below == 0) {
+        add(l, "rglru", "one pass", true, "always");
+        add(l, "rglru", "blocked scan", false, "there is one compute unit, which one pass keeps busy");
+        return;
+    }
+    add(l, "rglru", "one pass", true, "decode, and prefill of layers of at least %u channels", below);
+    add(l, "rglru", "blocked scan", true, "prefill of layers of less than %u channels: they are too few for %u compute units",
+        below, units);
+}
+
+size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_t capacity)
+{
+    listing l = { list, capacity, 0 };
+
+    add_tiles(&l, dev, true);
+    add_tiles(&l, dev, false);
+    add_recurrence(&l, dev);
+    add(&l, "attention", "blocks of 64 keys", true, "there is no other");
+    if (!dev->cpu)
+        add(&l, "all", "kernels for GPUs", false, "there are none yet: those for CPUs run, which are right everywhere and slow here");
+    return l.n;
+}

@@ -1,0 +1,213 @@
+/* test_selftest.c - the self-test passes where the kernels are right, leaves none of them out, and names those that are
+ * wrong. Whether the kernels are right is the business of test_<op>.c. */
+#include "running.h"
+
+#include "program.h"
+
+#include <eyrie/eyrie_tools.h>
+
+#include <math.h>
+
+enum { MOST_CHECKS = 128 };
+
+typedef struct heard_checks {
+    uint32_t n;
+    struct { char op[32], variant[64]; bool passed, failed_to_run; } all[MOST_CHECKS];
+} heard_checks;
+
+static void on_check(void *user, const eyrie_check *c)
+{
+    heard_checks *h = user;
+
+    assert_in_range(h->n, 0, MOST_CHECKS - 1);
+    snprintf(h->all[h->n].op, sizeof h->all->op, "%s", c->op);
+    snprintf(h->all[h->n].variant, sizeof h->all->variant, "%s", c->variant);
+    h->all[h->n].passed = c->passed;
+    h->all[h->n++].failed_to_run = c->failure != NULL;
+    assert_true(c->seconds >= 0);
+    if (c->failure) assert_true(!c->passed && c->failure->text[0]);
+    else assert_int_equal(c->passed, c->error <= c->tolerance);
+}
+
+static uint32_t count_failures(const heard_checks *h)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < h->n; i++) n += !h->all[i].passed;
+    return n;
+}
+
+static bool has(const heard_checks *h, const char *op, const char *variant)
+{
+    for (uint32_t i = 0; i < h->n; i++)
+        if (!strcmp(h->all[i].op, op) && strstr(h->all[i].variant, variant)) return true;
+    return false;
+}
+
+/* Every kernel file, and of the products every format and tile, of several panels and of one. */
+static void all_kernels_pass(void **state)
+{
+    static const char *const formats[] = { "f32", "f16", "bf16" };
+    static heard_checks h;
+    uint32_t failures = 99;
+    size_t n;
+
+    (void)state;
+    if (!device) skip();
+    h.n = 0;
+    assert_ok(eyrie_selftest(device, on_check, &h, &failures, &err));
+    for (uint32_t i = 0; i < h.n; i++)
+        if (!h.all[i].passed) fail_msg("%s %s", h.all[i].op, h.all[i].variant);
+    assert_int_equal(failures, 0);
+    assert_int_equal(device->used, 0);
+    for (size_t i = 0; i < ey_kernel_texts_count; i++) {
+        char op[32];
+        snprintf(op, sizeof op, "%.*s", (int)strcspn(ey_kernel_texts[i].name, "."), ey_kernel_texts[i].name);
+        if (strcmp(op, "prelude") && !has(&h, op, "")) fail_msg("nothing checks %s", ey_kernel_texts[i].name);
+    }
+    const ey_tile *tiles = ey_device_tiles(device, &n);
+    for (size_t f = 0; f < COUNT(formats); f++)
+        for (size_t i = 0; i < n; i++)
+            for (uint32_t panels = tiles[i].panels;; panels = 1) {
+                char variant[32];
+                snprintf(variant, sizeof variant, "%s_%ux%u", formats[f], (unsigned)tiles[i].rows, (unsigned)panels);
+                if (!has(&h, "matmul", variant)) fail_msg("nothing checks matmul_%s", variant);
+                if (panels == 1) break;
+            }
+    assert_ok(eyrie_selftest(device, NULL, NULL, &failures, &err));     /* nobody need listen */
+    assert_int_equal(failures, 0);
+}
+
+static eyrie_device *open_with_kernels(const char *directory)
+{
+    eyrie_device_opts opts = { .struct_size = sizeof opts, .select = getenv("EYRIE_DEVICE"), .kernel_dir = directory };
+    eyrie_device *dev;
+
+    assert_ok(eyrie_device_open(&dev, &opts, &err));
+    return dev;
+}
+
+/* A kernel file as it is built in, but for one place, into `directory`. */
+static void write_changed_kernel(const char *directory, const char *name, const char *was, const char *is)
+{
+    for (size_t i = 0; i < ey_kernel_texts_count; i++) {
+        const char *text = (const char *)ey_kernel_texts[i].text, *at = strstr(text, was);
+        char changed[16384];
+
+        if (strcmp(ey_kernel_texts[i].name, name)) continue;
+        assert_non_null(at);
+        assert_in_range(snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text, is, at + strlen(was)), 1,
+                        sizeof changed - 1);
+        write_text(directory, name, changed);
+        return;
+    }
+    fail_msg("%s is not built in", name);
+}
+
+/* The mean is taken over the padding, too: off by a few percent. */
+static void wrong_kernel_is_named(void **state)
+{
+    static heard_checks h;
+    uint32_t failures = 0;
+    eyrie_device *dev;
+
+    if (!device) skip();
+    write_changed_kernel(*state, "norm.cl", "(float)width", "(float)D    ");
+    dev = open_with_kernels(*state);
+    h.n = 0;
+    assert_ok(eyrie_selftest(dev, on_check, &h, &failures, &err));
+    for (uint32_t i = 0; i < h.n; i++) assert_int_equal(h.all[i].passed, strcmp(h.all[i].op, "norm") != 0);
+    assert_int_equal(failures, count_failures(&h));
+    assert_int_equal(failures, 2);
+    assert_ok(eyrie_device_close(dev));
+}
+
+static void kernels_that_do_not_build(void **state)
+{
+    uint32_t failures;
+    eyrie_device *dev;
+
+    if (!device) skip();
+    write_changed_kernel(*state, "norm.cl", "float16 squares", "float61 squares");
+    dev = open_with_kernels(*state);
+    assert_fails(eyrie_selftest(dev, NULL, NULL, &failures, &err), EYRIE_EBUILD, "norm.cl");
+    assert_int_equal(failures, 0);
+    assert_ok(eyrie_device_close(dev));
+}
+
+/* One OpenCL call fails: the check that it belongs to says so, and no other; or, before there are kernels, the whole. */
+static uint32_t calls_left, calls_made;
+static bool     call_failed;
+
+static cl_int fail_one_call(const char *call)
+{
+    (void)call;
+    calls_made++;
+    if (call_failed || calls_left-- > 0) return CL_SUCCESS;
+    call_failed = true;
+    return CL_OUT_OF_RESOURCES;
+}
+
+static void failing_calls(void **state)
+{
+    uint32_t all;
+
+    (void)state;
+    if (!device) skip();
+    calls_left = UINT32_MAX;
+    call_failed = false;
+    calls_made = 0;
+    ey_cl_hook = fail_one_call;
+    eyrie_status st = eyrie_selftest(device, NULL, NULL, &all, &err);
+    ey_cl_hook = NULL;
+    assert_ok(st);
+    all = calls_made;
+    assert_in_range(all, 500, 100000);
+    for (uint32_t n = 0; n < all; n += n < 6 ? 1 : all / 12) {
+        static heard_checks h;
+        uint32_t failures = 0;
+
+        h.n = 0;
+        calls_left = n;
+        call_failed = false;
+        ey_cl_hook = fail_one_call;
+        st = eyrie_selftest(device, on_check, &h, &failures, &err);
+        ey_cl_hook = NULL;
+        assert_true(call_failed);
+        assert_int_equal(device->used, 0);
+        if (st != EYRIE_OK) continue;
+        assert_int_equal(failures, 1);
+        assert_int_equal(count_failures(&h), 1);
+        for (uint32_t i = 0; i < h.n; i++) assert_int_equal(h.all[i].failed_to_run, !h.all[i].passed);
+    }
+}
+
+static void without_memory(void **state)
+{
+    (void)state;
+    if (!device) skip();
+    for (size_t n = 0; n < 2000; n += n < 8 ? 1 : 97) {
+        uint32_t failures = 0;
+
+        fail_allocation(n);
+        eyrie_status st = eyrie_selftest(device, NULL, NULL, &failures, &err);
+        if (!allocation_failed()) {
+            assert_ok(st);
+            assert_int_equal(failures, 0);
+            break;
+        }
+        assert_true(st == EYRIE_ENOMEM || failures == 1);
+        assert_int_equal(device->used, 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_kernels_pass),
+        test_in_dir(wrong_kernel_is_named),
+        test_in_dir(kernels_that_do_not_build),
+        cmocka_unit_test(failing_calls),
+        cmocka_unit_test(without_memory),
+    };
+    return cmocka_run_group_tests_name("selftest", tests, open_device, close_device);
+}
