@@ -2,8 +2,8 @@
  * and scratch memory it stands on (rig). A test opens a rig, declares what the op reads, records it by its public
  * function, seals the rig, puts inputs, runs batches, and gets outputs. Nothing here knows what an op computes.
  *
- * Memory starts untouched (numbers.h), with NaNs: what is read before anything wrote it shows in results, and what is
- * written beyond the live rows shows in `get`.
+ * Memory starts untouched (numbers.h), with NaNs: what is read before anything wrote it shows in results. Rows of
+ * inputs beyond the live ones are STALE. What is written beyond the live rows shows in `get`.
  *
  * EYRIE_DEVICE names another device than the default, EYRIE_KERNEL_DIR a directory of kernels to test instead of the
  * built-in ones. Without a device every test is skipped. */
@@ -16,6 +16,8 @@
 #include "ops/op.h"
 #include "ref.h"
 #include "rows.h"
+
+#define STALE 1234.5f
 
 static eyrie_error err;
 
@@ -98,6 +100,7 @@ typedef struct rig {
     ey_state    state;              /* one layer, SLOTS slots */
     ey_scratch  scratch;
     ey_plan     plan;
+    uint64_t    given;              /* bit of every value that was put since the last rig_clear */
 } rig;
 
 /* A plan for up to `tokens` tokens in `rows` rows. */
@@ -175,6 +178,7 @@ static inline void rig_clear(rig *r)
         ey_buffer *b = r->scratch.arena.buffers[i];
         assert_ok(ey_buffer_write(r->lab->device, b, 0, b->bytes / 4 * 4, untouched(b->bytes / 4), &err));
     }
+    r->given = 0;
 }
 
 /* Loads the weights, places the values, allocates. */
@@ -226,32 +230,34 @@ static inline float *read_floats(rig *r, const ey_buffer *b, uint64_t n)
     return x;
 }
 
-/* x [rows, dim] to the first rows of a's columns, with zeros for padding. */
+/* x [rows, dim] to the first rows of a's columns, with zeros for padding; the rows below become stale. */
 static inline void put(rig *r, ey_act a, ey_dim dim, const float *x, uint32_t rows)
 {
     ey_buffer *b = r->scratch.pool[r->plan.values[a.value].buffer];
-    float     *all = read_floats(r, b, (uint64_t)rows * a.stride);
+    uint64_t   n = r->plan.values[a.value].bytes / sizeof(float);
+    float     *all = read_floats(r, b, n);
 
     assert_int_equal(a.width, ey_dim_padded(dim));
-    for (uint32_t t = 0; t < rows; t++)
+    for (uint64_t t = 0; t < n / a.stride; t++)
         for (uint32_t c = 0; c < a.width; c++)
-            all[(size_t)t * a.stride + a.offset + c] = c % ey_pad(dim.size) < dim.size ? *x++ : 0.0f;
-    assert_ok(ey_buffer_write(r->lab->device, b, 0, (uint64_t)rows * a.stride * sizeof *all, all, &err));
+            all[t * a.stride + a.offset + c] = t >= rows ? STALE : c % ey_pad(dim.size) < dim.size ? *x++ : 0.0f;
+    assert_ok(ey_buffer_write(r->lab->device, b, 0, n * sizeof *all, all, &err));
+    r->given |= 1ull << a.value;
 }
 
-/* The first rows of a's columns, [rows, dim]. Their padding must be zeros, and the rows that follow untouched. */
+/* The first rows of a's columns, [rows, dim]. Their padding must be zeros, and the rows below as they were. */
 static inline float *get(rig *r, ey_act a, ey_dim dim, uint32_t rows)
 {
-    const uint32_t pattern = UNTOUCHED;
-    uint64_t       n = r->plan.values[a.value].bytes / sizeof(float);
-    float         *out = zeros((size_t)rows * ey_dim_count(dim)), *x = out;
-    const float   *all = read_floats(r, ey_plan_buffer(&r->plan, a), n);
+    uint64_t     n = r->plan.values[a.value].bytes / sizeof(float);
+    float       *out = zeros((size_t)rows * ey_dim_count(dim)), *x = out, below = STALE;
+    const float *all = read_floats(r, ey_plan_buffer(&r->plan, a), n);
 
+    if (!(r->given >> a.value & 1)) below = untouched(1)[0];
     assert_int_equal(a.width, ey_dim_padded(dim));
-    for (uint32_t t = 0; t < n / a.stride; t++)
+    for (uint64_t t = 0; t < n / a.stride; t++)
         for (uint32_t c = 0; c < a.width; c++) {
-            const float *at = &all[(size_t)t * a.stride + a.offset + c];
-            if (t >= rows && memcmp(at, &pattern, sizeof pattern))
+            const float *at = &all[t * a.stride + a.offset + c];
+            if (t >= rows && memcmp(at, &below, sizeof below))
                 fail_msg("row %u was written, which is not among %u", (unsigned)t, (unsigned)rows);
             if (t < rows && c % ey_pad(dim.size) < dim.size) *x++ = *at;
             else if (t < rows && *at != 0.0f) fail_msg("row %u: padding became %g", (unsigned)t, *at);

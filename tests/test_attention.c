@@ -173,29 +173,30 @@ static void many_splits(void **state)
         check_attention(s, EYRIE_FORMAT_F32, EY_DECODE, &(row_set){ 1, { ROW(1, 1, positions[i]) } });
 }
 
-/* Scores so far apart that only one key counts, which comes first, last, or between blocks of other maxima. */
+/* Scores so far apart that only one key counts, whose block or split comes first, last, or between others. */
 static void sharp_scores(void **state)
 {
-    static const size_t peaks[] = { 0, 40, 64, 150, 199 };
-    const shape         s = { 1, 1, 16, 255, 4 };
-    const row_set       set = { 1, { ROW(0, 200, 0) } };
-    const size_t        d = s.d;
+    static const uint64_t peaks[] = { 90, 300, 700, 1080, 1086 };
+    const shape    s = { 1, 1, 16, 1000, 16 };
+    const uint64_t position = 1086;
 
     (void)state;
-    for (size_t i = 0; i < COUNT(peaks); i++) {
-        inputs    in = make_inputs(s, 200);
-        attention a;
+    for (size_t i = 0; i < COUNT(peaks); i++)
+        for (ey_phase phase = EY_PREFILL; phase < EY_PHASES; phase++) {
+            float     k[2][16], q[16];      /* the keys that do not count, and the one that does */
+            float    *v = integers((position + 1) * 16, 1, 100);
+            attention a;
 
-        for (size_t k = 0; k < 200 * d; k++) {
-            in.q[k] = 10.0f;
-            in.k[k] = k / d == peaks[i] ? 30.0f : (float)(k / d % 3) - 20.0f;
+            for (uint32_t j = 0; j < 16; j++) k[0][j] = -20.0f, k[1][j] = 30.0f, q[j] = 10.0f;
+            attention_open(&a, s, EYRIE_FORMAT_F16, phase, 1, 1);
+            float *rings = untouched(SLOTS * a.ring_floats);
+            for (uint64_t p = position - 1023; p < position; p++)
+                put_position(&a, rings, 3, p, k[p == peaks[i]], v + p * 16);
+            const inputs in = { q, k[position == peaks[i]], v + position * 16 };
+            float *out = attention_run(&a, &(row_set){ 1, { ROW(3, 1, position) } }, in, rings);
+            check_same("value", out, v + peaks[i] * 16, 16);    /* the others' weights are below exp(-1000) */
+            rig_close(&a.r);
         }
-        attention_open(&a, s, EYRIE_FORMAT_F16, EY_PREFILL, 200, 1);
-        float *out = attention_run(&a, &set, in, untouched(SLOTS * a.ring_floats));
-        for (size_t k = peaks[i] * d; k < 200 * d; k++)     /* the others' weights are below exp(-1000) */
-            assert_true(out[k] == ey_f16_to_f32(ey_f32_to_f16(in.v[peaks[i] * d + k % d])));
-        rig_close(&a.r);
-    }
 }
 
 /* Chunks that end at multiples of 64 give the bits of one, and the same ring. */

@@ -114,8 +114,10 @@ static void check_head(lab *l, const char *directory, eyrie_format format, const
         const int32_t *results = head_run(&h, x, targets, n);
         for (uint32_t i = 0; i < n; i++)
             check_result(&h, results + i * EY_RESULT_WORDS, head_logits(&h, x, i), i + 1 < n ? targets[i] : -1);
-        size_t rest = (most + 3 - n) * EY_RESULT_WORDS;
+        size_t rest = (h.wanted - n) * EY_RESULT_WORDS, below = (h.tile - n) * h.logits.stride;
+        const float *logits = read_floats(&h.r, ey_plan_buffer(&h.r.plan, h.logits), h.tile * h.logits.stride);
         check_same("no results", results + n * EY_RESULT_WORDS, untouched(rest), rest);
+        check_same("no logits", logits + n * h.logits.stride, untouched(below), below);
     }
     rig_close(&h.r);
 }

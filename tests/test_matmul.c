@@ -200,15 +200,19 @@ static void sums(void **state)
         ey_weights *w = rig_weights(&r, *state, EYRIE_FORMAT_F32, file, COUNT(file));
         ey_matrix  *m = ey_weights_matrix(w, &part, 1, ey_dim_flat(K));
         ey_act in = hold(&r, ey_plan_act(&r.plan, bucket, ey_pad(K)));
-        ey_act wide = hold(&r, ey_plan_act(&r.plan, bucket, 16 + ey_pad(N) + 32)), y = ey_act_slice(wide, 16, ey_pad(N));
+        ey_act wide = hold(&r, ey_plan_act(&r.plan, bucket, 16 + ey_pad(N) + 16));
+        ey_act y = ey_act_slice(wide, 16, ey_pad(N));
+        ey_act before = ey_act_slice(wide, 0, 16), after = ey_act_slice(wide, 16 + ey_pad(N), 16);
         ey_matmul_add(&r.plan, in, m, y);
         rig_seal(&r);
         put(&r, in, ey_dim_flat(K), x, T);
         put(&r, y, ey_dim_flat(N), y0, T);
+        put(&r, before, ey_dim_flat(16), x, T);
+        put(&r, after, ey_dim_flat(16), x, T);
         rig_run(&r, &(ey_row){ .n = T }, 1, NULL);
         check_same("sum", get(&r, y, ey_dim_flat(N), T), want, (size_t)T * N);
-        get(&r, ey_act_slice(wide, 0, 16), ey_dim_flat(16), 0);                     /* untouched */
-        get(&r, ey_act_slice(wide, 16 + ey_pad(N), 32), ey_dim_flat(32), 0);
+        check_same("before", get(&r, before, ey_dim_flat(16), T), x, (size_t)T * 16);
+        check_same("after", get(&r, after, ey_dim_flat(16), T), x, (size_t)T * 16);
         rig_close(&r);
     }
 }

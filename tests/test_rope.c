@@ -6,7 +6,7 @@ static void check_rope(ey_phase phase, const row_set *set, ey_dim dim, uint32_t 
     const double theta = 10000.0;
     uint32_t     T = tokens_of(set), width = ey_dim_count(dim);
     size_t       n = (size_t)T * width;
-    float       *x = noise(n, width, 2.0f), *want = zeros(n), *magnitude = zeros(n);
+    float       *x = noise(n, width, 2.0f), *want = zeros(n), *magnitude = zeros(n), *beside = noise(16 * T, 1, 1.0f);
     rig          r;
 
     memcpy(want, x, n * sizeof *x);
@@ -18,17 +18,19 @@ static void check_rope(ey_phase phase, const row_set *set, ey_dim dim, uint32_t 
 
     rig_open(&r, &shared, EYRIE_FORMAT_F32, phase, T + 1, set->n);
     r.geometry = (ey_geometry){ .rotary = rotary, .rope_theta = theta };
-    ey_act all = hold(&r, ey_plan_act(&r.plan, T + 1, 32 + ey_dim_padded(dim) + 16));
-    ey_act heads = ey_act_slice(all, 32, ey_dim_padded(dim));
-    ey_act before = ey_act_slice(all, 0, 32), after = ey_act_slice(all, 32 + ey_dim_padded(dim), 16);
+    ey_act all = hold(&r, ey_plan_act(&r.plan, T + 1, 16 + ey_dim_padded(dim) + 16));
+    ey_act heads = ey_act_slice(all, 16, ey_dim_padded(dim));
+    ey_act before = ey_act_slice(all, 0, 16), after = ey_act_slice(all, 16 + ey_dim_padded(dim), 16);
     ey_rope(&r.plan, heads, dim.groups, ey_pad(dim.size), rotary);
     rig_seal(&r);
     put(&r, heads, dim, x, T);
+    put(&r, before, ey_dim_flat(16), beside, T);
+    put(&r, after, ey_dim_flat(16), beside, T);
     rig_run(&r, set->rows, set->n, NULL);
     /* The cosine's rounding, the product's, the sum's, and the reference's. */
     check_near("rope", get(&r, heads, dim, T), want, n, 4, magnitude);
-    get(&r, before, ey_dim_flat(32), 0);    /* untouched */
-    get(&r, after, ey_dim_flat(16), 0);
+    check_same("before", get(&r, before, ey_dim_flat(16), T), beside, 16 * T);
+    check_same("after", get(&r, after, ey_dim_flat(16), T), beside, 16 * T);
     rig_close(&r);
 }
 

@@ -32,7 +32,7 @@ static void imagine(situation *s)
 
     *s = (situation){ .n = between(1, MOST_SEQS) };
     s->limits.chunk = chunks[below(COUNT(chunks))];
-    s->limits.prefill_rows = (uint32_t)ey_min(slots, s->limits.chunk);
+    s->limits.prefill_rows = (uint32_t)ey_min(one_in(4) ? between(1, slots) : slots, s->limits.chunk);
     s->limits.decode_rows = one_in(4) ? between(1, slots) : slots;
     s->limits.free_slots = slots;
     for (uint32_t i = 0, clock = 0; i < s->n; i++) {
