@@ -15,7 +15,12 @@
  * x : [tokens, stride] f32, q, k and v in columns of it     d : padded head dimension, zeros
  * group : query heads that share a key/value head           scale : d^-1/2 of the true d */
 
-enum { HEADS = 4 };                 /* query heads at a time: 4 x 64 accumulators fill the registers */
+/* Accumulators: HEADS query heads by VECTORS float16, so many at a time. program.c chooses them by the device's vectors. */
+#ifndef HEADS
+#define HEADS   4                   /* 1 2 4: each key is read once for so many heads */
+#define VECTORS 4                   /* 1 2 4 */
+#endif
+
 enum { MAX_GROUP = 128 };           /* most query heads that share a key/value head; ops/attention.c knows it too */
 enum { SPLIT = 4 };                 /* blocks that one work-item of the decode kernel goes through; ditto */
 
@@ -31,35 +36,41 @@ static inline void attend(global const kv_type *unit, int from, int to, global c
 
     for (int h0 = 0; h0 < group; h0 += HEADS) {
         float p[HEADS][BLOCK], before[HEADS], shrink[HEADS];
-        float16 s[HEADS][4];
         int head[HEADS];
 
         for (int g = 0; g < HEADS; g++) {
             head[g] = min(h0 + g, group - 1);
             before[g] = m[head[g]];
-            for (int j = 0; j < 4; j++) s[g][j] = 0.0f;
         }
-        for (int i = 0; i < d; i++) {
-            float16 key[4];
+        for (int j0 = 0; j0 < BLOCK / LANES; j0 += VECTORS) {
+            float16 s[HEADS][VECTORS];
+            for (int g = 0; g < HEADS; g++)
+                for (int j = 0; j < VECTORS; j++) s[g][j] = 0.0f;
+            for (int i = 0; i < d; i++) {
+                float16 key[VECTORS];
 #pragma unroll
-            for (int j = 0; j < 4; j++) key[j] = KV_LOAD16(4 * i + j, unit);
+                for (int j = 0; j < VECTORS; j++) key[j] = KV_LOAD16(4 * i + j0 + j, unit);
 #pragma unroll
-            for (int g = 0; g < HEADS; g++) {
-                float16 qi = q[head[g] * d + i];
+                for (int g = 0; g < HEADS; g++) {
+                    float16 qi = q[head[g] * d + i];
 #pragma unroll
-                for (int j = 0; j < 4; j++) s[g][j] = fma(key[j], qi, s[g][j]);
+                    for (int j = 0; j < VECTORS; j++) s[g][j] = fma(key[j], qi, s[g][j]);
+                }
             }
+            for (int g = 0; g < HEADS; g++)
+                for (int j = 0; j < VECTORS; j++) vstore16(s[g][j], j0 + j, p[g]);
         }
         for (int g = 0; g < HEADS; g++) {
             float16 top = -INFINITY, sum = 0.0f;
-            for (int j = 0; j < 4; j++) {
+            for (int j = 0; j < BLOCK / LANES; j++) {
                 int16 at = lane + j * LANES;
-                s[g][j] = select((float16)-INFINITY, s[g][j] * scale, at >= from && at < to);
-                top = fmax(top, s[g][j]);
+                float16 s = select((float16)-INFINITY, vload16(j, p[g]) * scale, at >= from && at < to);
+                vstore16(s, j, p[g]);
+                top = fmax(top, s);
             }
             float best = fmax(before[g], max16(top));
-            for (int j = 0; j < 4; j++) {
-                float16 e = exp(s[g][j] - best);
+            for (int j = 0; j < BLOCK / LANES; j++) {
+                float16 e = exp(vload16(j, p[g]) - best);
                 vstore16(e, j, p[g]);
                 sum += e;
             }
@@ -69,28 +80,28 @@ static inline void attend(global const kv_type *unit, int from, int to, global c
                 m[head[g]] = best;
             }
         }
-        for (int c0 = 0; c0 < d; c0 += 4 * LANES) {
-            float16 o[HEADS][4];
-            int column[4];
+        for (int c0 = 0; c0 < d; c0 += VECTORS * LANES) {
+            float16 o[HEADS][VECTORS];
+            int column[VECTORS];
 #pragma unroll
-            for (int j = 0; j < 4; j++) column[j] = min(c0 + j * LANES, d - LANES);
+            for (int j = 0; j < VECTORS; j++) column[j] = min(c0 + j * LANES, d - LANES);
 #pragma unroll
             for (int g = 0; g < HEADS; g++)
 #pragma unroll
-                for (int j = 0; j < 4; j++) o[g][j] = vload16(0, acc + head[g] * acc_stride + column[j]) * shrink[g];
+                for (int j = 0; j < VECTORS; j++) o[g][j] = vload16(0, acc + head[g] * acc_stride + column[j]) * shrink[g];
             for (int i = from; i < to; i++) {
-                float16 value[4];
+                float16 value[VECTORS];
 #pragma unroll
-                for (int j = 0; j < 4; j++) value[j] = KV_LOAD16(0, values + (size_t)i * d + column[j]);
+                for (int j = 0; j < VECTORS; j++) value[j] = KV_LOAD16(0, values + (size_t)i * d + column[j]);
 #pragma unroll
                 for (int g = 0; g < HEADS; g++)
 #pragma unroll
-                    for (int j = 0; j < 4; j++) o[g][j] = fma(value[j], (float16)p[g][i], o[g][j]);
+                    for (int j = 0; j < VECTORS; j++) o[g][j] = fma(value[j], (float16)p[g][i], o[g][j]);
             }
 #pragma unroll
             for (int g = 0; g < HEADS; g++)
 #pragma unroll
-                for (int j = 0; j < 4; j++) vstore16(o[g][j], 0, acc + head[g] * acc_stride + column[j]);
+                for (int j = 0; j < VECTORS; j++) vstore16(o[g][j], 0, acc + head[g] * acc_stride + column[j]);
         }
     }
 }

@@ -18,6 +18,11 @@ static const char *const plain_files[] = { "norm.cl", "conv1d.cl", "rglru.cl", "
 static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 } };
 static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 1 } };
 
+/* Accumulators of attention, query heads by vectors. 4 x 4 again fill the 32 registers, 4 x 1 half of 16 that take two for a
+ * vector. A device without vectors wants little code: rusticl turns every lane of a load into a branch, and takes minutes
+ * to compile 4 x 4. */
+static const struct { uint32_t vector, heads, vectors; } attention_tiles[] = { { EY_LANES, 4, 4 }, { 4, 4, 1 }, { 0, 1, 1 } };
+
 static const struct { eyrie_format format; const char *macro, *suffix; } formats_known[] = {
     { EYRIE_FORMAT_F32, "F32", "f32" }, { EYRIE_FORMAT_F16, "F16", "f16" }, { EYRIE_FORMAT_BF16, "BF16", "bf16" },
 };
@@ -109,6 +114,14 @@ static void append_image_words(text *t)
     append_line(t, "#define CANDIDATES %d", 256);
 }
 
+static void append_attention_tile(text *t, const eyrie_device *dev)
+{
+    size_t i = 0;
+    while (dev->vector < attention_tiles[i].vector) i++;
+    append_line(t, "#define HEADS %u\n#define VECTORS %u", (unsigned)attention_tiles[i].heads,
+                (unsigned)attention_tiles[i].vectors);
+}
+
 static eyrie_status append_matmul(text *t, const eyrie_device *dev, const char *format, ey_tile tile, eyrie_error *err)
 {
     append_line(t, "#define ROWS %u\n#define PANELS %u", (unsigned)tile.rows, (unsigned)tile.panels);
@@ -126,6 +139,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
 
     append_image_words(t);
     append_line(t, "#define KV_%s 1", kv == EYRIE_FORMAT_F32 ? "F32" : "F16");
+    append_attention_tile(t, dev);
     EY_TRY(append_file(t, dev, "prelude.cl", err));
     for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
         EY_TRY(append_file(t, dev, plain_files[i], err));
