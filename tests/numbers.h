@@ -51,11 +51,11 @@ static inline float *noise(size_t n, uint32_t seed, float most)
     return x;
 }
 
-/* Whole numbers in [-most, most]. */
+/* Whole numbers in [-most, most], none of them -0. */
 static inline float *integers(size_t n, uint32_t seed, float most)
 {
     float *x = noise(n, seed, most + 0.5f);
-    for (size_t i = 0; i < n; i++) x[i] = nearbyintf(x[i]);
+    for (size_t i = 0; i < n; i++) x[i] = nearbyintf(x[i]) + 0.0f;
     return x;
 }
 

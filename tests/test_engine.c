@@ -112,7 +112,9 @@ static void company_leaves_no_trace(void **state)
         { SHAKESPEARE, EYRIE_COMPUTE_AUTO },
     };
     static const struct { uint32_t slots, chunk, apart, order[TEXTS]; } ways[] = {
-        { 7, 256, 0, { 0, 1, 2, 3, 4, 5, 6 } }, { 7, 192, 1, { 6, 5, 4, 3, 2, 1, 0 } }, { 3, 64, 2, { 3, 0, 5, 2, 6, 4, 1 } },
+        { 7, 256, 0, { 5, 4, 0, 1, 2, 3, 6 } },         /* two scored ones would fit into a step, and may not share it */
+        { 7, 192, 0, { 6, 3, 0, 2, 1, 5, 4 } },         /* a part of the second is read between two whole prompts */
+        { 3, 64, 2, { 3, 0, 5, 2, 6, 4, 1 } },
         { 2, 128, 0, { 6, 5, 4, 3, 2, 1, 0 } }, { 1, 64, 3, { 0, 1, 2, 3, 4, 5, 6 } },
         { 4, 50, 1, { 3, 0, 5, 2, 6, 4, 1 } },          /* compared with texts that were alone in chunks of 50 */
     };
@@ -136,6 +138,31 @@ static void company_leaves_no_trace(void **state)
         }
         for (uint32_t k = 0; k < TEXTS; k++) free(tokens[k]);
     }
+}
+
+/* What is drawn depends on the place in the sequence, not on how the generation was asked for: in two requests it is the same
+ * text. */
+static void generation_in_two_requests(void **state)
+{
+    static heard whole, parts[2];
+    stage on = open_stage(SHAKESPEARE, (eyrie_model_opts){ .compute = EYRIE_COMPUTE_F32 });
+    eyrie_request r = { .tokens = (int32_t[]){ 2, 814, 983, 4 }, .n_tokens = 4, .max_tokens = 30, .temperature = 1.0f,
+                        .seed = 11, .flags = EYRIE_IGNORE_EOS };
+    eyrie_seq *s = open_seq(on.engine);
+
+    (void)state;
+    run_alone(on.engine, r, &whole);
+    r.max_tokens = 13;
+    submit(s, r, &parts[0]);
+    run_to_end(on.engine);
+    r.n_tokens = 0;
+    r.max_tokens = 17;
+    submit(s, r, &parts[1]);
+    run_to_end(on.engine);
+    assert_memory_equal(parts[0].ids, whole.ids, 13 * sizeof *whole.ids);
+    assert_memory_equal(parts[1].ids, whole.ids + 13, 17 * sizeof *whole.ids);
+    assert_ok(eyrie_seq_close(s));
+    close_stage(&on);
 }
 
 /* More sequences than a step has rows: some wait for their turn in every step, and all come to their end. */
@@ -897,7 +924,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(company_leaves_no_trace),          cmocka_unit_test(more_sequences_than_rows),
-        cmocka_unit_test(closing_in_the_middle),            cmocka_unit_test(samples_are_independent),
+        cmocka_unit_test(closing_in_the_middle),            cmocka_unit_test(generation_in_two_requests),
+        cmocka_unit_test(samples_are_independent),
         cmocka_unit_test(goldens_are_scored_and_continued), cmocka_unit_test(several_requests_are_one_text),
         cmocka_unit_test(requests_after_generations),       cmocka_unit_test(forks_go_on),
         cmocka_unit_test(fork_of_an_empty_sequence),        cmocka_unit_test(end_of_text),
