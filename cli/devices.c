@@ -75,7 +75,8 @@ static size_t probe_in_child(const cli_options *o, size_t first, eyrie_verdict *
     if ((child = fork()) == 0) probe_and_exit(o, first, ends[1]);
     close(ends[1]);
     opened = child > 0 && read(ends[0], &byte, 1) == 1;
-    while (opened && next < MOST_PROBES && read(ends[0], &verdicts[next], sizeof *verdicts) == (ssize_t)sizeof *verdicts) next++;
+    while (opened && next < MOST_PROBES && read(ends[0], &verdicts[next], sizeof *verdicts) == (ssize_t)sizeof *verdicts)
+        next++;
     close(ends[0]);
     if (child > 0 && waitpid(child, &status, 0) != child) opened = false;
     if (!opened) return MOST_PROBES;

@@ -114,7 +114,7 @@ static const section sections[] = {
           FIELD(max_alloc), 1, UINT64_MAX },
         { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST, STRING,
           FIELD(kernel_dir), 0, 0 },
-        { "--cache-dir", "DIR", "keep built kernels there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,
+        { "--cache-dir", "DIR", "keep built kernels and verdicts there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,
           FIELD(cache_dir), 0, 0 },
         { 0 } } },
 };

@@ -181,7 +181,8 @@ done:
  * devices, is not timed. */
 static eyrie_status choose_work(ey_limits *l, eyrie_error *err)
 {
-    const cl_ulong most_read = l->data->bytes / read_bytes(l, 1) & ~(cl_ulong)7, most_fma = l->contiguous ? 1 << 18 : 1 << 12;
+    const cl_ulong most_read = l->data->bytes / read_bytes(l, 1) & ~(cl_ulong)7;
+    const cl_ulong most_fma = l->contiguous ? 1 << 18 : 1 << 12;
     double seconds;
     eyrie_status st;
 
@@ -238,14 +239,16 @@ eyrie_status ey_limits_open(ey_limits *l, eyrie_device *dev, eyrie_error *err)
     size_t sums = ey_max(l->read_work.items, l->fma_work.items) * l->lanes;
     uint64_t room = ey_min(dev->max_alloc, ey_device_free_memory(dev, &source) / 2);
     uint64_t data = ey_max(ey_min(READ_BYTES, room), read_bytes(l, 8));
-    if (!(l->data = ey_arena_add(&l->arena, data, "data to read")) || !(l->sums = ey_arena_add(&l->arena, sums * sizeof *l->host, "sums"))
+    if (!(l->data = ey_arena_add(&l->arena, data, "data to read"))
+        || !(l->sums = ey_arena_add(&l->arena, sums * sizeof *l->host, "sums"))
         || !(l->host = ey_calloc(sums, sizeof *l->host))) {
         st = ey_fail(err, EYRIE_ENOMEM, "measuring");
         goto done;
     }
     EY_TRY(ey_arena_commit(&l->arena, err));
     /* Written, or all of it might be one page of zeros. */
-    EY_CL(code, clEnqueueFillBuffer, dev->queue, l->data->mem, &one, sizeof one, 0, (size_t)(data & ~(uint64_t)3), 0, NULL, NULL);
+    EY_CL(code, clEnqueueFillBuffer, dev->queue, l->data->mem, &one, sizeof one, 0, (size_t)(data & ~(uint64_t)3), 0, NULL,
+          NULL);
     if (code != CL_SUCCESS) {
         st = ey_fail_cl(err, code, "%s: filling memory to read", dev->name);
         goto done;

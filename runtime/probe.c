@@ -492,7 +492,8 @@ static void probe_large_buffer(trial *t)
         return;
     }
     cl_ulong last = bytes / 4 - 1;
-    if (!build(t, t->dev->id, "-cl-std=CL1.2", "", text) || !(x = make_buffer(t, CL_MEM_READ_WRITE, (size_t)bytes, NULL))) return;
+    if (!build(t, t->dev->id, "-cl-std=CL1.2", "", text) || !(x = make_buffer(t, CL_MEM_READ_WRITE, (size_t)bytes, NULL)))
+        return;
     bool done = transfer(t, x, true, 0, 4, &ends[0]) && transfer(t, x, true, (size_t)bytes - 4, 4, &ends[1])
                 && set_arg(t, 0, sizeof x, &x) && set_arg(t, 1, sizeof last, &last) && launch(t, 1, true, NULL)
                 && transfer(t, x, false, 0, 4, &ends[0]) && transfer(t, x, false, (size_t)bytes - 4, 4, &ends[1]);

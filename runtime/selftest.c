@@ -216,7 +216,8 @@ static void rig_seal(rig *r)
     DO(r, ey_arena_commit(&r->arena, &r->err));
     for (size_t i = 0; i < r->scratch.arena.n; i++) {
         const ey_buffer *b = r->scratch.arena.buffers[i];
-        EY_CL(code, clEnqueueFillBuffer, r->lab->dev->queue, b->mem, &nan, sizeof nan, 0, (size_t)b->bytes / 4 * 4, 0, NULL, NULL);
+        EY_CL(code, clEnqueueFillBuffer, r->lab->dev->queue, b->mem, &nan, sizeof nan, 0, (size_t)b->bytes / 4 * 4, 0, NULL,
+              NULL);
         DO(r, code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(&r->err, code, "filling a buffer"));
     }
     for (uint32_t i = 0; i < r->n_uploads; i++)
@@ -243,11 +244,16 @@ static void get(rig *r, ey_act a, float *x, uint32_t tokens, uint32_t width)
     float *all = numbers(r, (size_t)tokens * a.stride);
 
     if (r->status != EYRIE_OK) return;
-    DO(r, ey_buffer_read(r->lab->dev, ey_plan_buffer(&r->plan, a), 0, (uint64_t)tokens * a.stride * sizeof *all, all, &r->err));
-    for (uint32_t t = 0; t < tokens; t++) memcpy(x + (size_t)t * width, all + (size_t)t * a.stride + a.offset, width * sizeof *x);
+    DO(r, ey_buffer_read(r->lab->dev, ey_plan_buffer(&r->plan, a), 0, (uint64_t)tokens * a.stride * sizeof *all, all,
+                         &r->err));
+    for (uint32_t t = 0; t < tokens; t++)
+        memcpy(x + (size_t)t * width, all + (size_t)t * a.stride + a.offset, width * sizeof *x);
 }
 
-static void read_buffer(rig *r, const ey_buffer *b, void *to) { DO(r, ey_buffer_read(r->lab->dev, b, 0, b->bytes, to, &r->err)); }
+static void read_buffer(rig *r, const ey_buffer *b, void *to)
+{
+    DO(r, ey_buffer_read(r->lab->dev, b, 0, b->bytes, to, &r->err));
+}
 
 /* Runs a batch; rows without tokens have any. */
 static void rig_run(rig *r, const ey_row *rows, uint32_t n)
@@ -278,7 +284,8 @@ typedef struct row_set {
 
 static const row_set row_sets[EY_PHASES] = {
     [EY_PREFILL] = { 2, 90, { { .slot = 1, .n = 70 }, { .slot = 0, .n = 20, .position = 440 } } },
-    [EY_DECODE]  = { 3, 3, { { .slot = 2, .n = 1 }, { .slot = 0, .n = 1, .position = 440 }, { .slot = 1, .n = 1, .position = 63 } } },
+    [EY_DECODE]  = { 3, 3, { { .slot = 2, .n = 1 }, { .slot = 0, .n = 1, .position = 440 },
+                             { .slot = 1, .n = 1, .position = 63 } } },
 };
 
 /* ------------------------------------------------------------------------------------------------ ops without state */
@@ -308,7 +315,8 @@ static void check_fill(rig *r, const job *j)
     const ey_quant *q = ey_quant_of(j->format);
     ey_recipe recipe = ey_recipe_of(7, "w", K);
     float *x = numbers(r, G * P * K), *rows = numbers(r, G * PADDED * COLS);
-    unsigned char *want = (unsigned char *)numbers(r, G * PADDED * COLS), *got = (unsigned char *)numbers(r, G * PADDED * COLS);
+    unsigned char *want = (unsigned char *)numbers(r, G * PADDED * COLS);
+    unsigned char *got = (unsigned char *)numbers(r, G * PADDED * COLS);
     uint64_t panel = ey_quant_panel_bytes(q, COLS);
     ey_weights *w = NULL;
     ey_matrix *m = NULL;
@@ -333,7 +341,8 @@ static void check_norm(rig *r, const job *j)
     enum { D = 90, PADDED = 96, T = 6 };
     static const uint32_t all[T] = { 0, 1, 2, 3, 4, 5 }, wanted[] = { 1, 3, 4, 5 };
     const uint32_t *which = j->choice ? wanted : all, n = j->choice ? COUNT(wanted) : T;
-    const ey_row rows[] = { { .n = 2, .want = EY_WANT_LAST }, { .slot = 1, .n = 1 }, { .slot = 2, .n = 3, .want = EY_WANT_ALL } };
+    const ey_row rows[] = { { .n = 2, .want = EY_WANT_LAST }, { .slot = 1, .n = 1 },
+                            { .slot = 2, .n = 3, .want = EY_WANT_ALL } };
     float *w = noise(r, D, 1, 1.0f), *x = noise(r, T * D, 2, 3.0f), *scale = numbers(r, PADDED);
     float *picked = numbers(r, T * D), *want = numbers(r, T * D), *got = numbers(r, T * D);
 
@@ -463,7 +472,8 @@ static void check_conv1d(rig *r, const job *j)
     enum { N = 80, TAPS = 4, CARRIED = (TAPS - 1) * N, FLOATS = CARRIED + 16 };
     const row_set *set = &row_sets[j->phase];
     const size_t T = set->tokens, n = T * N;
-    float *u = noise(r, n, 1, 1.0f), *w = noise(r, N * TAPS, 2, 1.0f), *bias = noise(r, N, 3, 1.0f), *turned = numbers(r, N * TAPS);
+    float *u = noise(r, n, 1, 1.0f), *bias = noise(r, N, 3, 1.0f);
+    float *w = noise(r, N * TAPS, 2, 1.0f), *turned = numbers(r, N * TAPS);
     float *before = nans(r, SLOTS * FLOATS), *after = nans(r, SLOTS * FLOATS), *state = numbers(r, SLOTS * FLOATS);
     float *want = numbers(r, n), *magnitude = numbers(r, n), *got = numbers(r, n);
 
@@ -525,7 +535,8 @@ static void check_rglru(rig *r, const job *j)
     const size_t T = set->tokens, n = T * CHANNELS;
     const float *const in[4] = { noise(r, n, 1, 4.0f), noise(r, n, 2, 4.0f), noise(r, n, 3, 2.0f), noise(r, n, 4, 3.0f) };
     float *p = noise(r, CHANNELS, 5, 4.0f), *decay = numbers(r, CHANNELS), *got = numbers(r, n), *want = numbers(r, n);
-    float *before = nans(r, SLOTS * SLOT_FLOATS), *after = nans(r, SLOTS * SLOT_FLOATS), *state = numbers(r, SLOTS * SLOT_FLOATS);
+    float *before = nans(r, SLOTS * SLOT_FLOATS), *after = nans(r, SLOTS * SLOT_FLOATS);
+    float *state = numbers(r, SLOTS * SLOT_FLOATS);
     float *of_h = numbers(r, SLOTS * SLOT_FLOATS), *h_size = numbers(r, SLOTS * SLOT_FLOATS);
     float *of_out = numbers(r, n), *out_size = numbers(r, n);
 
@@ -569,7 +580,8 @@ static void check_scan(rig *r, const job *j)
 {
     const row_set *set = &row_sets[EY_PREFILL];
     const size_t T = set->tokens, n = T * CHANNELS;
-    float *a = noise(r, n, 1, 1.0f), *x = noise(r, n, 2, 1.0f), *got = numbers(r, n), *want = numbers(r, n), *magnitude = numbers(r, n);
+    float *a = noise(r, n, 1, 1.0f), *x = noise(r, n, 2, 1.0f);
+    float *want = numbers(r, n), *magnitude = numbers(r, n), *got = numbers(r, n);
     float *before = nans(r, SLOTS * SLOT_FLOATS);
 
     (void)j;
@@ -665,7 +677,8 @@ static void check_attention(rig *r, const job *j)
     ey_act in = input(r, (uint32_t)width + 2 * HEAD);
     ey_attention a = { .q = ey_act_slice(in, 0, (uint32_t)width), .k = ey_act_slice(in, (uint32_t)width, HEAD),
                        .v = ey_act_slice(in, (uint32_t)width + HEAD, HEAD), .heads = HEADS, .kv_heads = 1, .d = HEAD,
-                       .scale = (float)(1 / sqrt(HEAD)), .window = WINDOW, .ring_blocks = RING, .kv = j->format, .state = &r->state };
+                       .scale = (float)(1 / sqrt(HEAD)), .window = WINDOW, .ring_blocks = RING, .kv = j->format,
+                       .state = &r->state };
     ey_act out = hold(r, ey_attend(&r->plan, &a));
     rig_seal(r);
     put(r, a.q, q, (uint32_t)T, (uint32_t)width);
@@ -714,7 +727,8 @@ static void check_head(rig *r, const job *j)
     enum { V = 5000, PADDED = 5008, K = 16, T = 4 };
     static const int32_t targets[T] = { -1, 4095, 4999, -1 };
     const float cap = (float)j->choice;
-    float *W = numbers(r, PADDED * K), *zero = numbers(r, PADDED), *w = noise(r, V, 1, 20.0f), x[T] = { 1.0f, 1.5f, -0.7f, 0.1f };
+    const float x[T] = { 1.0f, 1.5f, -0.7f, 0.1f };
+    float *W = numbers(r, PADDED * K), *zero = numbers(r, PADDED), *w = noise(r, V, 1, 20.0f);
     float *got = numbers(r, T * V), *want = numbers(r, T * V), lse[T];
     int32_t *results = (int32_t *)numbers(r, T * EY_RESULT_WORDS);
     struct ey_shard shard;

@@ -62,6 +62,7 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
     add_recurrence(&l, dev);
     add(&l, "attention", "blocks of 64 keys", true, "there is no other");
     if (!dev->cpu)
-        add(&l, "all", "kernels for GPUs", false, "there are none yet: those for CPUs run, which are right everywhere and slow here");
+        add(&l, "all", "kernels for GPUs", false,
+            "there are none yet: those for CPUs run, which are right everywhere and slow here");
     return l.n;
 }

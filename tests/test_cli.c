@@ -715,7 +715,8 @@ static void no_such_device(void **state)
 
 static void selftest(void **state)
 {
-    json_t *object = expect_json(run(*state, "selftest", "--cache-dir", "", "--json")), *checks = json_object_get(object, "checks");
+    json_t *object = expect_json(run(*state, "selftest", "--cache-dir", "", "--json"));
+    json_t *checks = json_object_get(object, "checks");
     result r = run(*state, "selftest", "--cache-dir", "");
     char last[64];
 

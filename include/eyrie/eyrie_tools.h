@@ -48,7 +48,7 @@ typedef struct eyrie_probe {
     const char *name;              /* "half-arithmetic" */
     const char *what;              /* what the answer says */
     const char *use;               /* which path would use it, and whether one does */
-    bool        dangerous;         /* drivers are known to crash or hang over it: run it in a process that may die */
+    bool        dangerous;         /* drivers are known to crash over it: run it in a process that may die */
 } eyrie_probe;
 
 typedef enum eyrie_answer {
