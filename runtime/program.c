@@ -13,7 +13,7 @@ static const char *const plain_files[] = { "norm.cl", "conv1d.cl", "rglru.cl", "
                                            "attention.cl", "head.cl" };
 
 /* A panel is 16 floats wide. Where that is one register, there are 32 of them: 12 x 2 has the most arithmetic for each
- * load without spilling, and 1 x 4 reads four streams, which is what memory gives its full pace to ("matmul" in
+ * load without spilling, and 1 x 4 reads four streams, which is what memory gives its full pace to ("product" in
  * bench/RESULTS.md). Narrower devices hold less, and compile faster. */
 static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 } };
 static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 1 } };
