@@ -3,7 +3,7 @@
  *
  * logits : [tile, stride] f32, row r is wanted row skip + r; capped in place
  * parts : [tile, segments, 2 + 2 * CANDIDATES]: maximum, sum of exp(x - maximum), ids, logits
- * results : [wanted, 4 + 2 * CANDIDATES]: log-sum-exp, logit of the target, number of candidates, 0, ids, logits
+ * results : [wanted, 4 + 2 * CANDIDATES]: log-sum-exp, logit of the target, number of candidates, unused, ids, logits
  *
  * The k-th highest is found by bisection over the bits of keys that order like the floats: 32 counting passes, without a
  * heap or a sort. Candidates come out in ascending order of id; among equals at the limit the lowest ids win. A NaN

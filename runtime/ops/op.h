@@ -83,7 +83,7 @@ typedef struct ey_head {
 enum {
     EY_HEAD_ROWS = 64,                          /* rows of logits there is always room for */
     EY_HEAD_BYTES = 64 << 20,                   /* more, where the vocabulary is small, as long as they take no more than this */
-    EY_RESULT_WORDS = 4 + 2 * 256               /* log-sum-exp, target's logit, candidates, 0, ids, logits */
+    EY_RESULT_WORDS = 4 + 2 * 256               /* log-sum-exp, target's logit, number of candidates, unused, ids, logits */
 };
 
 /* Rows of a tile where at most `wanted` are wanted. */
