@@ -22,7 +22,11 @@ typedef struct ey_tile {
     uint32_t rows, panels;
 } ey_tile;
 
-/* The device's tiles, lowest first. Every kernel of products has an instance for each, and for each with one panel. */
+/* Decode of no more rows runs with fewer launches: products normalise their input, convolve and gate their results on
+ * their own. With more rows the launches hardly count, and the products have enough to do. */
+enum { EY_FEW_ROWS = 4 };
+
+/* The device's tiles, lowest first, all of an even number of panels, the last of two. */
 const ey_tile *ey_device_tiles(const eyrie_device *dev, size_t *n);
 
 /* Builds the kernels for the weight formats in `formats` (bit 1 << eyrie_format) and the ring's type `kv`: from the binary

@@ -133,7 +133,7 @@ static inline ey_weights *rig_weights(rig *r, const char *directory, eyrie_forma
                                       size_t n)
 {
     char   header[2048] = "{";
-    size_t at = 1, total = 0, counts[8];
+    size_t at = 1, total = 0, counts[16];
 
     assert_in_range(n, 1, COUNT(counts));
     for (size_t i = 0; i < n; total += counts[i++]) {
@@ -261,6 +261,37 @@ static inline float *get(rig *r, ey_act a, ey_dim dim, uint32_t rows)
                 fail_msg("row %u was written, which is not among %u", (unsigned)t, (unsigned)rows);
             if (t < rows && c % ey_pad(dim.size) < dim.size) *x++ = *at;
             else if (t < rows && *at != 0.0f) fail_msg("row %u: padding became %g", (unsigned)t, *at);
+        }
+    return out;
+}
+
+/* Two parts [rows, dim] to a paired activation: 16 columns of the first, the same 16 of the second, and so on. */
+static inline void put_pair(rig *r, ey_act both, ey_dim dim, const float *first, const float *second, uint32_t rows)
+{
+    const uint32_t padded = ey_dim_padded(dim);
+    float *x = zeros((size_t)rows * 2 * padded);
+
+    for (uint32_t t = 0; t < rows; t++)
+        for (uint32_t i = 0; i < padded; i++) {
+            if (i % ey_pad(dim.size) >= dim.size) continue;
+            x[(size_t)t * 2 * padded + i / 16 * 32 + i % 16] = *first++;
+            x[(size_t)t * 2 * padded + i / 16 * 32 + 16 + i % 16] = *second++;
+        }
+    put(r, both, ey_dim_flat(2 * padded), x, rows);
+}
+
+/* One part of a paired activation, [rows, dim]. */
+static inline float *get_part(rig *r, ey_act both, ey_dim dim, uint32_t part, uint32_t rows)
+{
+    const uint32_t padded = ey_dim_padded(dim);
+    const float *all = get(r, both, ey_dim_flat(2 * padded), rows);
+    float *out = zeros((size_t)rows * ey_dim_count(dim)), *to = out;
+
+    for (uint32_t t = 0; t < rows; t++)
+        for (uint32_t i = 0; i < padded; i++) {
+            float x = all[(size_t)t * 2 * padded + i / 16 * 32 + part * 16 + i % 16];
+            if (i % ey_pad(dim.size) < dim.size) *to++ = x;
+            else if (x != 0.0f) fail_msg("row %u: padding became %g", (unsigned)t, x);
         }
     return out;
 }

@@ -517,7 +517,7 @@ static void failures(void **state)
     snprintf(vendors, sizeof vendors, "%s/vendors", dir);
     snprintf(absent, sizeof absent, "%s/absent", dir);
     assert_int_equal(mkdir(vendors, 0777), 0);
-    write_text(dir, "geglu.cl", "this is not OpenCL C;\n");
+    write_text(dir, "rope.cl", "this is not OpenCL C;\n");
 
     const struct { const char *args[10], *vendors, *says; } cases[] = {
         { { "run", "-m", absent, "-p", "x" }, NULL, absent },
@@ -549,7 +549,7 @@ static void failures(void **state)
     expect_status(&r, 1);
     assert_string_equal(r.out, "");
     expect_contains(r.err, "eyrie: ");
-    expect_contains(r.err, "geglu.cl:1");
+    expect_contains(r.err, "rope.cl:1");
     done(&r);
 }
 

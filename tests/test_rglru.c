@@ -2,14 +2,14 @@
  * every slot, in chunks, beside neighbours. */
 #include "harness.h"
 
-typedef ey_act variant(ey_plan *p, const ey_recurrence *r);
+typedef ey_act variant(ey_plan *p, ey_act gates, const ey_recurrence *r);
 
 static variant *const variants[] = { ey_rglru_pass, ey_rglru_blocked, ey_rglru };
 
 typedef struct recurrence {
     rig    r;
     ey_dim width;
-    ey_act za, zi, v, y, out;
+    ey_act gates, v, y, out;
     size_t h, slot_floats;          /* h lies at float h of a slot */
 } recurrence;
 
@@ -28,14 +28,12 @@ static void recurrence_open(recurrence *c, const char *directory, variant *emit,
     rig_open(&c->r, &shared, EYRIE_FORMAT_F32, phase, tokens, rows);
     ey_weights *weights = rig_weights(&c->r, directory, EYRIE_FORMAT_F32, file, 1);
     ey_buffer  *decay = ey_weights_vector(weights, "p", width, 1, EY_DECAY);
-    ey_act gates = hold(&c->r, ey_plan_act(&c->r.plan, tokens, 2 * padded));
+    c->gates = hold(&c->r, ey_plan_act(&c->r.plan, tokens, 2 * padded));
     ey_act uy = hold(&c->r, ey_plan_act(&c->r.plan, tokens, 2 * padded));
-    c->za = ey_act_slice(gates, 0, padded);
-    c->zi = ey_act_slice(gates, padded, padded);
     c->y = ey_act_slice(uy, padded, padded);
     c->v = hold(&c->r, ey_plan_act(&c->r.plan, tokens, padded));
-    c->out = hold(&c->r, emit(&c->r.plan, &(ey_recurrence){
-        .za = c->za, .zi = c->zi, .v = c->v, .y = c->y, .decay = decay, .state = rig_state(&c->r, c->slot_floats),
+    c->out = hold(&c->r, emit(&c->r.plan, c->gates, &(ey_recurrence){
+        .v = c->v, .y = c->y, .decay = decay, .state = rig_state(&c->r, c->slot_floats),
         .h_offset = (uint32_t)c->h }));
     rig_seal(&c->r);
 }
@@ -46,8 +44,7 @@ static float *recurrence_run(recurrence *c, const row_set *set, inputs in, float
     uint32_t T = tokens_of(set);
 
     rig_clear(&c->r);
-    put(&c->r, c->za, c->width, in.za, T);
-    put(&c->r, c->zi, c->width, in.zi, T);
+    put_pair(&c->r, c->gates, c->width, in.za, in.zi, T);
     put(&c->r, c->v, c->width, in.v, T);
     put(&c->r, c->y, c->width, in.y, T);
     rig_run(&c->r, set->rows, set->n, state);

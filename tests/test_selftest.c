@@ -43,7 +43,7 @@ static bool has(const heard_checks *h, const char *op, const char *variant)
     return false;
 }
 
-/* Every kernel file, and of the products every format and tile, of several panels and of one. */
+/* Every kernel file, and of the products every format, tile and finish. */
 static void all_kernels_pass(void **state)
 {
     static const char *const formats[] = { "f32", "f16", "bf16" };
@@ -66,13 +66,15 @@ static void all_kernels_pass(void **state)
     }
     const ey_tile *tiles = ey_device_tiles(device, &n);
     for (size_t f = 0; f < COUNT(formats); f++)
-        for (size_t i = 0; i < n; i++)
-            for (uint32_t panels = tiles[i].panels;; panels = 1) {
-                char variant[32];
-                snprintf(variant, sizeof variant, "%s_%ux%u", formats[f], (unsigned)tiles[i].rows, (unsigned)panels);
-                if (!has(&h, "matmul", variant)) fail_msg("nothing checks matmul_%s", variant);
-                if (panels == 1) break;
-            }
+        for (size_t i = 0; i < n; i++) {
+            char variant[32];
+            snprintf(variant, sizeof variant, "%s_%ux%u", formats[f], (unsigned)tiles[i].rows, (unsigned)tiles[i].panels);
+            if (!has(&h, "matmul", variant)) fail_msg("nothing checks matmul_%s", variant);
+            if (!has(&h, "geglu", variant)) fail_msg("nothing checks matmul_geglu_%s", variant);
+            if (tiles[i].rows <= EY_FEW_ROWS && !has(&h, "recurrent", variant)) fail_msg("nothing checks %s in decode", variant);
+            strcat(variant, ", gates");
+            if (tiles[i].panels == 2 && !has(&h, "matmul", variant)) fail_msg("nothing checks matmul_%s", variant);
+        }
     assert_ok(eyrie_selftest(device, NULL, NULL, &failures, &err));     /* nobody need listen */
     assert_int_equal(failures, 0);
 }
