@@ -1,8 +1,8 @@
 /* rglru.cl - the real-gated linear recurrent unit (Griffin, De, Smith et al., 2024, section 2.4) with the gate branch:
  *     r = sigmoid(za)   i = sigmoid(zi)   log_a = -8 r softplus(p)   a = exp(log_a)
  *     h = a h + sqrt(1 - a^2) i v         out = h gelu(y)
- * At position 0 of a sequence a = 0 and sqrt(1 - a^2) counts as 1. 1 - a^2 is -expm1(2 log_a), which keeps its digits
- * where a is close to 1.
+ * At position 0 of a sequence a = 0 and sqrt(1 - a^2) counts as 1. With q = expm1(log_a), 1 - a^2 is -q (2 + q), which keeps
+ * its digits where a is close to 1.
  *
  * z, v, y, out : [tokens, stride] f32; z has 16 columns of za, then the same 16 of zi, and so on     decay : [N] = 8 softplus(p)
  * state : [slots, state_stride] f32, h [N] at h_offset of a slot; always f32
@@ -13,10 +13,10 @@
 /* Channels [c, c + 16) of one token to the coefficients of its recurrence. */
 static inline void coefficients(float16 za, float16 zi, float16 v, float16 decay, int first, float16 *a, float16 *x)
 {
-    float16 log_a = -decay * sigmoid16(za);
+    float16 q, e = exp_expm1(-decay * sigmoid16(za), &q);
     float16 gated = sigmoid16(zi) * v;
-    *a = first ? (float16)0.0f : exp(log_a);
-    *x = first ? gated : sqrt(-expm1(2.0f * log_a)) * gated;
+    *a = first ? (float16)0.0f : e;
+    *x = first ? gated : sqrt(-q * (2.0f + q)) * gated;
 }
 
 /* One token's 16 channels in decode, where the product that makes the gates takes this on; h begins with them. */

@@ -41,9 +41,8 @@ static float *gated_run(gated *g, const float *x, uint32_t T)
 
     for (size_t i = 0; i < n; i++) magnitude[i] = gate[i] * up[i];
     ref_geglu(T, g->M, gate, up, want);
-    /* In gelu = 0.5 g (1 + tanh(z)) tanh makes 10, of a number up to 1, which 0.5 halves; z has about 5 of its own, of
-     * which tanh passes 2 on (z (1 - tanh^2(z)) < 0.45); the sum and two products add 3, the reference 1. */
-    check_near("geglu", y, want, n, 5 + 2 + 3 + 1, magnitude);
+    /* gelu is off by 6.2 roundings of its argument (test_math.c); the product adds one, and the reference. */
+    check_near("geglu", y, want, n, 6.2 + 1 + 1, magnitude);
     return y;
 }
 

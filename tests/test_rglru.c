@@ -76,10 +76,10 @@ static void put_h(const recurrence *c, float *state, uint32_t slot, const float 
 }
 
 /* How far one channel may be from the reference, in roundings: of h after the last token in *end, of h gelu(y) in
- * out. In sigmoid, exp and division make 12. Then log_a has 14, with its product and decay's own rounding. In a,
- * exp adds 6: 14 |a log_a| + 6 a < 12 in all. sqrt(-expm1(2 log_a)) is off by (14 + 6) / 2 + 6 = 16 of itself, or
- * by the root of a denormal. With 13 in i v, and its product, x has 30. The fma adds one of h. All of it decays as
- * h does. The blocked scan rounds products of a, once for each token. For gelu and its product see test_geglu.c. */
+ * out. Sigmoid makes 8 and exp and expm1 2 (test_math.c). Then log_a has 10, with its product and decay's own rounding.
+ * In a: 10 |a log_a| + 2 a < 12 in all. q = expm1(log_a) has 10 + 2, so -q (2 + q) at most 26, its root 13 + 6 of
+ * itself, or the root of a denormal. With 9 in i v, and its product, x has 30. The fma adds one of h. All of it decays
+ * as h does. The blocked scan rounds products of a, once for each token. For gelu and its product see test_geglu.c. */
 static void allow(size_t T, size_t N, bool first, inputs in, float p, float h0, bool blocked, float *end, float *out)
 {
     double h = fabsf(h0), off = 0.0, products = blocked ? (double)(T + EY_BLOCK) : 0.0;
