@@ -43,7 +43,6 @@ void ey_dir_each(const char *path, ey_dir_visit *visit, void *user);
 
 void        ey_file_touch(const char *path);            /* last changed now, if it can be */
 const char *ey_reason(int code, char buf[128]);         /* what errno says in words */
-uint64_t    ey_process_id(void);
 
 bool     ey_file_exists(const char *path);
 char    *ey_path(const char *directory, const char *name);   /* the file's path, for ey_free; NULL = no memory */

@@ -264,11 +264,6 @@ void ey_file_touch(const char *path)
     (void)utimensat(AT_FDCWD, path, NULL, 0);
 }
 
-uint64_t ey_process_id(void)
-{
-    return (uint64_t)getpid();
-}
-
 bool ey_file_exists(const char *path)
 {
     struct stat info;

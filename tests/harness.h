@@ -12,19 +12,13 @@
 
 #include "testing.h"
 
+#include "errors.h"
 #include "numbers.h"
 #include "ops/op.h"
 #include "ref.h"
 #include "rows.h"
 
 #define STALE 1234.5f
-
-static eyrie_error err;
-
-#define assert_ok(call)                                                  \
-    do {                                                                 \
-        if ((call) != EYRIE_OK) fail_msg("%s: %s", #call, err.text);     \
-    } while (0)
 
 /* ------------------------------------------------------------------------------------------------------------ lab */
 

@@ -2,6 +2,7 @@
  * in earnest is test_engine's business. Relative error is max |d logit| / max |logit|. */
 #include "testing.h"
 
+#include "errors.h"
 #include "golden.h"
 #include "model.h"
 
@@ -17,12 +18,6 @@ static const char *const goldens[] = { "hawk", "hawk-narrow", "hawk-odd", "griff
 enum { MOST_TOKENS = 512, SLOTS = 3 };
 
 static eyrie_device *device;
-static eyrie_error   err;
-
-#define assert_ok(call)                                                      \
-    do {                                                                     \
-        if ((call) != EYRIE_OK) fail_msg("%s: %s", #call, err.text);         \
-    } while (0)
 
 static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compute, eyrie_format weights)
 {

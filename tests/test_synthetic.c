@@ -2,6 +2,7 @@
  * models that files with the same numbers are. */
 #include "testing.h"
 
+#include "errors.h"
 #include "file.h"
 #include "model.h"
 #include "numbers.h"
@@ -12,12 +13,6 @@
 #include <math.h>
 
 static eyrie_device *device;        /* NULL: there is none */
-static eyrie_error   err;
-
-#define assert_ok(call)                                                  \
-    do {                                                                 \
-        if ((call) != EYRIE_OK) fail_msg("%s: %s", #call, err.text);     \
-    } while (0)
 
 /* In the list of tests: f needs the device, and finds a directory in *state. */
 #define device_test(f) cmocka_unit_test_setup_teardown(f, make_dir, tidy_up)
