@@ -10,6 +10,39 @@ typedef struct span {
     uint32_t skip, most;
 } span;
 
+/* Rows that the matrix unit takes at a time; and what of x it goes through again and again, which has to stay in the second
+ * level cache (2 MiB on all CPUs with AMX) beside weights and results. */
+enum { UNIT_ROWS = 32, UNIT_CACHE = 1 << 20 };
+
+/* On the matrix unit (amx.cl): x is rounded and packed first. */
+static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, bool add, ey_act y)
+{
+    uint32_t block = w->blocks > 1 ? w->part_rows[0] / w->blocks : INT_MAX;
+    uint32_t part = w->blocks > 1 ? w->part_rows[0] : INT_MAX;
+    uint32_t tiles = (w->cols + 31) / 32, heights = (rows.most + UNIT_ROWS - 1) / UNIT_ROWS;
+    ey_act packed = ey_plan_act(p, (uint64_t)heights * UNIT_ROWS, w->blocks * tiles * 16);      /* 32 columns are 16 floats */
+    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
+
+    EY_LAUNCH(p, "pack_amx", rows.most, 1, 1, ((ey_cost){ 6 * n, n }), ey_val(x), ey_int(x.stride), ey_int(x.offset),
+              ey_int(w->cols), ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_val(packed));
+
+    bool may_straddle = w->blocks > 1 && (block / EY_LANES % 2 || w->n_shards > 1);
+    uint32_t at_once = may_straddle ? 1 : 2;
+    uint32_t cuts = (heights * tiles * 2048 + UNIT_CACHE - 1) / UNIT_CACHE;
+    for (uint32_t i = 0; i < w->n_shards; i++) {
+        const struct ey_shard *s = &w->shards[i];
+        uint32_t panels = s->rows / EY_LANES, share = (panels + 8 * p->dev->units - 1) / (8 * p->dev->units);
+        uint32_t per_group = (share + at_once - 1) / at_once * at_once, groups = (panels + per_group - 1) / per_group;
+        uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
+        ey_cost cost = { (uint64_t)s->rows * w->cols * 2 + n * 2 + (uint64_t)rows.most * s->rows * 4,
+                         2 * (uint64_t)rows.most * s->rows * w->cols };
+        EY_LAUNCH(p, "matmul_bf16_amx", groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
+                  ey_int(w->cols), ey_int(panels), ey_int(s->row0), ey_int(part), ey_int(block), ey_int(w->blocks),
+                  ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(add), ey_int(at_once),
+                  ey_int(per_group), ey_int((tiles + cuts - 1) / cuts), ey_val(y), ey_int(y.stride), ey_int(y.offset));
+    }
+}
+
 static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, bool add, ey_act y)
 {
     const ey_quant *q = ey_quant_of(w->format);
@@ -19,6 +52,10 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, bool ad
     const ey_tile *tile = ey_device_tiles(p->dev, &n_tiles);
     char kernel[40];
 
+    if (p->phase == EY_PREFILL && ey_program_has_unit(p->program, w->format)) {
+        unit_product(p, x, w, rows, add, y);
+        return;
+    }
     /* The first that is tall enough, else the tallest: weights are read once from memory whatever the rows, and all tiles
      * give the same bits. All panels of a tile must lie in one block of the diagonal, wherever a shard begins. */
     for (; n_tiles > 1 && tile->rows < rows.most; n_tiles--) tile++;
