@@ -48,9 +48,8 @@ uint64_t    ey_process_id(void);
 bool     ey_file_exists(const char *path);
 char    *ey_path(const char *directory, const char *name);   /* the file's path, for ey_free; NULL = no memory */
 uint64_t ey_memory_available(void);   /* bytes of host memory that can be had without swapping; 0 = not known */
-/* Lets this process use the tiles of the CPU's matrix unit (AMX with bf16), which the system grants only to those that ask:
- * all its threads, for good. NULL; or why it cannot be had. */
-const char *ey_tiles_allow(void);
+bool     ey_tiles_exist(void);        /* the CPU has a matrix unit for bf16 (AMX) */
+bool     ey_tiles_allow(void);        /* lets all threads of this process use it, for good; the system may say no */
 double   ey_seconds(void);            /* monotonic clock */
 
 #ifdef __cplusplus

@@ -370,18 +370,24 @@ double ey_seconds(void)
 
 #if defined(__x86_64__) && defined(__linux__)
 
-const char *ey_tiles_allow(void)
+bool ey_tiles_exist(void)
 {
-    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
     unsigned a, b, c, d;
 
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_BF16) || !(d & AMX_TILE)) return "this CPU has none";
-    if (syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) != 0) return "the system does not grant its use";
-    return NULL;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_BF16 && d & AMX_TILE;
+}
+
+/* Tiles are 8 KiB of registers more to keep of every thread: Linux gives them to those that ask. */
+bool ey_tiles_allow(void)
+{
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 
 #else
 
-const char *ey_tiles_allow(void) { return "only known on x86-64 under Linux"; }
+bool ey_tiles_exist(void) { return false; }
+bool ey_tiles_allow(void) { return false; }
 
 #endif

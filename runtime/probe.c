@@ -5,6 +5,7 @@
  * A probe has a context and a queue of its own, so that what it breaks ends with them. Whatever fails is a verdict. */
 #include "device.h"
 #include "os.h"
+#include "probe.h"
 #include "program.h"
 #include "quant.h"
 
@@ -312,10 +313,13 @@ static void probe_amx(trial *t)
         "}\n";
     uint32_t in[512];
     float a[16][32], b[32][16], out[256] = { 0 };
-    const char *missing = t->dev->cpu ? ey_tiles_allow() : "not a CPU";
 
-    if (missing) {
-        decide(t, EYRIE_NO, "%s", missing);
+    if (!t->dev->cpu || !ey_tiles_exist()) {
+        decide(t, EYRIE_NO, t->dev->cpu ? "this CPU has no AMX, or none for bf16" : "the device is no CPU");
+        return;
+    }
+    if (!ey_tiles_allow()) {
+        decide(t, EYRIE_NO, "the system does not let this process use the CPU's tiles");
         return;
     }
     for (uint32_t i = 0; i < 512; i++) {
@@ -641,27 +645,27 @@ static void probe_sub_devices(trial *t)
 /* ---------------------------------------------------------------------------------------------------------- table */
 
 static const struct { eyrie_probe about; void (*run)(trial *t); } probes[] = {
-    { { "half", "arithmetic in f16, with the cl_khr_fp16 pragma", "products in f16 on GPUs: no kernel uses it yet", false },
+    { { "half", "arithmetic in f16, with the cl_khr_fp16 pragma", "products in f16 on GPUs: no kernel uses it yet", false, false },
       probe_half_announced },
     { { "half-unannounced", "the same without the pragma, as drivers that do not report it want it",
-        "products in f16 on GPUs: no kernel uses it yet", false }, probe_half_unannounced },
-    { { "sub-group-reduce", "sums over a sub-group", "sums of rows on GPUs: no kernel uses it yet", true },
+        "products in f16 on GPUs: no kernel uses it yet", false, false }, probe_half_unannounced },
+    { { "sub-group-reduce", "sums over a sub-group", "sums of rows on GPUs: no kernel uses it yet", true, false },
       probe_sub_group_reduce },
-    { { "sub-group-shuffle", "values from other work-items of a sub-group", "products on GPUs: no kernel uses it yet", true },
+    { { "sub-group-shuffle", "values from other work-items of a sub-group", "products on GPUs: no kernel uses it yet", true, false },
       probe_sub_group_shuffle },
-    { { "dot-product", "sums of four products of 8-bit integers", "8-bit products: no kernel uses it yet", false },
+    { { "dot-product", "sums of four products of 8-bit integers", "8-bit products: no kernel uses it yet", false, false },
       probe_dot_product },
-    { { "inline-assembly", "assembly in kernels", "matrix units (see amx)", true },
+    { { "inline-assembly", "assembly in kernels", "matrix units (see amx)", true, false },
       probe_inline_assembly },
     { { "amx", "products of bf16 on an x86 CPU's matrix unit, in assembly", "prefill with bf16 weights, but for --compute f32",
-        true }, probe_amx },
-    { { "event-times", "times of events that can be true", "profiles; the host's clock is used so far", false },
+        true, true }, probe_amx },
+    { { "event-times", "times of events that can be true", "profiles; the host's clock is used so far", false, false },
       probe_event_times },
     { { "large-buffer", "more than 4 GiB in one allocation, or the most there is",
-        "weights in few pieces: they are split by what the device says", false }, probe_large_buffer },
-    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "weights in place of the file's pages: not used yet", false },
+        "weights in few pieces: they are split by what the device says", false, false }, probe_large_buffer },
+    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "weights in place of the file's pages: not used yet", false, false },
       probe_host_pointer },
-    { { "sub-devices", "lanes on parts of the device", "prefill beside decode: not used yet", true }, probe_sub_devices },
+    { { "sub-devices", "lanes on parts of the device", "prefill beside decode: not used yet", true, false }, probe_sub_devices },
 };
 
 const eyrie_probe *eyrie_probe_at(size_t i) { return i < COUNT(probes) ? &probes[i].about : NULL; }
@@ -710,7 +714,7 @@ void eyrie_probe_remember(eyrie_device *dev, const char *name, const eyrie_verdi
     ey_cache_put(dev->cache, cache_kind, key, key_of(dev, name, key), data, 1 + length);
 }
 
-void eyrie_probe_recall(eyrie_device *dev, const char *name, eyrie_verdict *verdict)
+void eyrie_probe_recall(const eyrie_device *dev, const char *name, eyrie_verdict *verdict)
 {
     char key[1024];
     size_t size = 0;
@@ -722,4 +726,20 @@ void eyrie_probe_recall(eyrie_device *dev, const char *name, eyrie_verdict *verd
         memcpy(verdict->reason, data + 1, size - 1);
     }
     ey_free(data);
+}
+
+bool ey_probe_unit(eyrie_device *dev, char reason[320])
+{
+    eyrie_verdict v;
+
+    reason[0] = '\0';
+    if (!dev->cpu || !ey_tiles_exist()) return false;
+    eyrie_probe_recall(dev, "amx", &v);
+    if (v.answer == EYRIE_NOT_PROBED)
+        snprintf(reason, 320, "no probe's verdict is remembered (eyrie devices --probe, with a cache directory)");
+    else if (v.answer != EYRIE_YES)
+        snprintf(reason, 320, "the probe says: %s", v.reason);
+    else if (!ey_tiles_allow())
+        snprintf(reason, 320, "the system does not let this process use it");
+    return !reason[0];
 }
