@@ -47,6 +47,9 @@ const char *ey_reason(int code, char buf[128]);         /* what errno says in wo
 bool     ey_file_exists(const char *path);
 char    *ey_path(const char *directory, const char *name);   /* the file's path, for ey_free; NULL = no memory */
 uint64_t ey_memory_available(void);   /* bytes of host memory that can be had without swapping; 0 = not known */
+uint64_t ey_process_id(void);
+bool     ey_tiles_exist(void);        /* the CPU has a matrix unit for bf16 (AMX) */
+bool     ey_tiles_allow(void);        /* lets all threads of this process use it, for good; the system may say no */
 double   ey_seconds(void);            /* monotonic clock */
 
 #ifdef __cplusplus

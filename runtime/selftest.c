@@ -7,6 +7,7 @@
  * starts out as NaNs, so that what is not written shows. */
 #include "ops/op.h"
 #include "os.h"
+#include "probe.h"
 #include "ref/ref.h"
 #include "synthetic.h"
 
@@ -29,6 +30,7 @@ enum { SLOTS = 3, MOST_UPLOADS = 9, POOL = 1 << 20 /* floats; the largest check 
 typedef struct lab {
     eyrie_device   *dev;
     ey_program     *programs[2];        /* with rings of f32, for all weight formats; of f16 */
+    ey_program     *unit;               /* of the matrix unit; NULL: there is none */
     float          *pool;               /* [POOL] host memory of the check that runs */
     size_t          used;
     eyrie_check_fn *on_check;
@@ -45,6 +47,7 @@ typedef struct rig {
     ey_layer_state state;
     struct { ey_buffer *to; const void *from; } uploads[MOST_UPLOADS];
     uint32_t       n_uploads;
+    bool           unit;                /* its products are the matrix unit's */
     char           variant[40];
     double         seconds, ratio, error, tolerance;    /* of the number that is furthest off, by its tolerance */
     uint64_t       judged;
@@ -144,7 +147,7 @@ static void expect_same(rig *r, const void *got, const void *want, size_t bytes)
 /* Also after an error, since recording needs a plan. */
 static void rig_open(rig *r, eyrie_format kv, ey_phase phase, uint32_t tokens, uint32_t rows)
 {
-    ey_program *program = r->lab->programs[kv == EYRIE_FORMAT_F16];
+    ey_program *program = r->unit ? r->lab->unit : r->lab->programs[kv == EYRIE_FORMAT_F16];
     eyrie_status st = ey_plan_begin(&r->plan, phase, tokens, rows, r->lab->dev, program, &r->scratch,
                                     r->status == EYRIE_OK ? &r->err : NULL);
     if (r->status == EYRIE_OK) r->status = st;
@@ -385,6 +388,13 @@ static void check_rope(rig *r, const job *j)
 
 /* ------------------------------------------------------------------------------------------------------- products */
 
+/* After the kernel that was recorded last: what it is an instance of goes without saying. */
+static void name_product(rig *r, const char *what)
+{
+    if (r->plan.n > 0)
+        snprintf(r->variant, sizeof r->variant, "%s%s", r->plan.records[r->plan.n - 1].label + strlen("matmul_"), what);
+}
+
 /* y = x W^T + bias, then y += the same, by the tile for `choice` rows. 5 panels leave part of every tile of several over. */
 static void check_matmul(rig *r, const job *j)
 {
@@ -401,10 +411,11 @@ static void check_matmul(rig *r, const job *j)
     ey_act in = input(r, K), y = hold(r, ey_matmul(&r->plan, in, &m));
     ey_matmul_add(&r->plan, in, &m, y);
     rig_seal(r);
-    if (r->plan.n > 0) snprintf(r->variant, sizeof r->variant, "%s", r->plan.records[0].label + strlen("matmul_"));
+    name_product(r, "");
     put(r, in, x, T, K);
     rig_run(r, &(ey_row){ .n = T }, 1);
     get(r, y, got, T, N);
+    if (r->unit) ref_round_bf16((size_t)T * K, x);
     ref_matmul(T, N, K, x, W, bias, want);
     ref_matmul(T, N, K, absolute(r, x, (size_t)T * K), absolute(r, W, N * K), absolute(r, bias, N), magnitude);
     for (size_t i = 0; i < n; i++) want[i] *= 2, magnitude[i] *= 2;
@@ -449,10 +460,11 @@ static void check_gates(rig *r, const job *j)
     rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, T, 1);
     ey_act in = input(r, N), y = hold(r, ey_matmul(&r->plan, in, &m));
     rig_seal(r);
-    if (r->plan.n > 0) snprintf(r->variant, sizeof r->variant, "%s, gates", r->plan.records[0].label + strlen("matmul_"));
+    name_product(r, ", gates");
     put(r, in, x, T, N);
     rig_run(r, &(ey_row){ .n = T }, 1);
     get(r, y, got, T, 2 * N);
+    if (r->unit) ref_round_bf16(n, x);
     for (uint32_t part = 0; part < 2; part++) {
         for (size_t i = 0; i < N; i++) {        /* block b, output o, input k: a file has it as [b, k, o] */
             b[i] = bias[paired(part, i)];
@@ -481,7 +493,7 @@ static void check_geglu(rig *r, const job *j)
     rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, T, 1);
     ey_act in = input(r, K), both = hold(r, ey_matmul(&r->plan, in, &m)), y = hold(r, ey_matmul_geglu(&r->plan, in, &m));
     rig_seal(r);
-    if (r->plan.n > 1) snprintf(r->variant, sizeof r->variant, "%s", r->plan.records[1].label + strlen("matmul_geglu_"));
+    name_product(r, "");
     put(r, in, x, T, K);
     rig_run(r, &(ey_row){ .n = T }, 1);
     get(r, both, sums, T, 2 * M);
@@ -878,9 +890,9 @@ static const job jobs[] = {
 
 static const eyrie_format formats[] = { F32, F16, BF16 };
 
-static void run_job(lab *l, const job *j)
+static void run_on(lab *l, bool unit, const job *j)
 {
-    rig r = { .lab = l };
+    rig r = { .lab = l, .unit = unit };
 
     l->used = 0;
     snprintf(r.variant, sizeof r.variant, "%s", j->variant);
@@ -896,6 +908,8 @@ static void run_job(lab *l, const job *j)
     if (l->on_check) l->on_check(l->user, &check);
 }
 
+static void run_job(lab *l, const job *j) { run_on(l, false, j); }
+
 /* Each tile is chosen by as many rows as it has; the tallest is given some more, so that it goes round. */
 static void run_products(lab *l)
 {
@@ -910,12 +924,17 @@ static void run_products(lab *l)
             run_job(l, &(job){ "geglu", "", check_geglu, formats[f], EY_PREFILL, rows });
             if (tiles[i].rows <= EY_FEW_ROWS) run_job(l, &(job){ "recurrent", "", check_fused, formats[f], EY_DECODE, rows });
         }
+    if (!l->unit) return;
+    run_on(l, true, &(job){ "amx", "", check_matmul, BF16, EY_PREFILL, 37 });
+    run_on(l, true, &(job){ "amx", "gates", check_gates, BF16, EY_PREFILL, 37 });
+    run_on(l, true, &(job){ "amx", "geglu", check_geglu, BF16, EY_PREFILL, 37 });
 }
 
 eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures, eyrie_error *err)
 {
     lab l = { .dev = dev, .on_check = on_check, .user = user };
     uint32_t all = 0;
+    char reason[320];
     eyrie_status st;
 
     *failures = 0;
@@ -923,11 +942,14 @@ eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *u
     if (!(l.pool = ey_calloc(POOL, sizeof *l.pool))) return ey_fail(err, EYRIE_ENOMEM, "self-test");
     EY_TRY(ey_program_build(&l.programs[0], dev, all, EYRIE_FORMAT_F32, err));
     EY_TRY(ey_program_build(&l.programs[1], dev, 1u << EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, err));
+    if (ey_probe_unit(dev, reason))
+        EY_TRY(ey_program_build(&l.unit, dev, 1u << EYRIE_FORMAT_BF16 | EY_MATRIX_UNIT, EYRIE_FORMAT_F32, err));
     for (size_t i = 0; i < COUNT(jobs); i++) run_job(&l, &jobs[i]);
     run_products(&l);
     *failures = l.failures;
 done:
     for (size_t i = 0; i < COUNT(l.programs); i++) ey_program_free(l.programs[i]);
+    ey_program_free(l.unit);
     ey_free(l.pool);
     return st;
 }

@@ -25,6 +25,7 @@
 typedef struct lab {
     eyrie_device *device;           /* NULL: there is none */
     ey_program   *programs[2];      /* for rings of f32 and f16, all weight formats; built when first asked for */
+    uint32_t      more;             /* that they are for, such as EY_MATRIX_UNIT */
 } lab;
 
 static lab shared;                  /* by all tests of a program */
@@ -56,7 +57,7 @@ static inline ey_program *lab_program(lab *l, eyrie_format kv)
     ey_program   **p = &l->programs[kv == EYRIE_FORMAT_F16];
 
     if (!l->device) skip();
-    if (!*p) assert_ok(ey_program_build(p, l->device, all, kv, &err));
+    if (!*p) assert_ok(ey_program_build(p, l->device, all | l->more, kv, &err));
     return *p;
 }
 

@@ -15,7 +15,7 @@ typedef struct span {
 /* What becomes of the sums (matmul.cl), and what that needs. */
 typedef struct finish {
     const char *kernel;
-    bool        add;
+    bool        add, gated;     /* to what is there; by pairs, through gelu */
     uint32_t    panels;         /* that its tiles have; 0 = any number */
     uint32_t    n_args;
     ey_arg      args[7];
@@ -34,12 +34,48 @@ static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const fi
     return (ey_tile){ tile->rows, f->panels ? f->panels : tile->panels };
 }
 
+/* Rows that the matrix unit takes at a time; and what of x it goes through again and again, which has to stay in the second
+ * level cache (2 MiB on all CPUs with AMX) beside weights and results. */
+enum { UNIT_ROWS = 32, UNIT_CACHE = 1 << 20 };
+
+/* On the matrix unit (amx.cl): x is rounded and packed first. Too much of x for the cache is cut by columns, or, where
+ * results are not plain sums, by rows. */
+static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
+{
+    bool gated = f->gated;
+    uint32_t tiles = (w->cols + 31) / 32, heights = (rows.most + UNIT_ROWS - 1) / UNIT_ROWS;
+    ey_act packed = ey_plan_act(p, (uint64_t)heights * UNIT_ROWS, w->blocks * tiles * 16);      /* 32 columns are 16 floats */
+    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
+
+    EY_LAUNCH(p, "pack_amx", rows.most, 1, 1, ((ey_cost){ 6 * n, n }), ey_val(x), ey_int(x.stride), ey_int(x.offset),
+              ey_int(w->cols), ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_val(packed));
+
+    uint32_t cuts = (heights * tiles * 2048 + UNIT_CACHE - 1) / UNIT_CACHE;
+    uint32_t wide = gated ? tiles : (tiles + cuts - 1) / cuts, tall = gated ? (heights + cuts - 1) / cuts : heights;
+    for (uint32_t i = 0; i < w->n_shards; i++) {
+        const struct ey_shard *s = &w->shards[i];
+        uint32_t panels = s->rows / EY_LANES, share = (panels + 8 * p->dev->units - 1) / (8 * p->dev->units);
+        uint32_t per_group = (share + 1) / 2 * 2, groups = (panels + per_group - 1) / per_group;
+        uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
+        ey_cost cost = { (uint64_t)s->rows * w->cols * 2 + n * 2 + (uint64_t)rows.most * s->rows * 4,
+                         2 * (uint64_t)rows.most * s->rows * w->cols };
+        EY_LAUNCH(p, "matmul_bf16_amx", groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
+                  ey_int(w->cols), ey_int(panels), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
+                  ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add), ey_int(gated),
+                  ey_int(per_group), ey_int(wide), ey_int(tall * UNIT_ROWS), ey_val(y), ey_int(y.stride), ey_int(y.offset));
+    }
+}
+
 static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
 {
     const ey_quant *q = ey_quant_of(w->format);
     const ey_tile tile = choose_tile(p->dev, w, f, rows.most);
     char kernel[40];
 
+    if (p->phase == EY_PREFILL && ey_program_has_unit(p->program, w->format)) {
+        unit_product(p, x, w, rows, f, y);
+        return;
+    }
     assert(!x.norm.scale || tile.rows <= EY_FEW_ROWS);
     snprintf(kernel, sizeof kernel, "%s_%s_%ux%u", f->kernel, q->name, (unsigned)tile.rows, (unsigned)tile.panels);
     for (uint32_t i = 0; i < w->n_shards; i++) {
@@ -97,13 +133,13 @@ ey_act ey_matmul_geglu(ey_plan *p, ey_act x, const ey_matrix *w)
 {
     ey_act y = ey_plan_act(p, p->tokens, w->rows / 2);
     assert(w->paired);
-    product(p, x, w, all_tokens(p), &(finish){ .kernel = "matmul_geglu" }, y);
+    product(p, x, w, all_tokens(p), &(finish){ .kernel = "matmul_geglu", .gated = true }, y);
     return y;
 }
 
 void ey_matmul_conv1d(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c, ey_act *v, ey_act *y)
 {
-    const finish convolve = { "matmul_conv1d", false, 0, 6, {
+    const finish convolve = { .kernel = "matmul_conv1d", .n_args = 6, .args = {
         ey_buf(c->w), ey_buf(c->bias), ey_int(c->taps), ey_int(w->part_rows[0]), ey_buf(c->state->buffer),
         ey_int(c->state->bytes / sizeof(float)) } };
     ey_act both = ey_plan_act(p, p->tokens, w->rows);
@@ -116,7 +152,7 @@ void ey_matmul_conv1d(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c
 
 ey_act ey_matmul_rglru(ey_plan *p, const ey_matrix *gates, const ey_recurrence *r)
 {
-    const finish recur = { "matmul_rglru", false, 2, 7, {
+    const finish recur = { .kernel = "matmul_rglru", .panels = 2, .n_args = 7, .args = {
         ey_val(r->y), ey_int(r->y.stride), ey_int(r->y.offset), ey_buf(r->decay), ey_buf(r->state->buffer),
         ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset) } };
 
