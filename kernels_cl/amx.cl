@@ -2,7 +2,7 @@
  * in f32. In the program only where the probe "amx" has said yes (runtime/probe.c): it is assembly.
  *
  * The unit multiplies tiles: C [16][16] f32 += A [16][32] bf16 * B [32][16] bf16, B in pairs of rows. A weight panel is a
- * list of such B. pack_amx rounds x and lays it out as such A:
+ * list of such B. x is packed as such A (prelude.cl): by pack_amx, or by the kernel that made it.
  *
  * packed : [blocks of 32 rows][blocks of the diagonal][ceil(K / 32)][2][16][32] bf16; columns from K on are zeros, and rows
  *          from the live ones on are anything, since no row of C sees another row of A
@@ -11,27 +11,24 @@
  * depend on the rows beside it, on how many there are, or on how columns and panels are cut for the caches. Only a last
  * tile of 16 columns is filled up with zeros. Denormals count as zeros. */
 
-/* Rounded to nearest even; a NaN stays one. */
-static inline uint16 bf16_of(float16 v)
-{
-    uint16 u = as_uint16(v);
-    return select(ROUND_BF16(u), u | 0x400000u, isnan(v)) >> 16;
-}
-
-/* Rows [skip, skip + most) of those that the word `count` of the batch counts. One work-group a row. */
-kernel void pack_amx(image b, global const float *x, int x_stride, int x_offset, int K, int blocks, int count, int skip,
-                     int most, global ushort *packed)
+/* Rows [skip, skip + most) of those that the word `count` of the batch counts, normalised as in norm.cl if `width` is not
+ * 0. One work-group a row. */
+kernel void pack_amx(image b, global const float *x, int x_stride, int x_offset, global const float *scale, int width,
+                     float eps, int K, int blocks, int count, int skip, int most, global float *packed)
 {
     int r = get_global_id(0), rows = min(b[count] - skip, most), tiles = (K + 31) / 32;
     if (r >= rows) return;
 
     x += (size_t)(skip + r) * x_stride + x_offset;
-    packed += (size_t)(r / 32) * blocks * tiles * 1024 + r % 32 * 32;
+    if (width) {
+        float inverse = inverse_rms(x, K, width, eps);
+        for (int k = 0; k < K; k += LANES)
+            put_row16(vload16(0, x + k) * inverse * vload16(0, scale + k), packed, tiles, 0, r, k, K);
+        return;
+    }
     for (int i = 0; i < blocks; i++, x += K)
-        for (int k = 0; k < K; k += 32, packed += 1024) {
-            vstore16(convert_ushort16(bf16_of(vload16(0, x + k))), 0, packed);
-            vstore16(k + 16 < K ? convert_ushort16(bf16_of(vload16(0, x + k + 16))) : (ushort16)0, 1, packed);
-        }
+        for (int k = 0; k < K; k += LANES)
+            put_row16(vload16(0, x + k), packed + i * tiles * 512, blocks * tiles, 0, r, k, K);
 }
 
 /* All eight tiles are 16 rows of 64 bytes: 0 to 3 are C, 4 and 5 A, 6 and 7 B. */
@@ -53,7 +50,7 @@ static inline void tiles_end(void) { __asm__ volatile("tilerelease" : : : "memor
  * `cut` tiles, with sums in y between them, and rows in cuts of `tall`, which gated sums ask for instead. */
 kernel void matmul_bf16_amx(image b, global const ushort *packed, global const uint *w, global const float *bias, int K,
                             int panels, int row0, int block, int blocks, int count, int skip, int most, int add, int gated,
-                            int per_group, int cut, int tall, global float *y, int y_stride, int y_offset)
+                            int per_group, int cut, int tall, int half_width, global float *y, int y_tiles, int y_stride, int y_offset)
 {
     int rows = min(b[count] - skip, most), tiles = (K + 31) / 32;
     int first = get_global_id(0) * per_group, last = min(first + per_group, panels);
@@ -150,8 +147,8 @@ kernel void matmul_bf16_amx(image b, global const ushort *packed, global const u
                     TILE_STORE(3, c + 48, 64);
                     for (int r = 0; r < 32 && t + r < rows; r++) {
                         if (gated) {
-                            vstore16(gelu16(c[r / 16 * 32 + r % 16]) * c[r / 16 * 32 + 16 + r % 16], (row0 / LANES + p) / 2,
-                                     y + (size_t)(t + r) * y_stride);
+                            put_row16(gelu16(c[r / 16 * 32 + r % 16]) * c[r / 16 * 32 + 16 + r % 16], y, y_tiles, y_stride,
+                                      t + r, (row0 + p * LANES) / 2, half_width);
                             continue;
                         }
                         vstore16(c[r / 16 * 32 + r % 16], 0, y0 + (size_t)r * y_stride);

@@ -81,6 +81,28 @@ typedef global const int *image;
 #define PAIR_SIZE_BF16 16
 #define PAIR_SIZE      JOIN(PAIR_SIZE_, FORMAT)
 
+/* ------------------------------------------------------------------------------------------------- what products read
+ * Either f32 [rows, stride], or packed for the matrix unit (amx.cl): rounded to bf16, in tiles of 16 rows by 32 columns,
+ *     [blocks of 32 rows][tiles in a row][2][16][32]
+ * with zeros for columns up to the next multiple of 32. tiles: in a row; 0 = plain f32. */
+static inline uint16 bf16_of(float16 v)
+{
+    uint16 u = as_uint16(v);
+    return select(ROUND_BF16(u), u | 0x400000u, isnan(v)) >> 16;            /* a NaN stays one */
+}
+
+/* Columns [c, c + 16) of a row of `width` columns, multiples of 16 both. */
+static inline void put_row16(float16 v, global float *out, int tiles, int stride, int row, int c, int width)
+{
+    if (!tiles) {
+        vstore16(v, 0, out + (size_t)row * stride + c);
+        return;
+    }
+    global ushort *packed = (global ushort *)out + ((size_t)(row / 32) * tiles + c / 32) * 1024 + row % 32 * 32 + c % 32;
+    vstore16(convert_ushort16(bf16_of(v)), 0, packed);
+    if (c % 32 == 0 && c + LANES == width) vstore16((ushort16)0, 1, packed);
+}
+
 /* ----------------------------------------------------------------------------------------- keys and values in the ring */
 #ifdef KV_F16
 typedef half   kv_type;

@@ -173,7 +173,7 @@ static void emit(eyrie_model *m, bucket *b, ey_buffer *results)
         ey_mlp_emit(p, &l->mlp, &m->context, x);
     }
     p->layer = c->layers;
-    ey_act z = ey_norm(p, x, m->final_norm, c->width, c->eps, true);
+    ey_act z = ey_normalise(p, ey_norm(x, m->final_norm, c->width, c->eps), true);
     b->logits = ey_head_reduce(p, z, &(ey_head){ .w = m->head, .vocab = c->vocab, .cap = c->cap, .wanted = p->tokens,
                                                  .results = results });
 }

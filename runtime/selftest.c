@@ -352,7 +352,7 @@ static void check_norm(rig *r, const job *j)
     for (size_t i = 0; i < D; i++) scale[i] = 1.0f + w[i];
     ey_buffer *b = upload(r, scale, PADDED * sizeof *scale);
     rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, T + 1, COUNT(rows));
-    ey_act in = input(r, PADDED), y = hold(r, ey_norm(&r->plan, in, b, D, 1e-6f, j->choice != 0));
+    ey_act in = input(r, PADDED), y = hold(r, ey_normalise(&r->plan, ey_norm(in, b, D, 1e-6f), j->choice != 0));
     rig_seal(r);
     put(r, in, x, T, D);
     rig_run(r, rows, COUNT(rows));
@@ -491,7 +491,7 @@ static void check_geglu(rig *r, const job *j)
     declare_matrix(r, &m, &shard, j->format, W, bias, 2 * M, K);
     pair_up(&m);
     rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, T, 1);
-    ey_act in = input(r, K), both = hold(r, ey_matmul(&r->plan, in, &m)), y = hold(r, ey_matmul_geglu(&r->plan, in, &m));
+    ey_act in = input(r, K), both = hold(r, ey_matmul(&r->plan, in, &m)), y = hold(r, ey_matmul_geglu(&r->plan, in, &m, NULL));
     rig_seal(r);
     name_product(r, "");
     put(r, in, x, T, K);
@@ -650,9 +650,9 @@ static void run_recurrent(rig *r, eyrie_format format, uint32_t bucket, float *o
     ey_buffer *rates = upload(r, decay, CHANNELS * sizeof(float));
     declare_state(r, before, FLOATS * sizeof(float));
     rig_open(r, EYRIE_FORMAT_F32, EY_DECODE, bucket, bucket);
-    ey_act in = input(r, D), v, y, z = ey_norm(&r->plan, in, scale, D, 1e-6f, false);
+    ey_act in = input(r, D), v, y, z = ey_norm(in, scale, D, 1e-6f);
     ey_matmul_conv1d(&r->plan, z, &in_w, &(ey_conv){ taps, bias, TAPS, &r->state }, &v, &y);
-    ey_act h = hold(r, ey_matmul_rglru(&r->plan, &gates, &(ey_recurrence){ v, y, rates, &r->state, H }));
+    ey_act h = hold(r, ey_matmul_rglru(&r->plan, &gates, &(ey_recurrence){ v, y, rates, &r->state, H, NULL }));
     rig_seal(r);
     put(r, in, x, T, D);
     rig_run(r, set->rows, T);

@@ -296,7 +296,7 @@ static void gated_products(void **state)
                                        (ey_part[]){ { "g", "bg", ey_dim_flat(M) }, { "u", "bu", ey_dim_flat(M) } },
                                        ey_dim_flat(K));
         ey_act in = hold(&r, ey_plan_act(&r.plan, most, ey_pad(K))), both = hold(&r, ey_matmul(&r.plan, in, m));
-        ey_act y = hold(&r, ey_matmul_geglu(&r.plan, in, m));
+        ey_act y = hold(&r, ey_matmul_geglu(&r.plan, in, m, NULL));
         rig_seal(&r);
         put(&r, in, ey_dim_flat(K), x, T);
         rig_run(&r, &(ey_row){ .n = T }, 1, NULL);
@@ -305,6 +305,41 @@ static void gated_products(void **state)
         for (size_t k = 0; k < n; k++) magnitude[k] = gate[k] * up[k];
         /* The sums are the same bits; the rest as in test_geglu.c. */
         check_near("gated", get(&r, y, ey_dim_flat(M), T), want, n, 6.2 + 1 + 1, magnitude);
+        rig_close(&r);
+    }
+}
+
+/* An MLP whose norm, and whose gated product, are packed by whoever makes them gives the bits of one that packs in launches
+ * of its own. Widths that end in half a tile, too. */
+static void made_for_their_reader(void **state)
+{
+    static const struct { uint32_t D, M; } sizes[] = { { 48, 64 }, { 37, 40 }, { 64, 16 } };
+    const uint32_t T = 45, most = 64;
+
+    if (!shared.more) skip();
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        uint32_t     D = sizes[i].D, M = sizes[i].M;
+        ey_dim       d = ey_dim_flat(D), wide = ey_dim_flat(M);
+        float       *x = noise((size_t)T * D, 1, 2.0f);
+        const tensor file[] = { { "n", { D }, noise(D, 2, 0.5f) }, { "g", { M, D }, noise((size_t)M * D, 3, 0.3f) },
+                                { "u", { M, D }, noise((size_t)M * D, 4, 0.3f) }, { "d", { D, M }, noise((size_t)M * D, 5, 0.3f) } };
+        rig          r;
+
+        rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, most, 1);
+        ey_weights *w = rig_weights(&r, *state, EYRIE_FORMAT_BF16, file, COUNT(file));
+        ey_buffer  *scale = ey_weights_vector(w, "n", d, 1, EY_ONE_PLUS);
+        ey_matrix  *in = ey_weights_pair(w, (ey_part[]){ { "g", NULL, wide }, { "u", NULL, wide } }, d);
+        ey_matrix  *down = ey_weights_matrix(w, &(ey_part){ "d", NULL, d }, 1, wide);
+        ey_act a = hold(&r, ey_plan_act(&r.plan, most, ey_pad(D))), normed = ey_norm(a, scale, D, 1e-6f);
+        ey_act packed = hold(&r, ey_matmul(&r.plan, ey_matmul_geglu(&r.plan, normed, in, down), down));
+        size_t few = r.plan.n;
+        ey_act plain = hold(&r, ey_matmul(&r.plan, ey_matmul_geglu(&r.plan, ey_normalise(&r.plan, normed, false), in, NULL), down));
+        assert_int_equal(few, 3);
+        assert_int_equal(r.plan.n - few, 5);
+        rig_seal(&r);
+        put(&r, a, d, x, T);
+        rig_run(&r, &(ey_row){ .n = T }, 1, NULL);
+        check_same("packed", get(&r, packed, d, T), get(&r, plain, d, T), (size_t)T * D);
         rig_close(&r);
     }
 }
@@ -355,6 +390,7 @@ int main(void)
         op_test(wanted_rows),
         op_test(gates),
         op_test(gated_products),
+        op_test(made_for_their_reader),
         op_test(only_prefill_and_bf16),
     };
     return cmocka_run_group_tests(tests, open_unit, close_shared);

@@ -38,17 +38,45 @@ static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const fi
  * level cache (2 MiB on all CPUs with AMX) beside weights and results. */
 enum { UNIT_ROWS = 32, UNIT_CACHE = 1 << 20 };
 
-/* On the matrix unit (amx.cl): x is rounded and packed first. Too much of x for the cache is cut by columns, or, where
+/* New memory for so many rows of `width` columns in each of `blocks`, packed: 32 columns are 16 floats. */
+static ey_act packed_act(ey_plan *p, uint32_t rows, uint32_t blocks, uint32_t width)
+{
+    uint64_t all = ((uint64_t)rows + UNIT_ROWS - 1) / UNIT_ROWS * UNIT_ROWS;
+    ey_act a = ey_plan_act(p, all, blocks * ((width + 31) / 32) * 16);
+
+    a.width = width;
+    a.packed = true;
+    return a;
+}
+
+ey_act ey_act_for(ey_plan *p, uint32_t width, const ey_matrix *reader)
+{
+    if (reader && p->phase == EY_PREFILL && ey_program_has_unit(p->program, reader->format)) return packed_act(p, p->tokens, 1, width);
+    return ey_plan_act(p, p->tokens, width);
+}
+
+ey_arg ey_tiles_of(ey_act a) { return ey_int(a.packed ? (a.width + 31) / 32 : 0); }
+
+/* Rounds x for the matrix unit and lays it out, normalised if need be. */
+static ey_act pack(ey_plan *p, ey_act x, const ey_matrix *w, span rows)
+{
+    ey_act packed = packed_act(p, rows.most, w->blocks, w->cols);
+    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
+
+    EY_LAUNCH(p, "pack_amx", rows.most, 1, 1, ((ey_cost){ 6 * n, n }), ey_val(x), ey_int(x.stride), ey_int(x.offset),
+              ey_buf(x.norm.scale ? x.norm.scale : w->bias), ey_int(x.norm.width), ey_float(x.norm.eps), ey_int(w->cols),
+              ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_val(packed));
+    return packed;
+}
+
+/* On the matrix unit (amx.cl): x is rounded and packed first, if it is not yet. Too much of x for the cache is cut by columns, or, where
  * results are not plain sums, by rows. */
 static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
 {
     bool gated = f->gated;
     uint32_t tiles = (w->cols + 31) / 32, heights = (rows.most + UNIT_ROWS - 1) / UNIT_ROWS;
-    ey_act packed = ey_plan_act(p, (uint64_t)heights * UNIT_ROWS, w->blocks * tiles * 16);      /* 32 columns are 16 floats */
     uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
-
-    EY_LAUNCH(p, "pack_amx", rows.most, 1, 1, ((ey_cost){ 6 * n, n }), ey_val(x), ey_int(x.stride), ey_int(x.offset),
-              ey_int(w->cols), ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_val(packed));
+    ey_act packed = x.packed ? x : pack(p, x, w, rows);
 
     uint32_t cuts = (heights * tiles * 2048 + UNIT_CACHE - 1) / UNIT_CACHE;
     uint32_t wide = gated ? tiles : (tiles + cuts - 1) / cuts, tall = gated ? (heights + cuts - 1) / cuts : heights;
@@ -62,7 +90,7 @@ static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, co
         EY_LAUNCH(p, "matmul_bf16_amx", groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
                   ey_int(w->cols), ey_int(panels), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
                   ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add), ey_int(gated),
-                  ey_int(per_group), ey_int(wide), ey_int(tall * UNIT_ROWS), ey_val(y), ey_int(y.stride), ey_int(y.offset));
+                  ey_int(per_group), ey_int(wide), ey_int(tall * UNIT_ROWS), ey_int(w->rows / 2), ey_val(y), ey_tiles_of(y), ey_int(y.stride), ey_int(y.offset));
     }
 }
 
@@ -76,7 +104,8 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const f
         unit_product(p, x, w, rows, f, y);
         return;
     }
-    assert(!x.norm.scale || tile.rows <= EY_FEW_ROWS);
+    assert(!x.packed);
+    if (x.norm.scale && tile.rows > EY_FEW_ROWS) x = ey_normalise(p, x, false);
     snprintf(kernel, sizeof kernel, "%s_%s_%ux%u", f->kernel, q->name, (unsigned)tile.rows, (unsigned)tile.panels);
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
@@ -129,9 +158,9 @@ void ey_matmul_wanted(ey_plan *p, ey_act x, const ey_matrix *w, uint32_t skip, u
     product(p, x, w, (span){ EY_IMAGE_N_WANTED, skip, most }, &plain, y);
 }
 
-ey_act ey_matmul_geglu(ey_plan *p, ey_act x, const ey_matrix *w)
+ey_act ey_matmul_geglu(ey_plan *p, ey_act x, const ey_matrix *w, const ey_matrix *reader)
 {
-    ey_act y = ey_plan_act(p, p->tokens, w->rows / 2);
+    ey_act y = ey_act_for(p, w->rows / 2, reader);
     assert(w->paired);
     product(p, x, w, all_tokens(p), &(finish){ .kernel = "matmul_geglu", .gated = true }, y);
     return y;
