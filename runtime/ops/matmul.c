@@ -51,8 +51,8 @@ static ey_act packed_act(ey_plan *p, uint32_t rows, uint32_t blocks, uint32_t wi
 
 ey_act ey_act_for(ey_plan *p, uint32_t width, const ey_matrix *reader)
 {
-    if (reader && p->phase == EY_PREFILL && ey_program_has_unit(p->program, reader->format)) return packed_act(p, p->tokens, 1, width);
-    return ey_plan_act(p, p->tokens, width);
+    bool unit = reader && p->phase == EY_PREFILL && ey_program_has_unit(p->program, reader->format);
+    return unit ? packed_act(p, p->tokens, 1, width) : ey_plan_act(p, p->tokens, width);
 }
 
 ey_arg ey_tiles_of(ey_act a) { return ey_int(a.packed ? (a.width + 31) / 32 : 0); }
@@ -69,8 +69,8 @@ static ey_act pack(ey_plan *p, ey_act x, const ey_matrix *w, span rows)
     return packed;
 }
 
-/* On the matrix unit (amx.cl): x is rounded and packed first, if it is not yet. Too much of x for the cache is cut by columns, or, where
- * results are not plain sums, by rows. */
+/* On the matrix unit (amx.cl): x is rounded and packed first, if it is not yet. Too much of x for the cache is cut by
+ * columns, or, where results are not plain sums, by rows. */
 static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
 {
     bool gated = f->gated;
@@ -90,7 +90,8 @@ static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, co
         EY_LAUNCH(p, "matmul_bf16_amx", groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
                   ey_int(w->cols), ey_int(panels), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
                   ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add), ey_int(gated),
-                  ey_int(per_group), ey_int(wide), ey_int(tall * UNIT_ROWS), ey_int(w->rows / 2), ey_val(y), ey_tiles_of(y), ey_int(y.stride), ey_int(y.offset));
+                  ey_int(per_group), ey_int(wide), ey_int(tall * UNIT_ROWS), ey_int(w->rows / 2), ey_val(y),
+                  ey_tiles_of(y), ey_int(y.stride), ey_int(y.offset));
     }
 }
 
@@ -111,8 +112,10 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const f
         const struct ey_shard *s = &w->shards[i];
         uint32_t n = s->rows / EY_LANES, groups = (n + tile.panels - 1) / tile.panels;
         uint32_t heights = (rows.most + tile.rows - 1) / tile.rows;
-        /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. */
+        /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. A device
+         * without vectors has many work-items instead, and llvmpipe ends the loops of each after 65535 turns in all. */
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
+        if (p->dev->vector == 1) split = heights;
         ey_cost cost = { (uint64_t)s->rows * w->cols * q->bits / 8 + (uint64_t)rows.most * (w->cols + s->rows) * 4,
                          2 * (uint64_t)rows.most * s->rows * w->cols };
         const ey_arg common[] = {
