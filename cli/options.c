@@ -89,7 +89,7 @@ static const section sections[] = {
           "                           or random weights: synthetic:NAME or synthetic:NAME@SEED, NAME being a shape such\n"
           "                           as griffin-1b or recurrentgemma-2b (any other name lists all), or a config.json",
           MODEL, STRING, FIELD(model), 0, 0 },
-        { "--weights", "f32|f16|bf16", "how matrices are stored on the device (default: the file's; synthetic: bf16)", MODEL,
+        { "--weights", "f32|f16|bf16|q8|q4", "how matrices are stored on the device (default: the file's; synthetic: bf16)", MODEL,
           CHOICE, FIELD(weights), 0, 0 },
         { "--compute", "auto|f32", "f32: round nothing below f32 but stored weights (default auto)", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
@@ -128,7 +128,8 @@ static const struct { float min, max; const char *text; } ranges[] = {
 };
 
 static const struct { const char *name; eyrie_format format; } formats[] = {
-    { "f32", EYRIE_FORMAT_F32 }, { "f16", EYRIE_FORMAT_F16 }, { "bf16", EYRIE_FORMAT_BF16 },
+    { "f32", EYRIE_FORMAT_F32 }, { "f16", EYRIE_FORMAT_F16 }, { "bf16", EYRIE_FORMAT_BF16 }, { "q8", EYRIE_FORMAT_Q8 },
+    { "q4", EYRIE_FORMAT_Q4 },
 };
 
 /* ---------------------------------------------------------------------------------------------------------- values */

@@ -20,7 +20,7 @@ kernel void INSTANCE(matmul)(image b, global const float *x, int x_stride, int x
     int first = get_global_id(0) * PANELS;
     global const WEIGHT *panel[PANELS];
 
-    for (int p = 0; p < PANELS; p++) panel[p] = w + (size_t)min(first + p, panels - 1) * (K / 2) * PAIR_SIZE;
+    for (int p = 0; p < PANELS; p++) panel[p] = w + min(first + p, panels - 1) * PANEL_SIZE(K);
     bias += row0;
     x += (size_t)skip * x_stride + x_offset + (row0 + first * LANES) % part / block * K;
 
@@ -32,17 +32,29 @@ kernel void INSTANCE(matmul)(image b, global const float *x, int x_stride, int x
             in[r] = x + (size_t)min(t + r, rows - 1) * x_stride;
             for (int p = 0; p < PANELS; p++) sum[r][p] = 0.0f;
         }
-        for (int i = 0; i < K / 2; i++) {
-            float16 w0[PANELS], w1[PANELS];
+        for (int k = 0; k < K; k += GROUP) {
+            global const WEIGHT *at[PANELS];
+            SCALES scales[PANELS];
 #pragma unroll
-            for (int p = 0; p < PANELS; p++) WEIGHT_PAIR(panel[p], i, w0[p], w1[p]);
+            for (int p = 0; p < PANELS; p++) {
+                at[p] = WEIGHTS_AT(panel[p], k);
+                SCALES_LOAD(panel[p], k, scales[p]);
+            }
+            for (int j = 0; j < IN_GROUP(K - k); j += STEP) {
+                WORDS words[PANELS];
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                float x0 = in[r][2 * i], x1 = in[r][2 * i + 1];
+                for (int p = 0; p < PANELS; p++) WORDS_LOAD(at[p], j, words[p]);
 #pragma unroll
-                for (int p = 0; p < PANELS; p++) {
-                    sum[r][p] = fma(w0[p], (float16)x0, sum[r][p]);
-                    sum[r][p] = fma(w1[p], (float16)x1, sum[r][p]);
+                for (int c = 0; c < STEP; c++) {
+                    float16 column[PANELS];
+#pragma unroll
+                    for (int p = 0; p < PANELS; p++) column[p] = COLUMN(words[p], scales[p], c);
+#pragma unroll
+                    for (int r = 0; r < ROWS; r++) {
+                        float x0 = in[r][k + j + c];
+#pragma unroll
+                        for (int p = 0; p < PANELS; p++) sum[r][p] = fma(column[p], (float16)x0, sum[r][p]);
+                    }
                 }
             }
         }

@@ -76,7 +76,7 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
     if (opts) memcpy(o, opts, ey_min(opts->struct_size, sizeof *o));
     o->struct_size = sizeof *o;
     if (o->weights != EYRIE_FORMAT_DEFAULT && !ey_quant_of(o->weights))
-        return ey_fail(err, EYRIE_EINVAL, "weight format %d is not known; f32, f16 and bf16 are", (int)o->weights);
+        return ey_fail(err, EYRIE_EINVAL, "weight format %d is not known; f32, f16, bf16, q8 and q4 are", (int)o->weights);
     if (o->kv == EYRIE_FORMAT_DEFAULT) o->kv = o->compute == EYRIE_COMPUTE_F32 ? EYRIE_FORMAT_F32 : EYRIE_FORMAT_F16;
     if (o->kv != EYRIE_FORMAT_F32 && o->kv != EYRIE_FORMAT_F16)
         return ey_fail(err, EYRIE_EINVAL, "keys and values can be kept as f16 or f32, not as format %d", (int)o->kv);
@@ -130,11 +130,11 @@ static eyrie_status declare(eyrie_model *m, eyrie_error *err)
     ey_weights *w = m->weights;
 
     ey_weights_prefix(w, "%s", "");
-    m->embedding = ey_weights_matrix(w, (ey_part[]){ { f->embedding, NULL, V } }, 1, D);
+    m->embedding = ey_weights_table(w, f->embedding, V, D);
     m->final_norm = ey_weights_vector(w, f->final_norm, D, 1, EY_ONE_PLUS);
     m->head = m->embedding;
     if (c->tied) ey_weights_ignore(w, f->head);
-    else m->head = ey_weights_matrix(w, (ey_part[]){ { f->head, NULL, V } }, 1, D);
+    else m->head = ey_weights_table(w, f->head, V, D);
     for (size_t i = 0; i < sizeof f->ignored / sizeof *f->ignored && f->ignored[i]; i++) ey_weights_ignore(w, f->ignored[i]);
 
     for (uint32_t i = 0; i < c->layers; i++) {
@@ -204,18 +204,25 @@ done:
 /* What would make a model fit of which `weights` and `rest` bytes are too many for `have`. */
 static void advise(const eyrie_model *m, uint64_t weights, uint64_t rest, uint64_t have, char *text, size_t size)
 {
-    bool wide = ey_weights_formats(m->weights) == 1u << EYRIE_FORMAT_F32;
-    uint64_t least = wide ? weights / 2 : weights;      /* 16 bits are the narrowest; vectors hardly count */
+    static const eyrie_format narrower[] = { EYRIE_FORMAT_BF16, EYRIE_FORMAT_Q8, EYRIE_FORMAT_Q4 };
+    const char *name = NULL;
+    uint64_t least = weights;
     char bytes[24];
 
+    for (size_t i = 0; i < sizeof narrower / sizeof *narrower && (!name || least + rest > have); i++) {
+        uint64_t b = ey_weights_bytes_as(m->weights, narrower[i]);
+        if (b >= least) continue;
+        name = ey_quant_of(narrower[i])->name;
+        least = b;
+    }
+    ey_bytes_text(least, bytes);
     if (least > have)
-        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps",
-                 ey_bytes_text(least, bytes));
+        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps", bytes);
     else if (least + rest > have)
-        snprintf(text, size, "%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller",
-                 wide ? "--weights bf16, " : "");
+        snprintf(text, size, "%s%s%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller",
+                 name ? "--weights " : "", name ? name : "", name ? ", " : "");
     else
-        snprintf(text, size, "--weights bf16 takes half for the weights");
+        snprintf(text, size, "--weights %s takes %s for the weights", name, bytes);
 }
 
 static eyrie_status check_memory(const eyrie_model *m, eyrie_error *err)
@@ -346,7 +353,7 @@ static eyrie_status read_checkpoint(eyrie_model *m, ey_file **file, const char *
     EY_TRY(open_tokenizer(m, path, err));
     EY_TRY(ey_file_open(file, path, err));
     m->file_bytes = ey_file_bytes(*file);
-    EY_TRY(ey_weights_new(&m->weights, m->dev, *file, m->opts.weights, err));
+    EY_TRY(ey_weights_new(&m->weights, m->dev, *file, ey_formats_of(m->opts.weights), err));
     EY_TRY(declare(m, err));
 done:
     return st;
@@ -371,7 +378,7 @@ static eyrie_status make_checkpoint(eyrie_model *m, const char *path, const eyri
                      c->gate_blocks);
         goto done;
     }
-    EY_TRY(ey_weights_new_synthetic(&m->weights, m->dev, s.seed, c->gate_blocks, m->opts.weights, err));
+    EY_TRY(ey_weights_new_synthetic(&m->weights, m->dev, s.seed, c->gate_blocks, ey_formats_of(m->opts.weights), err));
     EY_TRY(declare(m, err));
 done:
     ey_synthetic_close(&s);
@@ -630,7 +637,7 @@ static void decode_cost(const eyrie_model *m, eyrie_model_info *info)
     const ey_config *c = &m->config;
     uint64_t table = m->embedding->params;
 
-    info->decode_bytes = info->weight_bytes + info->state_bytes - (m->head == m->embedding ? 0 : table * 2);
+    info->decode_bytes = info->weight_bytes + info->state_bytes - (m->head == m->embedding ? 0 : ey_matrix_bytes(m->embedding));
     info->decode_flops = 2 * ey_weights_params(m->weights) - (m->head == m->embedding ? 0 : 2 * table);
     info->decode_flops += 4ull * ey_config_count(c, EY_ATTENTION) * c->heads * c->head_dim * (m->context.window + 1);
 }

@@ -21,7 +21,7 @@ typedef struct matrix {
     ey_matrix public;
     source    parts[EY_MAX_PARTS];
     ey_dim    cols;
-    bool      gates;
+    bool      gates, table;
 } matrix;
 
 typedef struct vector {
@@ -45,7 +45,7 @@ struct ey_weights {
     uint64_t       seed;                    /* of a synthetic model, and the rest of it */
     uint32_t       first_dim;
     made_up       *made_up;
-    eyrie_format   format;
+    ey_formats     formats;
     char           prefix[64];
     bool          *used;                    /* [tensors of the file] */
     uint64_t       params;                  /* elements of all that is used, once declaring has ended */
@@ -59,7 +59,7 @@ struct ey_weights {
     eyrie_error    error;
 };
 
-eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, eyrie_format format, eyrie_error *err)
+eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, ey_formats formats, eyrie_error *err)
 {
     ey_weights *w;
 
@@ -69,19 +69,19 @@ eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *
         return ey_fail(err, EYRIE_ENOMEM, "table of weights");
     }
     w->file = file;
-    w->format = format;
+    w->formats = formats;
     ey_arena_init(&w->arena, dev, "weights");
     *out = w;
     return EYRIE_OK;
 }
 
 eyrie_status ey_weights_new_synthetic(ey_weights **out, eyrie_device *dev, uint64_t seed, uint32_t first_dim,
-                                      eyrie_format format, eyrie_error *err)
+                                      ey_formats formats, eyrie_error *err)
 {
     if (!(*out = ey_calloc(1, sizeof **out))) return ey_fail(err, EYRIE_ENOMEM, "table of weights");
     (*out)->seed = seed;
     (*out)->first_dim = first_dim;
-    (*out)->format = format;
+    (*out)->formats = formats;
     ey_arena_init(&(*out)->arena, dev, "weights");
     return EYRIE_OK;
 }
@@ -199,13 +199,25 @@ static eyrie_format stored_format(const matrix *m)
     return f;
 }
 
+/* At 4 bits, measured (bench/RESULTS.md): the table is a small part of the weights and a third of the loss, and the gates
+ * are next to nothing of both, but what they get wrong stays in the state. */
+ey_formats ey_formats_of(eyrie_format asked)
+{
+    ey_formats f = ey_formats_all(asked);
+    if (asked == EYRIE_FORMAT_Q4) f.gates = f.tables = EYRIE_FORMAT_Q8;
+    return f;
+}
+
+static eyrie_format format_of(const matrix *m, ey_formats f) { return m->gates ? f.gates : m->table ? f.tables : f.layers; }
+
 /* Rows, shards and bias of a matrix whose sources are set. */
 static void lay_out(ey_weights *w, matrix *m)
 {
     ey_matrix *p = &m->public;
     const ey_quant *q;
 
-    p->format = w->format != EYRIE_FORMAT_DEFAULT ? w->format : stored_format(m);
+    p->format = format_of(m, w->formats);
+    if (p->format == EYRIE_FORMAT_DEFAULT) p->format = stored_format(m);
     q = ey_quant_of(p->format);
     for (uint32_t i = 0; i < p->n_parts; i++) {
         p->part_rows[i] = ey_dim_padded(m->parts[i].rows);
@@ -249,11 +261,12 @@ static matrix *new_matrix(ey_weights *w, const char *name, uint32_t n_parts)
     return m;
 }
 
-ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols)
+static ey_matrix *declare_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols, bool table)
 {
     matrix *m = new_matrix(w, parts[0].weight, n_parts);
 
     if (!m) return NULL;
+    m->table = table;
     m->cols = cols;
     m->public.cols = ey_dim_padded(cols);
     for (uint32_t i = 0; i < n_parts; i++) {
@@ -264,6 +277,16 @@ ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_par
     }
     if (w->status == EYRIE_OK) lay_out(w, m);
     return w->status == EYRIE_OK ? &m->public : NULL;
+}
+
+ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols)
+{
+    return declare_matrix(w, parts, n_parts, cols, false);
+}
+
+ey_matrix *ey_weights_table(ey_weights *w, const char *name, ey_dim rows, ey_dim cols)
+{
+    return declare_matrix(w, &(ey_part){ name, NULL, rows }, 1, cols, true);
 }
 
 ey_matrix *ey_weights_gates(ey_weights *w, const ey_part *parts, uint32_t n_parts)
@@ -346,7 +369,26 @@ eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err)
 
 uint64_t ey_weights_bytes(const ey_weights *w) { return w->arena.bytes; }
 
+uint64_t ey_weights_bytes_as(const ey_weights *w, eyrie_format asked)
+{
+    ey_formats f = ey_formats_of(asked);
+    uint64_t bytes = w->arena.bytes;
+
+    for (size_t i = 0; i < w->n_matrices; i++) {
+        ey_matrix as = w->matrices[i]->public;
+        bytes -= ey_matrix_bytes(&as);
+        as.format = format_of(w->matrices[i], f);
+        bytes += ey_matrix_bytes(&as);
+    }
+    return bytes;
+}
+
 uint64_t ey_weights_params(const ey_weights *w) { return w->params; }
+
+uint64_t ey_matrix_bytes(const ey_matrix *m)
+{
+    return m->rows / EY_LANES * ey_quant_panel_bytes(ey_quant_of(m->format), m->cols);
+}
 
 uint32_t ey_weights_formats(const ey_weights *w)
 {
@@ -552,9 +594,9 @@ static cl_int set_args(cl_kernel kernel, const cl_mem *panels, const cl_int ints
 static eyrie_status fill_rows(ey_weights *w, const matrix *m, const source *s, cl_kernel kernel, const ey_buffer *shard,
                               uint32_t row, uint32_t first, uint32_t n, eyrie_error *err)
 {
-    static const size_t one[2] = { 1, 1 };
+    static const size_t one = 1;
     const uint64_t P = s->rows.size, columns = ey_dim_count(m->cols);
-    const size_t global[2] = { n / EY_LANES, m->cols.groups };
+    const size_t global = n / EY_LANES;
     const cl_int ints[5] = { (cl_int)(row / EY_LANES), (cl_int)(first / EY_LANES), (cl_int)m->public.cols,
                              (cl_int)P, (cl_int)m->cols.size };
     const cl_ulong dense[3] = { P * columns, columns, 1 }, gates[3] = { P * P, 1, P };
@@ -562,7 +604,7 @@ static eyrie_status fill_rows(ey_weights *w, const matrix *m, const source *s, c
     cl_int code = set_args(kernel, &shard->mem, ints, m->gates ? gates : dense, &recipe);
 
     if (code == CL_SUCCESS)
-        EY_CL(code, clEnqueueNDRangeKernel, w->arena.dev->queue, kernel, 2, NULL, global, one, 0, NULL, NULL);
+        EY_CL(code, clEnqueueNDRangeKernel, w->arena.dev->queue, kernel, 1, NULL, &global, &one, 0, NULL, NULL);
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: making its weights", m->public.name);
 }
 

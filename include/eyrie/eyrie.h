@@ -121,7 +121,9 @@ typedef enum eyrie_format {    /* how numbers are stored on the device */
     EYRIE_FORMAT_DEFAULT = 0,  /* weights: as in the file, bf16 in synthetic models. keys and values: f16, or f32 with EYRIE_COMPUTE_F32 */
     EYRIE_FORMAT_F32 = 1,
     EYRIE_FORMAT_F16 = 2,
-    EYRIE_FORMAT_BF16 = 3      /* weights only */
+    EYRIE_FORMAT_BF16 = 3,     /* weights only, like all that follow */
+    EYRIE_FORMAT_Q8 = 4,       /* 8 bits, each 32 weights of a row share an f16 scale: 8.5 bits a weight */
+    EYRIE_FORMAT_Q4 = 5        /* 4 bits likewise, 4.5; q8 the embedding, the head, and the gates of the recurrence */
 } eyrie_format;
 
 typedef enum eyrie_compute {

@@ -32,7 +32,7 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, bool ad
         uint32_t heights = (rows.most + tile->rows - 1) / tile->rows;
         /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. */
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
-        ey_cost cost = { (uint64_t)s->rows * w->cols * q->bits / 8 + (uint64_t)rows.most * (w->cols + s->rows) * 4,
+        ey_cost cost = { n * ey_quant_panel_bytes(q, w->cols) + (uint64_t)rows.most * (w->cols + s->rows) * 4,
                          2 * (uint64_t)rows.most * s->rows * w->cols };
         EY_LAUNCH(p, kernel, groups, split, 1, cost, ey_val(x), ey_int(x.stride), ey_int(x.offset), ey_buf(s->buffer),
                   ey_buf(w->bias), ey_int(w->cols), ey_int(n), ey_int(s->row0), ey_int(part), ey_int(block),
