@@ -37,7 +37,7 @@ typedef global const int *image;
  * even; k and n are such that groups which share a scale come whole. */
 #define SHARED_SCALE 32             /* columns */
 
-typedef struct { float16 even, odd; } pair_of_columns;
+typedef struct { float16 lo, hi; } two_vectors;
 
 #define TYPE_F32 float
 #define STEP_F32 2
@@ -46,9 +46,9 @@ typedef struct { float16 even, odd; } pair_of_columns;
 #define SCALES_F32 int
 #define SCALES_LOAD_F32(w, k, s) ((s) = 0)
 #define AT_F32(w, k) ((w) + (k) * LANES)
-#define WORDS_F32 pair_of_columns
-#define WORDS_LOAD_F32(at, j, w) ((w).even = vload16(j, at), (w).odd = vload16((j) + 1, at))
-#define COLUMN_F32(w, s, c) ((c) ? (w).odd : (w).even)
+#define WORDS_F32 two_vectors
+#define WORDS_LOAD_F32(at, j, w) ((w).lo = vload16(j, at), (w).hi = vload16((j) + 1, at))
+#define COLUMN_F32(w, s, c) ((c) ? (w).hi : (w).lo)
 
 static inline void store_F32(global float *w, int k, int n, const float16 *x)
 {
@@ -62,15 +62,9 @@ static inline void store_F32(global float *w, int k, int n, const float16 *x)
 #define SCALES_F16 int
 #define SCALES_LOAD_F16(w, k, s) ((s) = 0)
 #define AT_F16(w, k) ((w) + (k) * LANES)
-#define WORDS_F16 pair_of_columns
-#define WORDS_LOAD_F16(at, j, w)                                 \
-    do {                                                         \
-        float16 lo_ = vload_half16(j, at);                       \
-        float16 hi_ = vload_half16((j) + 1, at);                 \
-        (w).even = (float16)(lo_.even, hi_.even);                \
-        (w).odd = (float16)(lo_.odd, hi_.odd);                   \
-    } while (0)
-#define COLUMN_F16(w, s, c) ((c) ? (w).odd : (w).even)
+#define WORDS_F16 two_vectors
+#define WORDS_LOAD_F16(at, j, w) ((w).lo = vload_half16(j, at), (w).hi = vload_half16((j) + 1, at))
+#define COLUMN_F16(w, s, c) ((c) ? (float16)((w).lo.odd, (w).hi.odd) : (float16)((w).lo.even, (w).hi.even))
 
 static inline void store_F16(global half *w, int k, int n, const float16 *x)
 {
