@@ -1,6 +1,7 @@
 /* weights.c - declaring, allocating, and packing what a checkpoint holds; or making it up. */
 #include "weights.h"
 
+#include "os.h"
 #include "synthetic.h"
 
 #include <inttypes.h>
@@ -9,7 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { STEP_BYTES = 16 << 20 };             /* of weights between two reports of progress */
+enum { STEP_BYTES = 16 << 20,               /* of weights between two reports of progress */
+       ALONE_BYTES = 1 << 20 };             /* packed before another thread has begun */
 
 /* Where the rows of a matrix come from. */
 typedef struct source {
@@ -495,35 +497,61 @@ done:
     return st;
 }
 
+/* Panels of a matrix on their way into the format. Workers share nothing but what they read. */
+typedef struct packing {
+    const matrix   *m;
+    const ey_quant *q;
+    uint64_t        panel_bytes;
+    uint32_t        row;                    /* the first of the panels that are being made */
+    unsigned char  *to;
+    size_t          floats;                 /* of a worker: 16 rows, and one of the file */
+    float          *memory;
+} packing;
+
+static void pack_panel(void *user, uint32_t worker, uint32_t i)
+{
+    const packing *p = user;
+    float *rows = p->memory + worker * p->floats;
+
+    read_panel(p->m, p->row + i * EY_LANES, rows, rows + EY_LANES * p->m->public.cols);
+    p->q->pack(rows, p->m->public.cols, p->to + i * p->panel_bytes);
+}
+
+/* Rows [row, row + n) to `to`. */
+static eyrie_status pack_rows(ey_weights *w, const matrix *m, uint32_t row, uint32_t n, unsigned char *to, eyrie_error *err)
+{
+    packing p = { .m = m, .q = ey_quant_of(m->public.format), .row = row, .to = to };
+    uint32_t workers = ey_cores(), panels = n / EY_LANES;
+
+    p.panel_bytes = ey_quant_panel_bytes(p.q, m->public.cols);
+    p.floats = (size_t)EY_LANES * m->public.cols + ey_max(ey_dim_count(m->cols), EY_LANES);
+    if (panels * p.panel_bytes < ALONE_BYTES) workers = 1;
+    if (!(p.memory = ey_calloc(workers * p.floats, sizeof *p.memory)))
+        return ey_fail(err, EYRIE_ENOMEM, "%s: packing it", m->public.name);
+    for (uint32_t done = 0, step; done < panels; done += step) {
+        step = (uint32_t)ey_min(panels - done, ey_max(STEP_BYTES / p.panel_bytes, 1));
+        ey_parallel(workers, step, pack_panel, &p);
+        p.row += step * EY_LANES;
+        p.to += step * p.panel_bytes;
+        advance(w, step * p.panel_bytes);
+    }
+    ey_free(p.memory);
+    return EYRIE_OK;
+}
+
 static eyrie_status load_matrix(ey_weights *w, const matrix *m, eyrie_error *err)
 {
     const ey_matrix *p = &m->public;
-    const ey_quant *q = ey_quant_of(p->format);
-    uint64_t panel_bytes = ey_quant_panel_bytes(q, p->cols);
-    float *rows = ey_calloc((size_t)EY_LANES * p->cols, sizeof *rows);
-    float *scratch = ey_calloc(ey_max(ey_dim_count(m->cols), EY_LANES), sizeof *scratch);
     eyrie_status st = EYRIE_OK;
 
-    if (!rows || !scratch) {
-        st = ey_fail(err, EYRIE_ENOMEM, "%s: packing it", p->name);
-        goto done;
-    }
     for (uint32_t i = 0; i < p->n_shards; i++) {
-        unsigned char *to;
-        void *mapped;
-        EY_TRY(ey_buffer_map(w->arena.dev, p->shards[i].buffer, &mapped, err));
-        to = mapped;
-        for (uint32_t r = 0; r < p->shards[i].rows; r += EY_LANES, to += panel_bytes) {
-            read_panel(m, p->shards[i].row0 + r, rows, scratch);
-            q->pack(rows, p->cols, to);
-            advance(w, panel_bytes);
-        }
-        EY_TRY(ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, mapped, err));
+        void *to;
+        EY_TRY(ey_buffer_map(w->arena.dev, p->shards[i].buffer, &to, err));
+        EY_TRY(pack_rows(w, m, p->shards[i].row0, p->shards[i].rows, to, err));
+        EY_TRY(ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, to, err));
     }
     st = load_bias(w, m, err);
 done:
-    ey_free(rows);
-    ey_free(scratch);
     return st;
 }
 

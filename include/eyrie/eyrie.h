@@ -25,8 +25,8 @@
  *     On failure an output handle is set to NULL. `err` belongs to the caller; nothing global is kept.
  *   - Zero means "default" in every option, so { sizeof(eyrie_model_opts) } is a complete set, and NULL is as good.
  *     struct_size lets a newer library serve a caller that was built against an older header.
- *   - The caller drives: the library starts no threads of its own (the OpenCL implementation may), reads no environment
- *     variable, and prints nothing. Notes go to the log callback.
+ *   - The caller drives: the library starts no threads of its own (the OpenCL implementation may) but while it packs
+ *     weights, when all cores share the work; it reads no environment variable, and prints nothing. Notes go to the log callback.
  *   - A handle and everything opened from it belong to one thread at a time. Different devices are independent.
  *   - Close children before parents; closing a parent first returns EYRIE_EBUSY and does nothing.
  */
