@@ -5,6 +5,7 @@
 #include "synthetic.h"
 #include "utf8.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,6 +52,7 @@ struct eyrie_model {
     bool              synthetic;
     uint64_t          seed;     /* of a synthetic model */
     ey_weights       *weights;
+    ey_file          *file;     /* open while weights are used where they lie in it */
     ey_layer_context  context;
     ey_matrix        *embedding, *head;
     ey_buffer        *final_norm;
@@ -290,13 +292,18 @@ static void hash_config(XXH3_state_t *sum, const ey_config *c)
 }
 
 /* Tells the model from others by its config and by name, dtype, shape and first elements of every tensor, in whatever shards
- * they come. Cheap, since it does not read all weights: models that differ only further inside of their tensors pass for
+ * they come; a packed checkpoint says whose it is. Cheap, since it does not read all weights: models that differ only further inside of their tensors pass for
  * one. Training changes all of a tensor. Of a synthetic model, whose tensors follow from it, the seed. */
 static eyrie_status identify(eyrie_model *m, const ey_file *file, eyrie_error *err)
 {
-    XXH3_state_t *sum = XXH3_createState();
+    const char *packed_from = file ? ey_file_note(file, EY_IDENTITY_NOTE) : NULL;
+    XXH3_state_t *sum;
 
-    if (!sum) return ey_fail(err, EYRIE_ENOMEM, "the model's identity");
+    if (packed_from) {
+        snprintf(m->identity, sizeof m->identity, "%s", packed_from);
+        return EYRIE_OK;
+    }
+    if (!(sum = XXH3_createState())) return ey_fail(err, EYRIE_ENOMEM, "the model's identity");
     XXH3_128bits_reset(sum);
     hash_config(sum, &m->config);
     if (m->synthetic) {
@@ -411,6 +418,7 @@ static void model_free(eyrie_model *m)
     ey_program_free(m->program);
     ey_state_free(&m->state);
     ey_weights_free(m->weights);
+    ey_file_close(m->file);
     ey_tokenizer_close(m->tokenizer);
     ey_free(m->blocks);
     ey_free(m->image);
@@ -446,11 +454,15 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     EY_TRY(warm_up(m, &progress, err));
     ey_program_store(m->program);
     dev->children++;
+    if (ey_weights_in_file(m->weights)) {
+        m->file = file;
+        file = NULL;
+    }
     *out = m;
     m = NULL;
 done:
-    ey_file_close(file);
     model_free(m);
+    ey_file_close(file);
     return st;
 }
 
@@ -706,6 +718,114 @@ eyrie_status eyrie_model_inspect(const char *path, const eyrie_model_opts *opts,
 done:
     ey_file_close(file);
     model_free(m);
+    return st;
+}
+
+/* --------------------------------------------------------------------------------------------------------- packing */
+
+static eyrie_status copy_file(const char *from, const char *to, const char *name, eyrie_error *err)
+{
+    char *source = ey_path(from, name), *target = ey_path(to, name);
+    ey_output *o = NULL;
+    ey_map map = { 0 };
+    eyrie_status st;
+
+    if (!source || !target) {
+        st = ey_fail(err, EYRIE_ENOMEM, "%s", name);
+        goto done;
+    }
+    if (!ey_file_exists(source)) goto none;
+    EY_TRY(ey_map_open(&map, source, err));
+    EY_TRY(ey_output_open(&o, target, err));
+    if ((st = ey_output_write(o, map.data, map.size, err)) != EYRIE_OK) (void)ey_output_close(o, false, NULL);
+    else st = ey_output_close(o, true, err);
+    goto done;
+none:
+    st = EYRIE_OK;
+done:
+    ey_map_close(&map);
+    ey_free(source);
+    ey_free(target);
+    return st;
+}
+
+static const char *const packed_files[] = { "config.json", "tokenizer.model", "model.safetensors" };
+enum { PACKED_FILES = sizeof packed_files / sizeof *packed_files };
+
+/* The files of the new checkpoint, in a directory that is there. */
+static eyrie_status write_checkpoint(eyrie_model *m, const char *path, const char *directory, eyrie_error *err)
+{
+    char *name = ey_path(directory, packed_files[PACKED_FILES - 1]);
+    ey_output *o = NULL;
+    eyrie_status st;
+
+    if (!name) return ey_fail(err, EYRIE_ENOMEM, "%s", directory);
+    for (size_t i = 0; i + 1 < PACKED_FILES; i++) EY_TRY(copy_file(path, directory, packed_files[i], err));
+    EY_TRY(ey_output_open(&o, name, err));
+    if ((st = ey_weights_write(m->weights, o, m->identity, err)) != EYRIE_OK) (void)ey_output_close(o, false, NULL);
+    else st = ey_output_close(o, true, err);
+done:
+    ey_free(name);
+    return st;
+}
+
+static void remove_checkpoint(const char *directory)
+{
+    for (size_t i = 0; i < PACKED_FILES; i++) {
+        char *name = ey_path(directory, packed_files[i]);
+        if (name) (void)remove(name);
+        ey_free(name);
+    }
+    (void)remove(directory);
+}
+
+/* Written beside its place, and moved there whole. */
+static eyrie_status write_directory(eyrie_model *m, const char *path, const char *directory, eyrie_error *err)
+{
+    char beside[4096], reason[128];
+    int n = snprintf(beside, sizeof beside, "%s.new-%" PRIu64, directory, ey_process_id());
+    eyrie_status st;
+
+    if (n < 0 || (size_t)n >= sizeof beside) return ey_fail(err, EYRIE_EINVAL, "%.100s...: too long for a path", directory);
+    if (ey_file_exists(directory))
+        return ey_fail(err, EYRIE_EINVAL, "%s: is there already; name a directory that is not, or remove it first", directory);
+    EY_TRY(ey_dir_make(beside, err));
+    st = write_checkpoint(m, path, beside, err);
+    if (st == EYRIE_OK && rename(beside, directory) != 0)
+        st = ey_fail(err, EYRIE_EIO, "cannot move %s to %s: %s", beside, directory, ey_reason(errno, reason));
+    if (st != EYRIE_OK) remove_checkpoint(beside);
+done:
+    return st;
+}
+
+eyrie_status eyrie_pack(const char *path, const char *directory, const eyrie_model_opts *opts, eyrie_error *err)
+{
+    eyrie_device nowhere = { .max_alloc = UINT64_MAX };
+    eyrie_model *m;
+    ey_file *file = NULL;
+    ey_progress progress;
+    char *place = ey_strdup(directory);
+    eyrie_status st;
+
+    if (!(m = ey_calloc(1, sizeof *m)) || !place) {
+        st = ey_fail(err, EYRIE_ENOMEM, "model handle");
+        goto done;
+    }
+    for (size_t n = strlen(place); n > 1 && place[n - 1] == '/'; ) place[--n] = '\0';
+    m->dev = &nowhere;
+    if (!*place || ey_is_synthetic(path)) {
+        st = ey_fail(err, EYRIE_EINVAL, *place ? "%s: has no files to pack" : "%s: to be packed into a directory without a name", path);
+        goto done;
+    }
+    EY_TRY(open_source(m, &file, path, opts, err));
+    progress = (ey_progress){ m->opts.progress, m->opts.progress_user };
+    ey_weights_listener(m->weights, &progress);
+    EY_TRY(identify(m, file, err));
+    st = write_directory(m, path, place, err);
+done:
+    model_free(m);
+    ey_file_close(file);
+    ey_free(place);
     return st;
 }
 

@@ -190,6 +190,13 @@ EYRIE_API eyrie_status eyrie_model_get_info(const eyrie_model *model, eyrie_mode
 EYRIE_API eyrie_status eyrie_model_inspect(const char *path, const eyrie_model_opts *opts, eyrie_model_info *info,
                                            eyrie_error *err);
 
+/* Writes the checkpoint `path` once more, to `directory`, with its matrices as opts->weights says and in the order in which
+ * devices read them: eyrie_model_open takes it like any other, with the same results, and neither packs nor, where device
+ * and host share their memory, copies: it maps the file, which must stay as it is while the model is open. Needs no device.
+ * The directory appears whole or not at all. A packed checkpoint is for versions of Eyrie with the same layout; others say
+ * so. EINVAL: `directory` is there already, or `path` is packed already. Of opts, weights and progress count. */
+EYRIE_API eyrie_status eyrie_pack(const char *path, const char *directory, const eyrie_model_opts *opts, eyrie_error *err);
+
 /* Text to token ids, <bos> first. Writes at most `capacity` ids and always sets *n to the number there are, so a call
  * with capacity 0 asks for the size. `text` is UTF-8 of `length` bytes, zero bytes allowed.
  * EINVAL: not UTF-8 (the message gives the byte), or the model has no tokenizer. */
