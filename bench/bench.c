@@ -26,7 +26,8 @@ const bench_bucket bench_buckets[BENCH_BUCKETS] = {
     { EY_DECODE, 1 }, { EY_DECODE, 2 }, { EY_DECODE, 4 }, { EY_DECODE, 8 }, { EY_PREFILL, 64 }, { EY_PREFILL, 256 },
 };
 
-const eyrie_format bench_formats[BENCH_FORMATS] = { EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, EYRIE_FORMAT_BF16 };
+const eyrie_format bench_formats[BENCH_FORMATS] = { EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, EYRIE_FORMAT_BF16,
+                                                    EYRIE_FORMAT_Q8, EYRIE_FORMAT_Q4 };
 
 bool bench_wants(const bench *b, const char *model, const char *what, eyrie_format format)
 {
@@ -341,7 +342,7 @@ static int usage(const char *program)
     fprintf(stderr, "usage: %s [-d DEVICE] [-k DIR] [-f FORMAT] [-m TEXT] [-n REPETITIONS]\n"
                     "  -d  part of the device's name, its number, gpu or cpu (default: first GPU, else first)\n"
                     "  -k  kernel files in DIR replace the built-in ones of the same name\n"
-                    "  -f  only this format: f32, f16, bf16\n"
+                    "  -f  only this format: f32, f16, bf16, q8, q4\n"
                     "  -m  only models or shapes whose name has TEXT in it\n"
                     "  -n  samples of each row, from 1 to 1000 (default 9)\n", program);
     return 2;

@@ -40,7 +40,7 @@ typedef struct bench_bucket {
 enum { BENCH_BUCKETS = 6 };
 extern const bench_bucket bench_buckets[BENCH_BUCKETS];
 
-enum { BENCH_FORMATS = 3 };
+enum { BENCH_FORMATS = 5 };
 extern const eyrie_format bench_formats[BENCH_FORMATS];     /* of weights */
 
 /* Whether the options want this shape of this model in this format. */

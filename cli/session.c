@@ -243,6 +243,19 @@ int cli_session_open(cli_session *s, const cli_options *o)
     return open_sequence(s, o);
 }
 
+eyrie_status cli_model_pack(const cli_options *o, eyrie_error *err)
+{
+    eyrie_model_opts opts = cli_model_opts(o);
+    progress p = new_progress();
+    eyrie_status st;
+
+    opts.progress = show_opening;
+    opts.progress_user = &p;
+    st = eyrie_pack(o->model, o->output, &opts, err);
+    wipe_progress(&p);
+    return st;
+}
+
 void cli_session_close(cli_session *s)
 {
     (void)eyrie_seq_close(s->seq);

@@ -50,4 +50,7 @@ int  cli_take_signal(void);
 void cli_session_print_speed(const cli_session *s, bool decode);
 void cli_session_set_speed(const cli_session *s, json_t *object, bool decode);
 
+/* eyrie_pack, with its progress on a terminal. */
+eyrie_status cli_model_pack(const cli_options *o, eyrie_error *err);
+
 #endif

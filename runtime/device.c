@@ -309,7 +309,8 @@ eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
             return ey_fail(err, EYRIE_EMEMORY, "%s: %s takes %s in one allocation, the device gives at most %s; "
                            "a smaller --chunk, --slots or --context helps", a->name, b->label,
                            ey_bytes_text(b->bytes, size), ey_bytes_text(dev->max_alloc, limit));
-        EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, CL_MEM_READ_WRITE, (size_t)b->bytes, NULL);
+        EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, b->host ? CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR : CL_MEM_READ_WRITE,
+                  (size_t)b->bytes, (void *)(uintptr_t)b->host);
         if (!b->mem)
             return ey_fail_cl(err, code, "%s: allocating %s for %s", a->name, ey_bytes_text(b->bytes, size), b->label);
     }

@@ -55,6 +55,7 @@ uint64_t ey_device_free_memory(const eyrie_device *dev, const char **source);
 typedef struct ey_buffer {
     cl_mem   mem;
     uint64_t bytes;
+    const void *host;               /* NULL, or read-only memory that it is to be, and which outlives it */
     char     label[64];
 } ey_buffer;
 

@@ -11,6 +11,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -272,6 +274,47 @@ void ey_file_touch(const char *path)
 uint64_t ey_process_id(void)
 {
     return (uint64_t)getpid();
+}
+
+uint32_t ey_cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : (uint32_t)ey_min((uint64_t)n, EY_MAX_WORKERS);
+}
+
+typedef struct crew {
+    ey_work    *work;
+    void       *user;
+    uint32_t    n;
+    atomic_uint next;
+} crew;
+
+typedef struct worker {
+    crew    *of;
+    uint32_t number;
+} worker;
+
+static void *run_worker(void *arg)
+{
+    const worker *w = arg;
+    for (uint32_t i; (i = atomic_fetch_add(&w->of->next, 1)) < w->of->n; ) w->of->work(w->of->user, w->number, i);
+    return NULL;
+}
+
+void ey_parallel(uint32_t workers, uint32_t n, ey_work *work, void *user)
+{
+    pthread_t threads[EY_MAX_WORKERS];
+    worker    members[EY_MAX_WORKERS];
+    crew      c = { .work = work, .user = user, .n = n };
+    uint32_t  started = 1;
+
+    members[0] = (worker){ &c, 0 };
+    for (; started < ey_min(ey_min(workers, n), EY_MAX_WORKERS); started++) {
+        members[started] = (worker){ &c, started };
+        if (pthread_create(&threads[started], NULL, run_worker, &members[started]) != 0) break;
+    }
+    run_worker(&members[0]);
+    while (started-- > 1) pthread_join(threads[started], NULL);
 }
 
 bool ey_file_exists(const char *path)

@@ -26,9 +26,10 @@ static const struct { uint32_t vector, heads, vectors; } attention_tiles[] = { {
 
 static const struct { eyrie_format format; const char *macro, *suffix; } formats_known[] = {
     { EYRIE_FORMAT_F32, "F32", "f32" }, { EYRIE_FORMAT_F16, "F16", "f16" }, { EYRIE_FORMAT_BF16, "BF16", "bf16" },
+    { EYRIE_FORMAT_Q8, "Q8", "q8" }, { EYRIE_FORMAT_Q4, "Q4", "q4" },
 };
 
-enum { MAX_KERNELS = 96 };
+enum { MAX_KERNELS = 256 };
 
 static const char build_options[] = "-cl-std=CL1.2";
 static const char cache_kind[] = "program";

@@ -325,7 +325,7 @@ static void check_fill(rig *r, const job *j)
     for (size_t i = 0; i < G * P; i++) memcpy(rows + (i / P * PADDED + i % P) * COLS, x + i * K, K * sizeof *x);
     for (size_t i = 0; i < G * PADDED / EY_LANES; i++) q->pack(rows + i * EY_LANES * COLS, COLS, want + i * panel);
 
-    r->status = ey_weights_new_synthetic(&w, r->lab->dev, 7, 0, j->format, &r->err);
+    r->status = ey_weights_new_synthetic(&w, r->lab->dev, 7, 0, ey_formats_all(j->format), &r->err);
     if (r->status == EYRIE_OK) m = ey_weights_matrix(w, &(ey_part){ "w", NULL, { G, P } }, 1, ey_dim_flat(K));
     if (r->status == EYRIE_OK) r->status = ey_weights_check(w, &r->err);
     double start = ey_seconds();
@@ -859,14 +859,20 @@ static void check_head(rig *r, const job *j)
 #define F32 EYRIE_FORMAT_F32
 #define F16 EYRIE_FORMAT_F16
 #define BF16 EYRIE_FORMAT_BF16
+#define Q8 EYRIE_FORMAT_Q8
+#define Q4 EYRIE_FORMAT_Q4
 
 static const job jobs[] = {
     { "embed", "f32", check_embed, F32, EY_PREFILL, 0 },
     { "embed", "f16", check_embed, F16, EY_PREFILL, 0 },
     { "embed", "bf16", check_embed, BF16, EY_PREFILL, 0 },
+    { "embed", "q8", check_embed, Q8, EY_PREFILL, 0 },
+    { "embed", "q4", check_embed, Q4, EY_PREFILL, 0 },
     { "fill", "f32", check_fill, F32, EY_PREFILL, 0 },
     { "fill", "f16", check_fill, F16, EY_PREFILL, 0 },
     { "fill", "bf16", check_fill, BF16, EY_PREFILL, 0 },
+    { "fill", "q8", check_fill, Q8, EY_PREFILL, 0 },
+    { "fill", "q4", check_fill, Q4, EY_PREFILL, 0 },
     { "norm", "all tokens", check_norm, F32, EY_PREFILL, 0 },
     { "norm", "wanted tokens", check_norm, F32, EY_PREFILL, 1 },
     { "conv1d", "prefill", check_conv1d, F32, EY_PREFILL, 0 },
@@ -885,7 +891,7 @@ static const job jobs[] = {
     { "head", "capped", check_head, F32, EY_PREFILL, 30 },
 };
 
-static const eyrie_format formats[] = { F32, F16, BF16 };
+static const eyrie_format formats[] = { F32, F16, BF16, Q8, Q4 };
 
 static void run_on(lab *l, bool unit, const job *j)
 {

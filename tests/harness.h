@@ -53,7 +53,8 @@ static inline void lab_close(lab *l)
 
 static inline ey_program *lab_program(lab *l, eyrie_format kv)
 {
-    const uint32_t all = 1u << EYRIE_FORMAT_F32 | 1u << EYRIE_FORMAT_F16 | 1u << EYRIE_FORMAT_BF16;
+    const uint32_t all = 1u << EYRIE_FORMAT_F32 | 1u << EYRIE_FORMAT_F16 | 1u << EYRIE_FORMAT_BF16
+                         | 1u << EYRIE_FORMAT_Q8 | 1u << EYRIE_FORMAT_Q4;
     ey_program   **p = &l->programs[kv == EYRIE_FORMAT_F16];
 
     if (!l->device) skip();
@@ -145,7 +146,7 @@ static inline ey_weights *rig_weights(rig *r, const char *directory, eyrie_forma
     for (size_t i = 0; i < n; to += counts[i++]) memcpy(to, tensors[i].x, counts[i] * sizeof *to);
     write_safetensors(directory, "model.safetensors", header, body, total * sizeof *body);
     assert_ok(ey_file_open(&r->file, directory, &err));
-    assert_ok(ey_weights_new(&r->weights, r->lab->device, r->file, format, &err));
+    assert_ok(ey_weights_new(&r->weights, r->lab->device, r->file, ey_formats_all(format), &err));
     return r->weights;
 }
 

@@ -21,7 +21,7 @@ static void product_open(product *d, lab *l, const char *directory, uint32_t mos
     const tensor file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
 
     if (!l->more) skip();
-    *d = (product){ .in = in, .out = out, .W = rounded(EYRIE_FORMAT_BF16, W, (size_t)N * K), .bias = bias };
+    *d = (product){ .in = in, .out = out, .W = rounded(EYRIE_FORMAT_BF16, W, N, 1, K), .bias = bias };
     rig_open(&d->r, l, EYRIE_FORMAT_F32, EY_PREFILL, most, 1);
     d->m = ey_weights_matrix(rig_weights(&d->r, directory, EYRIE_FORMAT_BF16, file, 2), &(ey_part){ "w", "b", out }, 1, in);
     d->x = hold(&d->r, ey_plan_act(&d->r.plan, most, ey_dim_padded(in)));

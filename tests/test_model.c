@@ -261,6 +261,7 @@ static void narrower_formats_stay_close(void **state)
         { EYRIE_COMPUTE_AUTO, EYRIE_FORMAT_DEFAULT, 2e-2 },
         { EYRIE_COMPUTE_F32, EYRIE_FORMAT_F16, 2e-2 },
         { EYRIE_COMPUTE_F32, EYRIE_FORMAT_BF16, 2e-1 },
+        { EYRIE_COMPUTE_F32, EYRIE_FORMAT_Q8, 2e-1 },
     };
 
     (void)state;

@@ -46,7 +46,7 @@ static bool has(const heard_checks *h, const char *op, const char *variant)
 /* Every kernel file, and of the products every format, tile and finish. */
 static void all_kernels_pass(void **state)
 {
-    static const char *const formats[] = { "f32", "f16", "bf16" };
+    static const char *const formats[] = { "f32", "f16", "bf16", "q8", "q4" };
     static heard_checks h;
     uint32_t failures = 99;
     size_t n;

@@ -4,7 +4,7 @@
 void ey_recurrent_declare(ey_recurrent *l, ey_weights *w, const ey_layer_context *c)
 {
     uint32_t D = c->config->width, N = c->config->lru_width, taps = c->config->conv_taps;
-    uint32_t G = ey_weights_first_dim(w, "temporal_block.rg_lru.input_gate_weight");
+    uint32_t G = ey_weights_first_dim(w, "temporal_block.rg_lru.input_gate_bias");
 
     if (G == 0 || N % G != 0) G = 1;        /* the gates' own declaration says what is wrong */
     l->width = (ey_dim){ G, N / G };

@@ -12,7 +12,7 @@ ey_act ey_embed(ey_plan *p, const ey_matrix *table, float scale)
     snprintf(kernel, sizeof kernel, "embed_%s", q->name);
     for (uint32_t i = 0; i < table->n_shards; i++) {
         const struct ey_shard *s = &table->shards[i];
-        ey_cost cost = { (uint64_t)p->tokens * table->cols * (q->bits / 8 + 4) / table->n_shards, 0 };
+        ey_cost cost = { (uint64_t)p->tokens * (table->cols * 4 + ey_quant_panel_bytes(q, table->cols) / EY_LANES) / table->n_shards, 0 };
         EY_LAUNCH(p, kernel, p->tokens, 1, 1, cost, ey_buf(s->buffer), ey_int(s->row0), ey_int(s->rows),
                   ey_int(table->cols), ey_float(scale), ey_val(x), ey_int(x.stride));
     }

@@ -116,7 +116,7 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const f
          * without vectors has many work-items instead, and llvmpipe ends the loops of each after 65535 turns in all. */
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
         if (p->dev->vector == 1) split = heights;
-        ey_cost cost = { (uint64_t)s->rows * w->cols * q->bits / 8 + (uint64_t)rows.most * (w->cols + s->rows) * 4,
+        ey_cost cost = { n * ey_quant_panel_bytes(q, w->cols) + (uint64_t)rows.most * (w->cols + s->rows) * 4,
                          2 * (uint64_t)rows.most * s->rows * w->cols };
         const ey_arg common[] = {
             ey_val(x), ey_int(x.stride), ey_int(x.offset), ey_buf(x.norm.scale ? x.norm.scale : w->bias),
