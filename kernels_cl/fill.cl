@@ -30,9 +30,9 @@ kernel void INSTANCE(fill)(global WEIGHT *w, int at, int first, int K, int row_s
     const int16 lanes = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int panel = get_global_id(0), group = get_global_id(1);
     int row_padded = (row_size + LANES - 1) / LANES * LANES, column_padded = (column_size + LANES - 1) / LANES * LANES;
-    int row = (first + panel) * LANES % row_padded;
+    int row_group = (first + panel) * LANES / row_padded, row = (first + panel) * LANES - row_group * row_padded;
     int16 live = row + lanes < row_size, none = 0;
-    ulong start = (ulong)((first + panel) * LANES / row_padded) * group_step + (ulong)row * row_step
+    ulong start = (ulong)row_group * group_step + (ulong)row * row_step
                   + (ulong)group * column_size * column_step;
     ulong16 rows = start + convert_ulong16(lanes) * row_step;
 

@@ -12,6 +12,12 @@
  *    on PoCL it is a multiplication and an addition. */
 #pragma OPENCL FP_CONTRACT OFF
 
+/* Where it is no instruction, fma() is a function in integer arithmetic that takes hundreds of times as long. What matters
+ * here is that a formula has the same bits everywhere, and these have. */
+#ifdef WITHOUT_FMA
+#define fma(a, b, c) ((a) * (b) + (c))
+#endif
+
 #define LANES 16
 #define BLOCK 64                    /* positions in a block of the ring and of the scan */
 
@@ -53,13 +59,12 @@ typedef global const int *image;
         vstore16(w1, 2 * (i) + 1, w);          \
     } while (0)
 
-#define STORE_F16(w, i, w0, w1)                                  \
-    do {                                                         \
-        float16 lo_, hi_;                                        \
-        lo_.even = (w0).lo, lo_.odd = (w1).lo;                   \
-        hi_.even = (w0).hi, hi_.odd = (w1).hi;                   \
-        vstore_half16_rte(lo_, 2 * (i), w);                      \
-        vstore_half16_rte(hi_, 2 * (i) + 1, w);                  \
+#define ZIP(a, b) (float16)((a).s0, (b).s0, (a).s1, (b).s1, (a).s2, (b).s2, (a).s3, (b).s3, \
+                            (a).s4, (b).s4, (a).s5, (b).s5, (a).s6, (b).s6, (a).s7, (b).s7)
+#define STORE_F16(w, i, w0, w1)                                        \
+    do {                                                               \
+        vstore_half16_rte(ZIP((w0).lo, (w1).lo), 2 * (i), w);          \
+        vstore_half16_rte(ZIP((w0).hi, (w1).hi), 2 * (i) + 1, w);      \
     } while (0)
 
 #define ROUND_BF16(u) ((u) + 0x7fffu + ((u) >> 16 & 1u))
@@ -106,16 +111,24 @@ static inline float16 gelu16(float16 x)
     return 0.5f * x * (1.0f + tanh(inner));
 }
 
+/* The halves are taken through an array, which compilers remove: Oclgrind 21.10 has false reports of v.hi, since it holds
+ * lane 11 of a shuffle for undefined, and dies of shuffles that do leave lanes undefined, as compilers make of b.x + b.z. */
 static inline float sum16(float16 v)
 {
-    float8 a = v.lo + v.hi;
-    float4 b = a.lo + a.hi;
-    return (b.x + b.z) + (b.y + b.w);
+    float lanes[LANES];
+
+    vstore16(v, 0, lanes);
+    vstore8(vload8(0, lanes) + vload8(1, lanes), 0, lanes);
+    vstore4(vload4(0, lanes) + vload4(1, lanes), 0, lanes);
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
 static inline float max16(float16 v)
 {
-    float8 a = fmax(v.lo, v.hi);
-    float4 b = fmax(a.lo, a.hi);
-    return fmax(fmax(b.x, b.z), fmax(b.y, b.w));
+    float lanes[LANES];
+
+    vstore16(v, 0, lanes);
+    vstore8(fmax(vload8(0, lanes), vload8(1, lanes)), 0, lanes);
+    vstore4(fmax(vload4(0, lanes), vload4(1, lanes)), 0, lanes);
+    return fmax(fmax(lanes[0], lanes[2]), fmax(lanes[1], lanes[3]));
 }

@@ -190,6 +190,7 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     eyrie_device *dev = NULL;
     eyrie_device_info info;
     candidate c;
+    cl_device_fp_config floats = 0;
     cl_int code;
     eyrie_status st;
 
@@ -213,6 +214,8 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     dev->max_alloc = o.max_alloc ? ey_min(o.max_alloc, info.max_alloc) : info.max_alloc;
     dev->global_memory = info.memory;
     dev->host_memory = info.host_memory;
+    EY_TRY(query(&c, CL_DEVICE_SINGLE_FP_CONFIG, sizeof floats, &floats, "what its floats can do", err));
+    dev->fma = (floats & CL_FP_FMA) != 0;
     EY_TRY(query_platform(dev, err));
     if (o.cache_dir) dev->cache = ey_cache_open(o.cache_dir, CACHE_LIMIT, &dev->log);
 

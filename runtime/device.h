@@ -35,6 +35,7 @@ struct eyrie_device {
     uint32_t         units;         /* compute units */
     bool             cpu;           /* its class: a CPU, or else what is called a GPU here */
     uint32_t         vector;        /* floats in a register of the device; 1 = it has none for vectors */
+    bool             fma;           /* fma() is an instruction there, not a function in integer arithmetic */
     bool             host_memory;   /* its memory is the host's */
     uint64_t         max_alloc;     /* bytes of the largest single allocation */
     uint64_t         memory;        /* --memory: bytes that may be used; 0 = measured when asked */

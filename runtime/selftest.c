@@ -206,20 +206,17 @@ static ey_act input(rig *r, uint32_t width) { return hold(r, ey_plan_act(&r->pla
 /* Places the values, allocates, fills scratch memory with NaNs, uploads. */
 static void rig_seal(rig *r)
 {
-    const cl_float nan = NAN;
-    uint64_t image = ey_image_capacity(r->plan.tokens, r->plan.rows, r->geometry.rotary);
-    cl_int code;
+    uint64_t image = ey_image_capacity(r->plan.tokens, r->plan.rows, r->geometry.rotary), most = 0;
 
     DO(r, ey_plan_end(&r->plan, &r->err));
     ey_arena_grow(&r->scratch.arena, r->scratch.batch, image * sizeof(int32_t));
     DO(r, ey_arena_commit(&r->scratch.arena, &r->err));
     DO(r, ey_arena_commit(&r->arena, &r->err));
-    for (size_t i = 0; i < r->scratch.arena.n; i++) {
-        const ey_buffer *b = r->scratch.arena.buffers[i];
-        EY_CL(code, clEnqueueFillBuffer, r->lab->dev->queue, b->mem, &nan, sizeof nan, 0, (size_t)b->bytes / 4 * 4, 0, NULL,
-              NULL);
-        DO(r, code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(&r->err, code, "filling a buffer"));
-    }
+    for (size_t i = 0; i < r->scratch.arena.n; i++) most = ey_max(most, r->scratch.arena.buffers[i]->bytes / 4);
+    float *nothing = nans(r, most);
+    for (size_t i = 0; i < r->scratch.arena.n; i++)
+        DO(r, ey_buffer_write(r->lab->dev, r->scratch.arena.buffers[i], 0, r->scratch.arena.buffers[i]->bytes / 4 * 4, nothing,
+                              &r->err));
     for (uint32_t i = 0; i < r->n_uploads; i++)
         DO(r, ey_buffer_write(r->lab->dev, r->uploads[i].to, 0, r->uploads[i].to->bytes, r->uploads[i].from, &r->err));
 }
