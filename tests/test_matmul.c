@@ -42,14 +42,17 @@ static float *dense_run(dense *d, const float *x, uint32_t T)
     return get(&d->r, d->y, ey_dim_flat(d->N), T);
 }
 
-/* One chain of fma over ascending k, then the bias. */
+/* One chain of fma over ascending k, then the bias. Devices without fma multiply and add. */
 static float *chain(size_t T, size_t N, size_t K, const float *x, const float *W, const float *bias)
 {
     float *y = zeros(T * N);
 
     for (size_t t = 0; t < T; t++)
         for (size_t n = 0; n < N; n++) {
-            for (size_t k = 0; k < K; k++) y[t * N + n] = fmaf(W[n * K + k], x[t * K + k], y[t * N + n]);
+            for (size_t k = 0; k < K; k++) {
+                float w = W[n * K + k], in = x[t * K + k], sum = y[t * N + n];
+                y[t * N + n] = shared.device->fma ? fmaf(w, in, sum) : w * in + sum;
+            }
             y[t * N + n] += bias[n];
         }
     return y;
@@ -269,7 +272,25 @@ static void shards_change_nothing(void **state)
         }
 }
 
-int main(void)
+/* More rows and columns than one work-item may go through on llvmpipe, which ends its loops, without a word, after 65535
+ * turns in all. */
+static void many_turns(void **state)
+{
+    const uint32_t N = 80, K = 1040, T = 512;
+    float         *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f), *x = noise((size_t)T * K, 3, 1.0f);
+    dense          d;
+    lab            l;
+
+    lab_open(&l, 0, 0);
+    if (l.device) l.device->units = 1;          /* that are busy without splitting the rows */
+    dense_open(&d, &l, *state, EYRIE_FORMAT_F32, T, N, K, W, bias);
+    check_same("many turns", dense_run(&d, x, T), chain(T, N, K, x, W, bias), (size_t)T * N);
+    rig_close(&d.r);
+    lab_close(&l);
+}
+
+/* test_matmul [PATTERN]: those tests alone, * and ? being any characters. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         op_test(every_tile_and_format),
@@ -279,6 +300,8 @@ int main(void)
         op_test(sums),
         op_test(wanted_rows),
         op_test(shards_change_nothing),
+        op_test(many_turns),
     };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return run_op_tests(tests);
 }

@@ -30,8 +30,10 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, bool ad
         const struct ey_shard *s = &w->shards[i];
         uint32_t n = s->rows / EY_LANES, groups = (n + panels - 1) / panels;
         uint32_t heights = (rows.most + tile->rows - 1) / tile->rows;
-        /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. */
+        /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. A device
+         * without vectors has many work-items instead, and llvmpipe ends the loops of each after 65535 turns in all. */
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
+        if (p->dev->vector == 1) split = heights;
         ey_cost cost = { (uint64_t)s->rows * w->cols * q->bits / 8 + (uint64_t)rows.most * (w->cols + s->rows) * 4,
                          2 * (uint64_t)rows.most * s->rows * w->cols };
         EY_LAUNCH(p, kernel, groups, split, 1, cost, ey_val(x), ey_int(x.stride), ey_int(x.offset), ey_buf(s->buffer),
