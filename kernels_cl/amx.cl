@@ -45,118 +45,119 @@ static inline void tiles_end(void) { __asm__ volatile("tilerelease" : : : "memor
 
 #define TILE_LOAD(tile, from, stride) \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"((long)(stride)) : "memory")
+/* For what is not to stay in the first level cache. */
+#define TILE_STREAM(tile, from, stride) \
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #tile : : "r"(from), "r"((long)(stride)) : "memory")
 #define TILE_STORE(tile, to, stride) \
     __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(to), "r"((long)(stride)) : "memory")
 #define TILE_MULTIPLY(a, b, c) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : : : "memory")
+/* Into the second level cache; past the end of a buffer nothing happens. */
 #define PREFETCH(p) __asm__ volatile("prefetcht1 (%0)" : : "r"(p) : "memory")
 
 
+/* C, 32 rows by two panels, += A B for 32 columns. B is used again for the next rows, A only for the next panels. */
+#define MULTIPLY(a, b0, b1)                                 \
+    do {                                                    \
+        TILE_STREAM(4, a, 64);                              \
+        TILE_LOAD(6, b0, 64);                               \
+        TILE_MULTIPLY(4, 6, 0);                             \
+        TILE_STREAM(5, (a) + 512, 64);                      \
+        TILE_MULTIPLY(5, 6, 2);                             \
+        TILE_LOAD(7, b1, 64);                               \
+        TILE_MULTIPLY(4, 7, 1);                             \
+        TILE_MULTIPLY(5, 7, 3);                             \
+    } while (0)
+
+/* C, which lies in memory as four tiles or in rows of two panels. */
+#define LOAD_C(c00, c01, c10, c11, stride)                  \
+    do {                                                    \
+        TILE_LOAD(0, c00, stride);                          \
+        TILE_LOAD(1, c01, stride);                          \
+        TILE_LOAD(2, c10, stride);                          \
+        TILE_LOAD(3, c11, stride);                          \
+    } while (0)
+#define STORE_C(c00, c01, c10, c11, stride)                 \
+    do {                                                    \
+        TILE_STORE(0, c00, stride);                         \
+        TILE_STORE(1, c01, stride);                         \
+        TILE_STORE(2, c10, stride);                         \
+        TILE_STORE(3, c11, stride);                         \
+    } while (0)
+
+/* Arguments as in matmul.cl. A work-group has the panels [per_group i, per_group i + per_group) and takes them `at_once`, 1
+ * or 2: all of those lie in one block of the diagonal. It goes through `cut` tiles of columns at a time: its panels' part
+ * of those for 32 rows, for the next 32, and so on, with sums waiting in y; meanwhile the next panels' part comes into the
+ * second level cache. Dimension 1 splits the rows. */
 kernel void matmul_bf16_amx(image b, global const ushort *packed, global const uint *w, global const float *bias, int K,
                             int panels, int row0, int part, int block, int blocks, int count, int skip, int most, int add,
                             int at_once, int per_group, int cut, global float *y, int y_stride, int y_offset)
 {
-    int rows = min(b[count] - skip, most), tiles = (K + 31) / 32;
+    int rows = min(b[count] - skip, most), tiles = (K + 31) / 32, heights = (rows + 31) / 32;
     int first = get_global_id(0) * per_group, last = min(first + per_group, panels);
-    float16 c[64], start[32];
-    uint16 tail[2][16];
+    size_t panel = (size_t)(K / 2) * LANES, below = 16 * (size_t)y_stride;
+    long stride = 4 * (long)y_stride;
+    float16 c[64];                          /* four tiles of C */
+    uint16 tail[2][16];                     /* a last B of 16 columns for each panel, filled up with zeros */
 
-    if ((int)get_global_id(1) * 32 >= rows) return;
+    if ((int)get_global_id(1) >= heights) return;
     tiles_begin();
     y += y_offset + row0;
     bias += row0;
-    for (int i = 0; i < 2; i++)
-        for (int k = 8; k < 16; k++) tail[i][k] = 0;
-    for (int k0 = 0; k0 < tiles; k0 += cut) {
-        int k1 = min(k0 + cut, tiles), whole = min(k1, K / 32);
+    int share = (15 + heights) / heights;   /* of the 16 lines of a tile: as often as this one passes by, another share */
+    for (int i = 8; i < 16; i++) tail[0][i] = tail[1][i] = 0;
+    for (int k0 = 0; k0 < tiles; k0 += cut)
         for (int p = first; p < last; p += at_once) {
-            int q = min(p + at_once - 1, last - 1);
-            int g = (row0 + p * LANES) % part / block;
-            global const uint *b0 = w + (size_t)p * (K / 2) * LANES, *b1 = w + (size_t)q * (K / 2) * LANES;
-            int next = min(p + at_once, panels - at_once);
-            global const uint *ahead = w + (size_t)next * (K / 2) * LANES + (size_t)k0 * 256;
+            int q = min(p + at_once, last) - 1, k1 = min(k0 + cut, tiles), whole = min(k1, K / 32);
+            global const uint *b0 = w + p * panel, *b1 = w + q * panel;
+            /* What comes next, less tile k0: these columns of the next panels, the next columns of the first, another group. */
+            global const uint *ahead = p + at_once < last ? b0 + at_once * panel
+                                     : k1 < tiles ? w + first * panel + cut * 256 : w + last * panel - k0 * 256;
+            global const ushort *a = packed + (size_t)((row0 + p * LANES) % part / block) * tiles * 1024;
 
             if (k1 > whole)
-                for (int k = 0; k < 8; k++) {
-                    tail[0][k] = vload16(whole * 16 + k, b0);
-                    tail[1][k] = vload16(whole * 16 + k, b1);
+                for (int i = 0; i < 8; i++) {
+                    tail[0][i] = vload16(whole * 16 + i, b0);
+                    tail[1][i] = vload16(whole * 16 + i, b1);
                 }
-            if (k0 == 0 && !add)
-                for (int r = 0; r < 16; r++) {
-                    start[r] = vload16(p, bias);
-                    start[16 + r] = vload16(q, bias);
-                }
-            int steps = 0;
-            for (int t = get_global_id(1) * 32; t < rows; t += get_global_size(1) * 32) {
-                global const ushort *a = packed + ((size_t)(t / 32) * blocks + g) * tiles * 1024;
-                global float *y0 = y + (size_t)t * y_stride + p * LANES, *y1 = y + (size_t)t * y_stride + q * LANES;
-                long stride = 4l * y_stride;
-                bool full = rows - t >= 32;
+            for (int h = get_global_id(1); h < heights; h += get_global_size(1)) {
+                global const ushort *in = a + (size_t)h * blocks * tiles * 1024;
+                global float *y0 = y + (size_t)h * 32 * y_stride + p * LANES, *y1 = y0 + (q - p) * LANES;
+                int live = min(rows - h * 32, 32);
 
-                if (k0 == 0 && !add) {
-                    TILE_LOAD(0, start, 64);
-                    TILE_LOAD(1, start + 16, 64);
-                    TILE_LOAD(2, start, 64);
-                    TILE_LOAD(3, start + 16, 64);
-                } else if (k0 > 0 && full) {
-                    TILE_LOAD(0, y0, stride);
-                    TILE_LOAD(1, y1, stride);
-                    TILE_LOAD(2, y0 + 16 * (size_t)y_stride, stride);
-                    TILE_LOAD(3, y1 + 16 * (size_t)y_stride, stride);
+                if (k0 > 0 && live == 32) {
+                    LOAD_C(y0, y1, y0 + below, y1 + below, stride);
                 } else {
                     for (int r = 0; r < 32; r++) {
                         float16 v0 = 0.0f, v1 = 0.0f;
-                        if (t + r < rows) {
-                            v0 = vload16(0, y0 + (size_t)r * y_stride);
-                            v1 = vload16(0, y1 + (size_t)r * y_stride);
-                            if (k0 == 0) v0 += vload16(p, bias), v1 += vload16(q, bias);
+                        if (k0 == 0) v0 = vload16(p, bias), v1 = vload16(q, bias);
+                        if ((k0 > 0 || add) && r < live) {
+                            v0 += vload16(0, y0 + (size_t)r * y_stride);
+                            v1 += vload16(0, y1 + (size_t)r * y_stride);
                         }
                         c[r / 16 * 32 + r % 16] = v0;
-                        c[r / 16 * 32 + 16 + r % 16] = v1;
+                        c[r / 16 * 32 + r % 16 + 16] = v1;
                     }
-                    TILE_LOAD(0, c, 64);
-                    TILE_LOAD(1, c + 16, 64);
-                    TILE_LOAD(2, c + 32, 64);
-                    TILE_LOAD(3, c + 48, 64);
+                    LOAD_C(c, c + 16, c + 32, c + 48, 64);
                 }
+                int line = min(h * share, 16), lines = min(line + share, 16);
                 for (int k = k0; k < whole; k++) {
-                    TILE_LOAD(6, b0 + k * 256, 64);
-                    TILE_LOAD(4, a + k * 1024, 64);
-                    TILE_LOAD(7, b1 + k * 256, 64);
-                    TILE_MULTIPLY(4, 6, 0);
-                    TILE_MULTIPLY(4, 7, 1);
-                    TILE_LOAD(5, a + k * 1024 + 512, 64);
-                    TILE_MULTIPLY(5, 6, 2);
-                    TILE_MULTIPLY(5, 7, 3);
-                }
-                if (k1 > whole) {
-                    TILE_LOAD(6, tail[0], 64);
-                    TILE_LOAD(4, a + whole * 1024, 64);
-                    TILE_LOAD(7, tail[1], 64);
-                    TILE_MULTIPLY(4, 6, 0);
-                    TILE_MULTIPLY(4, 7, 1);
-                    TILE_LOAD(5, a + whole * 1024 + 512, 64);
-                    TILE_MULTIPLY(5, 6, 2);
-                    TILE_MULTIPLY(5, 7, 3);
-                }
-                if (full) {
-                    TILE_STORE(0, y0, stride);
-                    TILE_STORE(2, y0 + 16 * (size_t)y_stride, stride);
-                    if (q > p) {
-                        TILE_STORE(1, y1, stride);
-                        TILE_STORE(3, y1 + 16 * (size_t)y_stride, stride);
+                    for (int i = line; i < lines; i++) {
+                        PREFETCH(ahead + k * 256 + i * 16);
+                        PREFETCH(ahead + panel + k * 256 + i * 16);
                     }
-                } else {
-                    TILE_STORE(0, c, 64);
-                    TILE_STORE(1, c + 16, 64);
-                    TILE_STORE(2, c + 32, 64);
-                    TILE_STORE(3, c + 48, 64);
-                    for (int r = 0; t + r < rows; r++) {
-                        vstore16(c[r / 16 * 32 + r % 16], 0, y0 + (size_t)r * y_stride);
-                        if (q > p) vstore16(c[r / 16 * 32 + 16 + r % 16], 0, y1 + (size_t)r * y_stride);
-                    }
+                    MULTIPLY(in + k * 1024, b0 + k * 256, b1 + k * 256);
+                }
+                if (k1 > whole) MULTIPLY(in + whole * 1024, tail[0], tail[1]);
+                if (live == 32) {
+                    STORE_C(y0, y1, y0 + below, y1 + below, stride);
+                    continue;
+                }
+                STORE_C(c, c + 16, c + 32, c + 48, 64);
+                for (int r = 0; r < live; r++) {
+                    vstore16(c[r / 16 * 32 + r % 16 + (q > p ? 16 : 0)], 0, y1 + (size_t)r * y_stride);
+                    vstore16(c[r / 16 * 32 + r % 16], 0, y0 + (size_t)r * y_stride);
                 }
             }
         }
-    }
     tiles_end();
 }
