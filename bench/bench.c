@@ -8,7 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+#ifdef BENCH_SGEMM
+#include <cblas.h>
+#endif
 
 #define COPIES_BYTES ((uint64_t)1 << 30)    /* more copies than fill this are of no use */
 #define HOT_BYTES ((uint64_t)8 << 20)       /* a model whose copies take less stays in the caches from step to step */
@@ -96,6 +100,60 @@ static eyrie_status measure_unit(const bench *b, double *flops, eyrie_error *err
     st = ey_device_finish(b->dev, err);
     *flops = (double)groups * UNIT_STEPS * 8 * 2 * 16 * 16 * 32 / (ey_seconds() - start);
     return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------- OpenBLAS */
+
+/* The product of the case in f32, by somebody else. */
+typedef struct rival {
+    float *x, *w, *y;               /* NULL: there is none, or no room */
+    int    T, N, K;
+} rival;
+
+enum { RIVAL_BYTES = 1 << 30 };
+
+static void rival_close(rival *r)
+{
+    ey_free(r->x);
+    ey_free(r->w);
+    ey_free(r->y);
+    *r = (rival){ 0 };
+}
+
+static double rival_run(const rival *r)
+{
+    double start = ey_seconds();
+#ifdef BENCH_SGEMM
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, r->T, r->N, r->K, 1.0f, r->x, r->K, r->w, r->K, 0.0f, r->y, r->N);
+#else
+    (void)r;
+#endif
+    start = ey_seconds() - start;
+    nanosleep(&(struct timespec){ 0, 50000000 }, NULL);      /* its threads go on spinning for a while */
+    return start;
+}
+
+static void rival_open(rival *r, const bench_case *c)
+{
+    size_t T = c->product[0], N = c->product[1], K = c->product[2];
+
+    *r = (rival){ .T = (int)T, .N = (int)N, .K = (int)K };
+#ifdef BENCH_SGEMM
+    bool wanted = T > 0 && N * K * sizeof(float) <= RIVAL_BYTES;
+#else
+    bool wanted = false;
+#endif
+    if (!wanted) return;
+    r->x = ey_calloc(T * K, sizeof *r->x);
+    r->w = ey_calloc(N * K, sizeof *r->w);
+    r->y = ey_calloc(T * N, sizeof *r->y);
+    if (!r->x || !r->w || !r->y) {
+        rival_close(r);
+        return;
+    }
+    bench_random(r->x, T * K, 1.0f, 5);
+    bench_random(r->w, N * K, 1.0f, 6);
+    (void)rival_run(r);
 }
 
 /* -------------------------------------------------------------------------------------------------------- numbers */
@@ -345,12 +403,16 @@ eyrie_status bench_verdict(const bench_case *c, const bench_check *found, eyrie_
 eyrie_status bench_time(bench *b, const bench_case *c, eyrie_error *err)
 {
     double *times = ey_calloc(b->repetitions, sizeof *times), *shares = ey_calloc(b->repetitions, sizeof *shares);
+    double *times_ahead = ey_calloc(b->repetitions, sizeof *times_ahead);
+    char ahead[24] = "";
+    rival other;
     double bytes = (double)c->work.bytes, flops = (double)c->work.flops, once, spread, ignored;
     uint32_t layers = c->copies, passes = 1, reads_bound = 0;
     const char *fastest = c->unit ? "unit" : "fma";
     eyrie_status st;
 
-    if (!times || !shares) {
+    rival_open(&other, c);
+    if (!times || !shares || !times_ahead) {
         st = ey_fail(err, EYRIE_ENOMEM, "samples");
         goto done;
     }
@@ -372,14 +434,18 @@ eyrie_status bench_time(bench *b, const bench_case *c, eyrie_error *err)
         double read = bytes / limit.bytes, compute = flops / limit.flops;
         shares[i] = 100.0 * fmax(read, compute) / times[i];
         reads_bound += read >= compute;
+        if (other.x) times_ahead[i] = rival_run(&other) / times[i];
     }
     double time = median(times, b->repetitions, &spread), share = median(shares, b->repetitions, &ignored);
-    printf("| %s | %s | %s | %s | %u | %.4g | %.0f %% | %.4g | %.4g | %.0f %% of %s |\n", c->model, c->what, c->format,
+    if (other.x) snprintf(ahead, sizeof ahead, "%.2f", median(times_ahead, b->repetitions, &ignored));
+    printf("| %s | %s | %s | %s | %u | %.4g | %.0f %% | %.4g | %.4g | %.0f %% of %s | %s |\n", c->model, c->what, c->format,
            phase_name(c), (unsigned)c->plan.tokens, 1e3 * time, spread, 1e-9 * bytes / time, 1e-9 * flops / time, share,
-           2 * reads_bound > b->repetitions ? "read" : fastest);
+           2 * reads_bound > b->repetitions ? "read" : fastest, ahead);
     fflush(stdout);
 done:
+    rival_close(&other);
     ey_free(times);
+    ey_free(times_ahead);
     ey_free(shares);
     return st;
 }
@@ -454,8 +520,8 @@ int bench_main(int argc, char **argv, const char *title, eyrie_status (*run)(ben
     EY_TRY(ey_limits_open(&b.limits, b.dev, &err));
     EY_TRY(open_unit(&b, &err));
     printf("### %s\n\n%s, %u compute units.\n\n"
-           "| model | op | format | phase | tokens | ms | spread | GB/s | GFLOP/s | share of the limit |\n"
-           "|---|---|---|---|---|---|---|---|---|---|\n", title, eyrie_device_name(b.dev), (unsigned)b.dev->units);
+           "| model | op | format | phase | tokens | ms | spread | GB/s | GFLOP/s | share of the limit | x sgemm |\n"
+           "|---|---|---|---|---|---|---|---|---|---|---|\n", title, eyrie_device_name(b.dev), (unsigned)b.dev->units);
     EY_TRY(run(&b, &err));
     if (b.reads.n > 0) print_limits(&b);
     else st = ey_fail(&err, EYRIE_EINVAL, "-f and -m leave nothing to time");
