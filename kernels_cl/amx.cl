@@ -51,7 +51,6 @@ static inline void tiles_end(void) { __asm__ volatile("tilerelease" : : : "memor
 #define TILE_STORE(tile, to, stride) \
     __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(to), "r"((long)(stride)) : "memory")
 #define TILE_MULTIPLY(a, b, c) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : : : "memory")
-/* Into the second level cache; past the end of a buffer nothing happens. */
 #define PREFETCH(p) __asm__ volatile("prefetcht1 (%0)" : : "r"(p) : "memory")
 
 
@@ -68,96 +67,105 @@ static inline void tiles_end(void) { __asm__ volatile("tilerelease" : : : "memor
         TILE_MULTIPLY(5, 7, 3);                             \
     } while (0)
 
-/* C, which lies in memory as four tiles or in rows of two panels. */
-#define LOAD_C(c00, c01, c10, c11, stride)                  \
+#define LOAD_SUMS(sums)                                     \
     do {                                                    \
-        TILE_LOAD(0, c00, stride);                          \
-        TILE_LOAD(1, c01, stride);                          \
-        TILE_LOAD(2, c10, stride);                          \
-        TILE_LOAD(3, c11, stride);                          \
+        TILE_LOAD(0, sums, 64);                             \
+        TILE_LOAD(1, (sums) + 16, 64);                      \
+        TILE_LOAD(2, (sums) + 32, 64);                      \
+        TILE_LOAD(3, (sums) + 48, 64);                      \
     } while (0)
-#define STORE_C(c00, c01, c10, c11, stride)                 \
+#define STORE_SUMS(sums)                                    \
     do {                                                    \
-        TILE_STORE(0, c00, stride);                         \
-        TILE_STORE(1, c01, stride);                         \
-        TILE_STORE(2, c10, stride);                         \
-        TILE_STORE(3, c11, stride);                         \
+        TILE_STORE(0, sums, 64);                            \
+        TILE_STORE(1, (sums) + 16, 64);                     \
+        TILE_STORE(2, (sums) + 32, 64);                     \
+        TILE_STORE(3, (sums) + 48, 64);                     \
     } while (0)
 
-/* Arguments as in matmul.cl. A work-group has the panels [per_group i, per_group i + per_group) and takes them `at_once`, 1
- * or 2: all of those lie in one block of the diagonal. It goes through `cut` tiles of columns at a time: its panels' part
- * of those for 32 rows, for the next 32, and so on, with sums waiting in y; meanwhile the next panels' part comes into the
- * second level cache. Dimension 1 splits the rows. */
+#define UNIT_PANELS  8                      /* a work-group keeps sums of so many panels */
+#define UNIT_HEIGHTS 8                      /* and so many times 32 rows: 128 KiB, in the second level cache */
+
+/* Arguments as in matmul.cl. A work-group has the panels [per_group i, per_group i + per_group) and takes them `at_once`, 1 or
+ * 2, at most UNIT_PANELS / 2 times: all of those lie in one block of the diagonal. It goes through `cut` tiles of columns at
+ * a time: its panels' part of those for 32 rows, for the next 32, and so on, while sums wait; meanwhile the next panels'
+ * part comes into the second level cache. Dimension 1 splits the rows. */
 kernel void matmul_bf16_amx(image b, global const ushort *packed, global const uint *w, global const float *bias, int K,
                             int panels, int row0, int part, int block, int blocks, int count, int skip, int most, int add,
                             int at_once, int per_group, int cut, global float *y, int y_stride, int y_offset)
 {
     int rows = min(b[count] - skip, most), tiles = (K + 31) / 32, heights = (rows + 31) / 32;
     int first = get_global_id(0) * per_group, last = min(first + per_group, panels);
+    int from = heights * get_global_id(1) / get_global_size(1), to = heights * (get_global_id(1) + 1) / get_global_size(1);
     size_t panel = (size_t)(K / 2) * LANES, below = 16 * (size_t)y_stride;
     long stride = 4 * (long)y_stride;
-    float16 c[64];                          /* four tiles of C */
+    float16 sums[UNIT_PANELS / 2][UNIT_HEIGHTS][64];        /* each four tiles of C: two of 16 rows above two */
     uint16 tail[2][16];                     /* a last B of 16 columns for each panel, filled up with zeros */
 
-    if ((int)get_global_id(1) >= heights) return;
+    if (from >= to) return;
     tiles_begin();
     y += y_offset + row0;
     bias += row0;
-    int share = (15 + heights) / heights;   /* of the 16 lines of a tile: as often as this one passes by, another share */
     for (int i = 8; i < 16; i++) tail[0][i] = tail[1][i] = 0;
-    for (int k0 = 0; k0 < tiles; k0 += cut)
-        for (int p = first; p < last; p += at_once) {
-            int q = min(p + at_once, last) - 1, k1 = min(k0 + cut, tiles), whole = min(k1, K / 32);
-            global const uint *b0 = w + p * panel, *b1 = w + q * panel;
-            /* What comes next, less tile k0: these columns of the next panels, the next columns of the first, another group. */
-            global const uint *ahead = p + at_once < last ? b0 + at_once * panel
-                                     : k1 < tiles ? w + first * panel + cut * 256 : w + last * panel - k0 * 256;
-            global const ushort *a = packed + (size_t)((row0 + p * LANES) % part / block) * tiles * 1024;
+    for (; from < to; from += UNIT_HEIGHTS) {
+        int end = min(from + UNIT_HEIGHTS, to), share = (15 + end - from) / (end - from);   /* lines of a tile that come */
 
-            if (k1 > whole)
-                for (int i = 0; i < 8; i++) {
-                    tail[0][i] = vload16(whole * 16 + i, b0);
-                    tail[1][i] = vload16(whole * 16 + i, b1);
-                }
-            for (int h = get_global_id(1); h < heights; h += get_global_size(1)) {
-                global const ushort *in = a + (size_t)h * blocks * tiles * 1024;
-                global float *y0 = y + (size_t)h * 32 * y_stride + p * LANES, *y1 = y0 + (q - p) * LANES;
-                int live = min(rows - h * 32, 32);
+        for (int k0 = 0; k0 < tiles; k0 += cut)
+            for (int p = first; p < last; p += at_once) {
+                int q = min(p + at_once, last) - 1, k1 = min(k0 + cut, tiles), whole = min(k1, K / 32);
+                global const uint *b0 = w + p * panel, *b1 = w + q * panel;
+                /* What comes next, less tile k0: these columns of the next panels, the next columns of the first, another
+                 * group. Past the end of the weights nothing happens. */
+                global const uint *ahead = p + at_once < last ? b0 + at_once * panel
+                                         : k1 < tiles ? w + first * panel + cut * 256 : w + last * panel - k0 * 256;
+                global const ushort *a = packed + (size_t)((row0 + p * LANES) % part / block) * tiles * 1024;
 
-                if (k0 > 0 && live == 32) {
-                    LOAD_C(y0, y1, y0 + below, y1 + below, stride);
-                } else {
-                    for (int r = 0; r < 32; r++) {
-                        float16 v0 = 0.0f, v1 = 0.0f;
-                        if (k0 == 0) v0 = vload16(p, bias), v1 = vload16(q, bias);
-                        if ((k0 > 0 || add) && r < live) {
-                            v0 += vload16(0, y0 + (size_t)r * y_stride);
-                            v1 += vload16(0, y1 + (size_t)r * y_stride);
+                if (k1 > whole)
+                    for (int i = 0; i < 8; i++) {
+                        tail[0][i] = vload16(whole * 16 + i, b0);
+                        tail[1][i] = vload16(whole * 16 + i, b1);
+                    }
+                for (int h = from; h < end; h++) {
+                    global const ushort *in = a + (size_t)h * blocks * tiles * 1024;
+                    global float *y0 = y + (size_t)h * 32 * y_stride + p * LANES, *y1 = y0 + (q - p) * LANES;
+                    float16 *c = sums[(p - first) / at_once][h - from];
+                    int live = min(rows - h * 32, 32), line = min((h - from) * share, 16), lines = min(line + share, 16);
+
+                    if (k0 > 0) {
+                        LOAD_SUMS(c);
+                    } else if (!add) {
+                        TILE_LOAD(0, bias + p * LANES, 0);
+                        TILE_LOAD(1, bias + q * LANES, 0);
+                        TILE_LOAD(2, bias + p * LANES, 0);
+                        TILE_LOAD(3, bias + q * LANES, 0);
+                    } else {
+                        for (int r = 0; r < live; r++) {
+                            c[r / 16 * 32 + r % 16] = vload16(p, bias) + vload16(0, y0 + (size_t)r * y_stride);
+                            c[r / 16 * 32 + r % 16 + 16] = vload16(q, bias) + vload16(0, y1 + (size_t)r * y_stride);
                         }
-                        c[r / 16 * 32 + r % 16] = v0;
-                        c[r / 16 * 32 + r % 16 + 16] = v1;
+                        LOAD_SUMS(c);
                     }
-                    LOAD_C(c, c + 16, c + 32, c + 48, 64);
-                }
-                int line = min(h * share, 16), lines = min(line + share, 16);
-                for (int k = k0; k < whole; k++) {
-                    for (int i = line; i < lines; i++) {
-                        PREFETCH(ahead + k * 256 + i * 16);
-                        PREFETCH(ahead + panel + k * 256 + i * 16);
+                    for (int k = k0; k < whole; k++) {
+                        for (int i = line; i < lines; i++) {
+                            PREFETCH(ahead + k * 256 + i * 16);
+                            PREFETCH(ahead + panel + k * 256 + i * 16);
+                        }
+                        MULTIPLY(in + k * 1024, b0 + k * 256, b1 + k * 256);
                     }
-                    MULTIPLY(in + k * 1024, b0 + k * 256, b1 + k * 256);
-                }
-                if (k1 > whole) MULTIPLY(in + whole * 1024, tail[0], tail[1]);
-                if (live == 32) {
-                    STORE_C(y0, y1, y0 + below, y1 + below, stride);
-                    continue;
-                }
-                STORE_C(c, c + 16, c + 32, c + 48, 64);
-                for (int r = 0; r < live; r++) {
-                    vstore16(c[r / 16 * 32 + r % 16 + (q > p ? 16 : 0)], 0, y1 + (size_t)r * y_stride);
-                    vstore16(c[r / 16 * 32 + r % 16], 0, y0 + (size_t)r * y_stride);
+                    if (k1 > whole) MULTIPLY(in + whole * 1024, tail[0], tail[1]);
+                    if (k1 == tiles && live == 32) {
+                        TILE_STORE(1, y1, stride);          /* before 0 and 2, which are the same where there is one panel */
+                        TILE_STORE(3, y1 + below, stride);
+                        TILE_STORE(0, y0, stride);
+                        TILE_STORE(2, y0 + below, stride);
+                        continue;
+                    }
+                    STORE_SUMS(c);
+                    for (int r = 0; k1 == tiles && r < live; r++) {
+                        vstore16(c[r / 16 * 32 + r % 16 + 16], 0, y1 + (size_t)r * y_stride);
+                        vstore16(c[r / 16 * 32 + r % 16], 0, y0 + (size_t)r * y_stride);
+                    }
                 }
             }
-        }
+    }
     tiles_end();
 }

@@ -10,9 +10,9 @@ typedef struct span {
     uint32_t skip, most;
 } span;
 
-/* Rows that the matrix unit takes at a time. Panels of a work-group, whose part of the results stays in the second level cache
- * (2 MiB on all CPUs with AMX). Where x is larger than UNIT_CACHE, it goes UNIT_CUT tiles of columns at a time: then those of
- * two panels, 40 KiB, stay in the first level cache while the rows pass by. */
+/* Rows that the matrix unit takes at a time; panels that a work-group can have, as amx.cl has it. Where x takes more than
+ * UNIT_CACHE of the second level cache (2 MiB on all CPUs with AMX), it goes UNIT_CUT tiles of columns at a time: then those
+ * of two panels, 40 KiB, stay in the first level cache while the rows pass by. */
 enum { UNIT_ROWS = 32, UNIT_PANELS = 8, UNIT_CACHE = 640 << 10, UNIT_CUT = 20 };
 
 /* On the matrix unit (amx.cl): x is rounded and packed first. */
@@ -33,7 +33,7 @@ static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, bo
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
         uint32_t panels = s->rows / EY_LANES, share = (panels + 4 * p->dev->units - 1) / (4 * p->dev->units);
-        uint32_t per_group = (uint32_t)ey_min((share + at_once - 1) / at_once * at_once, UNIT_PANELS);
+        uint32_t per_group = (uint32_t)ey_min((share + at_once - 1) / at_once * at_once, UNIT_PANELS / 2 * at_once);
         uint32_t groups = (panels + per_group - 1) / per_group;
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
         ey_cost cost = { (uint64_t)s->rows * w->cols * 2 + n * 2 + (uint64_t)rows.most * s->rows * 4,
