@@ -34,9 +34,10 @@ static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const fi
     return (ey_tile){ tile->rows, f->panels ? f->panels : tile->panels };
 }
 
-/* Rows that the matrix unit takes at a time; and what of x it goes through again and again, which has to stay in the second
- * level cache (2 MiB on all CPUs with AMX) beside weights and results. */
-enum { UNIT_ROWS = 32, UNIT_CACHE = 1 << 20 };
+/* Rows that the matrix unit takes at a time; panels that a work-group can have, as amx.cl has it. Where x takes more than
+ * UNIT_CACHE of the second level cache (2 MiB on all CPUs with AMX), it goes UNIT_CUT tiles of columns at a time: then those
+ * of two panels, 40 KiB, stay in the first level cache while the rows pass by. */
+enum { UNIT_ROWS = 32, UNIT_PANELS = 8, UNIT_CACHE = 640 << 10, UNIT_CUT = 20 };
 
 /* New memory for so many rows of `width` columns in each of `blocks`, packed: 32 columns are 16 floats. */
 static ey_act packed_act(ey_plan *p, uint32_t rows, uint32_t blocks, uint32_t width)
@@ -69,28 +70,26 @@ static ey_act pack(ey_plan *p, ey_act x, const ey_matrix *w, span rows)
     return packed;
 }
 
-/* On the matrix unit (amx.cl): x is rounded and packed first, if it is not yet. Too much of x for the cache is cut by
- * columns, or, where results are not plain sums, by rows. */
+/* On the matrix unit (amx.cl): x is rounded and packed first, if it is not yet. */
 static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
 {
-    bool gated = f->gated;
     uint32_t tiles = (w->cols + 31) / 32, heights = (rows.most + UNIT_ROWS - 1) / UNIT_ROWS;
     uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
     ey_act packed = x.packed ? x : pack(p, x, w, rows);
+    uint32_t cuts = (uint64_t)heights * tiles * 2048 > UNIT_CACHE ? (tiles + UNIT_CUT - 1) / UNIT_CUT : 1;
 
-    uint32_t cuts = (heights * tiles * 2048 + UNIT_CACHE - 1) / UNIT_CACHE;
-    uint32_t wide = gated ? tiles : (tiles + cuts - 1) / cuts, tall = gated ? (heights + cuts - 1) / cuts : heights;
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
-        uint32_t panels = s->rows / EY_LANES, share = (panels + 8 * p->dev->units - 1) / (8 * p->dev->units);
-        uint32_t per_group = (share + 1) / 2 * 2, groups = (panels + per_group - 1) / per_group;
+        uint32_t panels = s->rows / EY_LANES, share = (panels + 4 * p->dev->units - 1) / (4 * p->dev->units);
+        uint32_t per_group = (uint32_t)ey_min((share + 1) / 2 * 2, UNIT_PANELS);
+        uint32_t groups = (panels + per_group - 1) / per_group;
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
         ey_cost cost = { (uint64_t)s->rows * w->cols * 2 + n * 2 + (uint64_t)rows.most * s->rows * 4,
                          2 * (uint64_t)rows.most * s->rows * w->cols };
         EY_LAUNCH(p, "matmul_bf16_amx", groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
                   ey_int(w->cols), ey_int(panels), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
-                  ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add), ey_int(gated),
-                  ey_int(per_group), ey_int(wide), ey_int(tall * UNIT_ROWS), ey_int(w->rows / 2), ey_val(y),
+                  ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add),
+                  ey_int(f->gated), ey_int(w->rows / 2), ey_int(per_group), ey_int((tiles + cuts - 1) / cuts), ey_val(y),
                   ey_tiles_of(y), ey_int(y.stride), ey_int(y.offset));
     }
 }
