@@ -735,10 +735,11 @@ static void put_position(eyrie_format kv, void *rings, uint32_t slot, uint64_t p
     }
 }
 
-/* Numbers that f16 holds, so that both types of ring hold the same. */
+/* Numbers that f16 and bf16 hold, so that both types of ring hold the same, and the matrix unit takes them as they are. */
 static float *halves(rig *r, size_t n, uint32_t seed, float most)
 {
     float *x = noise(r, n, seed, most);
+    ref_round_bf16(n, x);
     for (size_t i = 0; i < n; i++) x[i] = ey_f16_to_f32(ey_f32_to_f16(x[i]));
     return x;
 }
@@ -747,7 +748,7 @@ static void check_attention(rig *r, const job *j)
 {
     const row_set *set = &row_sets[j->phase];
     const size_t T = set->tokens, width = HEADS * HEAD, slot = ey_attention_state_bytes(RING, 1, HEAD, j->format);
-    float *q = noise(r, T * width, 1, 2.0f), *k = halves(r, T * HEAD, 2, 1.5f), *v = halves(r, T * HEAD, 3, 1.0f);
+    float *q = halves(r, T * width, 1, 2.0f), *k = halves(r, T * HEAD, 2, 1.5f), *v = halves(r, T * HEAD, 3, 1.0f);
     float *want = numbers(r, T * width), *got = numbers(r, T * width), *roundings = numbers(r, T * HEADS);
     void *before = numbers(r, SLOTS * slot / 4), *after = numbers(r, SLOTS * slot / 4), *rings = numbers(r, SLOTS * slot / 4);
 
@@ -767,11 +768,13 @@ static void check_attention(rig *r, const job *j)
         ref_attention(row->n, past, HEADS, 1, HEAD, WINDOW, q + first * width, keys, values, want + first * width);
         /* A score is HEAD fma, a product with the scale, which is rounded itself, and less the highest: of magnitude up to
          * |q| 1.5. exp makes 6 at most. Each block and the last sum shrink by another exp and product. Then there are as many fma
-         * as keys. All of that twice, above and below the division, which makes 5; the reference 1. Values are at most 1. */
+         * as keys. All of that twice, above and below the division, which makes 5; the reference 1. Values are at most 1.
+         * The matrix unit rounds weights to bf16, and divides by their sum as rounded: 2^-9 twice. */
         for (size_t t = 0; t < (size_t)row->n * HEADS; t++) {
             double score = 0.0, seen = (double)ey_min(WINDOW, past + t / HEADS) + 1;
             for (size_t c = 0; c < HEAD; c++) score += fabs(q[(first * HEADS + t) * HEAD + c]) * 1.5 / sqrt(HEAD);
-            roundings[first * HEADS + t] = (float)(2 * ((HEAD + 4) * score + 6 + 7 * (7 + 2 * score) + seen) + 6);
+            roundings[first * HEADS + t] = (float)(2 * ((HEAD + 4) * score + 6 + 7 * (7 + 2 * score) + seen) + 6
+                                                           + (r->unit ? 0x1p-8 / ROUNDING : 0));
         }
     }
     declare_state(r, before, slot);
@@ -931,6 +934,7 @@ static void run_products(lab *l)
     run_on(l, true, &(job){ "amx", "", check_matmul, BF16, EY_PREFILL, 37 });
     run_on(l, true, &(job){ "amx", "gates", check_gates, BF16, EY_PREFILL, 37 });
     run_on(l, true, &(job){ "amx", "geglu", check_geglu, BF16, EY_PREFILL, 37 });
+    run_on(l, true, &(job){ "amx", "attention", check_attention, F32, EY_PREFILL, 0 });
 }
 
 eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures, eyrie_error *err)

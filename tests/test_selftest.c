@@ -96,6 +96,7 @@ static void the_matrix_unit_too(void **state)
     assert_int_equal(failures, 0);
     assert_int_equal(has(&h, "amx", "bf16_amx"), v.answer == EYRIE_YES);
     assert_int_equal(has(&h, "amx", "gates"), v.answer == EYRIE_YES);
+    assert_int_equal(has(&h, "amx", "attention"), v.answer == EYRIE_YES);
     assert_ok(eyrie_device_close(dev));
 }
 
