@@ -28,7 +28,7 @@ static const struct { eyrie_format format; const char *macro, *suffix; } formats
     { EYRIE_FORMAT_Q8, "Q8", "q8" }, { EYRIE_FORMAT_Q4, "Q4", "q4" },
 };
 
-enum { MAX_KERNELS = 96 };
+enum { MAX_KERNELS = 192 };
 
 static const char build_options[] = "-cl-std=CL1.2";
 static const char cache_kind[] = "program";

@@ -433,7 +433,7 @@ uint64_t ey_weights_bytes_as(const ey_weights *w, eyrie_format asked)
     ey_formats f = ey_formats_of(asked);
     uint64_t bytes = w->arena.bytes;
 
-    for (size_t i = 0; i < w->n_matrices; i++) {
+    for (size_t i = 0; i < w->n_matrices && !w->packed; i++) {
         ey_matrix as = w->matrices[i]->public;
         bytes -= ey_matrix_bytes(&as);
         as.format = format_of(w->matrices[i], f);
