@@ -624,8 +624,10 @@ static eyrie_status load_matrix(ey_weights *w, const matrix *m, eyrie_error *err
             continue;
         }
         EY_TRY(ey_buffer_map(w->arena.dev, p->shards[i].buffer, &to, err));
-        EY_TRY(pack_rows(w, m, p->shards[i].row0, p->shards[i].rows, to, err));
-        EY_TRY(ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, to, err));
+        st = pack_rows(w, m, p->shards[i].row0, p->shards[i].rows, to, err);
+        eyrie_status unmapped = ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, to, st == EYRIE_OK ? err : NULL);
+        if (st == EYRIE_OK) st = unmapped;
+        if (st != EYRIE_OK) goto done;
     }
     st = load_bias(w, m, err);
 done:
