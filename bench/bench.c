@@ -2,6 +2,8 @@
 #include "bench.h"
 #include "os.h"
 
+#include <eyrie/eyrie_tools.h>
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +38,11 @@ bool bench_wants(const bench *b, const char *model, const char *what, eyrie_form
 eyrie_status bench_build(bench *b, eyrie_format kv, eyrie_error *err)
 {
     uint32_t mask = 0;
+    eyrie_verdict v;
+
     for (size_t i = 0; i < BENCH_FORMATS; i++) mask |= 1u << bench_formats[i];
+    if (eyrie_probe_run(b->dev, "amx", &v, NULL) == EYRIE_OK && v.answer == EYRIE_YES) mask |= EY_MATRIX_UNIT;
+    fprintf(stderr, "amx: %s\n", v.reason);
     ey_program_free(b->program);
     b->program = NULL;
     return ey_program_build(&b->program, b->dev, mask, kv, err);

@@ -70,6 +70,8 @@ static eyrie_status bucket(bench *b, const shape *s, const bench_weights *w, ben
 
     bench_random(in, (size_t)size.tokens * s->cols, 1.0f, 3);
     EY_TRY(bench_put(b, &c, x, in, err));
+    if (size.phase == EY_PREFILL && ey_program_has_unit(b->program, w->copies[0].format))
+        ref_round_bf16((size_t)size.tokens * s->cols, in);
     EY_TRY(bench_run(b, &c, err));
     EY_TRY(bench_get(b, &c, y, out, err));
     EY_TRY(check(&c, w, in, out, err));

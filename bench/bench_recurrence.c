@@ -65,7 +65,7 @@ static eyrie_status layers_make(bench *b, layers *l, const shape *s, eyrie_forma
 {
     uint32_t N = s->blocks * s->size;
     ey_matrix like = { .name = "gates", .format = format, .rows = 2 * N, .cols = s->size, .n_parts = 2,
-                       .part_rows = { N, N }, .blocks = s->blocks };
+                       .part_rows = { N, N }, .paired = true, .blocks = s->blocks };
     eyrie_status st;
 
     *l = (layers){ .shape = s, .N = N };
@@ -118,12 +118,15 @@ static void cut(float *to, const float *x, uint32_t rows, uint32_t stride, uint3
         for (uint32_t i = 0; i < n; i++) to[(size_t)r * n + i] = x[(size_t)r * stride + from + i];
 }
 
+/* Row of the gates that is number i of the part. */
+static uint32_t paired(uint32_t part, uint32_t i) { return (i / EY_LANES * 2 + part) * EY_LANES + i % EY_LANES; }
+
 /* One gate block of one row against the reference. */
 static eyrie_status check_block(const layers *l, const flow *f, uint32_t block, bench_check *found, eyrie_error *err)
 {
     uint32_t T = f->T, N = l->N, P = l->shape->size, from = block * P;
     enum { U, Y, V, ZA, ZI, OUT, GOT, TOKENS };                             /* [T, P] each */
-    enum { CARRY, CONV = CARRY + TAPS - 1, H = CONV + TAPS, ROWS };         /* [1 or TAPS or so, P] */
+    enum { CARRY, CONV = CARRY + TAPS - 1, H = CONV + TAPS, BIAS, ROWS };   /* [1 or TAPS or so, P] */
     float *tokens = ey_calloc((size_t)TOKENS * T, P * sizeof *tokens), *rows = ey_calloc(ROWS, P * sizeof *rows);
     float *weights = ey_calloc((size_t)P * P, sizeof *weights);
     eyrie_status st = EYRIE_OK;
@@ -143,9 +146,9 @@ static eyrie_status check_block(const layers *l, const flow *f, uint32_t block, 
 
     ref_conv1d(T, P, TAPS, AT(U), rows + CONV * P, l->bias + from, rows + CARRY * P, AT(V));
     for (uint32_t part = 0; part < 2; part++) {
-        uint32_t row0 = part * N + from;
-        for (uint32_t i = 0; i < P * P; i++) weights[i] = bench_weights_row(&l->gates, row0 + i % P)[i / P];
-        ref_gates(T, 1, P, AT(V), weights, l->gates.bias + row0, AT(part ? ZI : ZA));
+        for (uint32_t i = 0; i < P * P; i++) weights[i] = bench_weights_row(&l->gates, paired(part, from + i % P))[i / P];
+        for (uint32_t i = 0; i < P; i++) rows[BIAS * P + i] = l->gates.bias[paired(part, from + i)];
+        ref_gates(T, 1, P, AT(V), weights, rows + BIAS * P, AT(part ? ZI : ZA));
     }
     ref_rglru(T, P, false, AT(ZA), AT(ZI), AT(V), AT(Y), l->p + from, rows + H * P, AT(OUT));
     bench_compare(found, AT(GOT), AT(OUT), (size_t)T * P);
@@ -182,12 +185,11 @@ static ey_act emit(ey_plan *p, const layers *l, uint32_t i, const ey_layer_state
     const vectors *w = &l->vectors[i];
 
     p->layer = i;
-    ey_act v = ey_conv1d(p, ey_act_slice(uy, 0, l->N), w->conv, w->conv_bias, TAPS, state);
+    ey_act v = ey_conv1d(p, ey_act_slice(uy, 0, l->N), &(ey_conv){ w->conv, w->conv_bias, TAPS, state });
     ey_act g = ey_matmul(p, v, gates);
-    ey_recurrence r = { .za = ey_part_of(g, gates, 0), .zi = ey_part_of(g, gates, 1), .v = v,
-                        .y = ey_act_slice(uy, l->N, l->N), .decay = w->decay, .state = state,
+    ey_recurrence r = { .v = v, .y = ey_act_slice(uy, l->N, l->N), .decay = w->decay, .state = state,
                         .h_offset = (TAPS - 1) * l->N };
-    return blocked ? ey_rglru_blocked(p, &r) : ey_rglru_pass(p, &r);
+    return blocked ? ey_rglru_blocked(p, g, &r) : ey_rglru_pass(p, g, &r);
 }
 
 static ey_cost work_of(const layers *l, uint64_t tokens, uint64_t rows)

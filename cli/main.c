@@ -22,8 +22,11 @@ static const cli_command commands[] = {
       "Reads lines from standard input and answers each; all that was said is kept as the state of one sequence. A model\n"
       "with turn markers (<start_of_turn>, <end_of_turn>) is given turns, any other the lines as they are. Ctrl-C stops\n"
       "an answer, Ctrl-D ends the chat. Lines that begin with / are commands:\n"
-      "  /save FILE   saves the chat       /load FILE   goes on with a saved one      /reset   begins a new one\n"
-      "  /help        lists the commands   /quit        ends the chat\n",
+      "  /save FILE   saves the chat\n"
+      "  /load FILE   goes on with a saved one\n"
+      "  /reset       begins a new one\n"
+      "  /help        lists the commands\n"
+      "  /quit        ends the chat\n",
       "  eyrie chat -m models/shakespeare --temp 0.7 -n 80\n"
       "  eyrie chat -m models/shakespeare --load-state monday.state --save-state monday.state\n"
       "  printf 'ROMEO:\\nJULIET:\\n' | eyrie chat -m models/shakespeare --seed 1\n",

@@ -8,6 +8,8 @@
 /* Before the first OpenCL call: sets what drivers read from the environment, and sees that --kernel-dir can be read. */
 int          cli_prepare(const cli_options *o);
 eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_error *err);
+/* The same, and what kernels are chosen by is probed, unless that is remembered. This process's first OpenCL call. */
+eyrie_status cli_device_open_probed(eyrie_device **out, const cli_options *o, eyrie_error *err);
 
 typedef struct cli_session {
     eyrie_device    *device;

@@ -28,8 +28,8 @@ enum { SPLIT = 4 };                 /* blocks that one work-item of the decode k
 
 /* One block for all heads of a group: m, l and acc are the running maximum, sum and weighted values of the softmax
  * (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). Keys [from, to) of the block are seen. */
-static inline void attend(global const kv_type *unit, int from, int to, global const float *q, int d, int group,
-                          float scale, global float *acc, int acc_stride, float *m, float *l)
+static inline void attend(global const kv_type *unit, int from, int to, global const float *q, int q_stride, int d,
+                          int group, float scale, global float *acc, int acc_stride, float *m, float *l)
 {
     global const kv_type *values = unit + (size_t)BLOCK * d;
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -52,7 +52,7 @@ static inline void attend(global const kv_type *unit, int from, int to, global c
                 for (int j = 0; j < VECTORS; j++) key[j] = KV_LOAD16(4 * i + j0 + j, unit);
 #pragma unroll
                 for (int g = 0; g < HEADS; g++) {
-                    float16 qi = q[head[g] * d + i];
+                    float16 qi = q[head[g] * q_stride + i];
 #pragma unroll
                     for (int j = 0; j < VECTORS; j++) s[g][j] = fma(key[j], qi, s[g][j]);
                 }
@@ -70,7 +70,7 @@ static inline void attend(global const kv_type *unit, int from, int to, global c
             }
             float best = fmax(before[g], max16(top));
             for (int j = 0; j < BLOCK / LANES; j++) {
-                float16 e = exp(vload16(j, p[g]) - best);
+                float16 e = exp16(vload16(j, p[g]) - best);
                 vstore16(e, j, p[g]);
                 sum += e;
             }
@@ -168,7 +168,7 @@ kernel void attention_prefill(image b, global const float *x, int stride, int q_
         int start = k * BLOCK - align;
         int place = (row[ROW_RING] + k + ring_blocks) % ring_blocks;
         attend(k < 0 ? ring + place * kv_heads * UNIT(d) : staged + k * kv_heads * UNIT(d), max(oldest - start, 0),
-               min(i + 1 - start, BLOCK), x, d, group, scale, out, d, m, l);
+               min(i + 1 - start, BLOCK), x, d, d, group, scale, out, d, m, l);
     }
     for (int h = 0; h < group; h++)
         for (int c = 0; c < d; c += LANES) vstore16(vload16(0, out + h * d + c) / l[h], 0, out + h * d + c);
@@ -192,18 +192,7 @@ kernel void attention_store(image b, int d, int kv_heads, global const kv_type *
 
 /* ---------------------------------------------------------------------------------------------------------- decode */
 
-/* The new key and value go to the ring. One work-group a row and key/value head. */
-kernel void attention_write(image b, global const float *x, int stride, int k_offset, int v_offset, int d, int kv_heads,
-                            global kv_type *ring, int slot_units)
-{
-    int head = get_global_id(1);
-    if ((int)get_global_id(0) >= b[B_N_ROWS]) return;
-    image row = ROW(b, get_global_id(0));
-
-    x += (size_t)row[ROW_FIRST] * stride + head * d;
-    ring += ((size_t)row[ROW_SLOT] * slot_units + row[ROW_RING] * kv_heads + head) * UNIT(d);
-    put_position(x + k_offset, x + v_offset, ring, row[ROW_ALIGN], d);
-}
+#define PART_SIZE(d) (LANES + 2 * (d))
 
 /* Blocks [*from, *to] that the row's token sees, block 0 being its own, and how many splits they make. */
 static inline int splits_of(image row, int window, int *from)
@@ -212,32 +201,45 @@ static inline int splits_of(image row, int window, int *from)
     return (SPLIT - *from) / SPLIT;                                         /* ceil((1 - from) / SPLIT) */
 }
 
-/* One pass over keys and values for all heads of the group, SPLIT blocks a work-group: (split, key/value head, row).
- * parts : [rows, query heads, splits, 16 + d] f32: maximum, sum, then weighted values. */
-kernel void attention_decode(image b, global const float *x, int stride, int q_offset, int d, int group, int kv_heads,
-                             int window, float scale, global const kv_type *ring, int ring_blocks, int slot_units,
-                             global float *parts, int splits)
+/* One pass over keys and values for all heads of the group, SPLIT blocks a work-group: (split, key/value head, row). That of
+ * the newest block first puts the new key and value there, which nobody else looks at. Queries and keys are rotated here.
+ * parts : [rows, query heads, splits, 16 + 2 d] f32: maximum, sum, weighted values, then the query. */
+kernel void attention_decode(image b, global float *x, int stride, int q_offset, int k_offset, int v_offset, int rotary, int d,
+                             int group, int kv_heads, int window, float scale, global kv_type *ring, int ring_blocks,
+                             int slot_units, global float *parts, int splits)
 {
     int split = get_global_id(0), head = get_global_id(1), from;
     if ((int)get_global_id(2) >= b[B_N_ROWS]) return;
-    image row = ROW(b, get_global_id(2));
-    if (split >= splits_of(row, window, &from)) return;
+    image row = ROW(b, get_global_id(2)), angles = b + b[B_ROPE] + row[ROW_FIRST] * rotary;
+    int n = splits_of(row, window, &from);
+    if (split >= n) return;
     int align = row[ROW_ALIGN], oldest = -min(row[ROW_PAST], window);
-    int part = splits * (LANES + d);                                        /* from head to head */
+    int part = splits * PART_SIZE(d);                                       /* from head to head */
     float m[MAX_GROUP], l[MAX_GROUP];
 
-    x += (size_t)row[ROW_FIRST] * stride + q_offset + head * group * d;
-    parts += ((size_t)get_global_id(2) * kv_heads + head) * group * part + split * (LANES + d);
+    x += (size_t)row[ROW_FIRST] * stride;
+    parts += ((size_t)get_global_id(2) * kv_heads + head) * group * part + split * PART_SIZE(d);
     ring += ((size_t)row[ROW_SLOT] * slot_units + head) * UNIT(d);
+    if (split == n - 1) {
+        global float *k = x + k_offset + head * d;
+        rotate_head(k, angles, rotary, k);
+        put_position(k, x + v_offset + head * d, ring + row[ROW_RING] * kv_heads * UNIT(d), align, d);
+    }
     for (int h = 0; h < group; h++) {
+        global const float *q = x + q_offset + (head * group + h) * d;
+        global float *acc = parts + h * part + LANES;
         m[h] = -INFINITY, l[h] = 0.0f;
-        for (int c = 0; c < d; c += LANES) vstore16(0.0f, 0, parts + h * part + LANES + c);
+        for (int c = 0; c < d; c += LANES) {
+            vstore16(0.0f, 0, acc + c);
+            vstore16(vload16(0, q + c), 0, acc + d + c);
+        }
+        rotate_head(q, angles, rotary, acc + d);
     }
     for (int k = from + split * SPLIT; k <= min(from + split * SPLIT + SPLIT - 1, 0); k++) {
         int start = k * BLOCK - align;
         int place = (row[ROW_RING] + k + ring_blocks) % ring_blocks;
-        attend(ring + place * kv_heads * UNIT(d), max(oldest - start, 0), min(1 - start, BLOCK), x, d, group, scale,
-               parts + LANES, part, m, l);
+        attend(ring + place * kv_heads * UNIT(d), max(oldest - start, 0), min(1 - start, BLOCK), parts + LANES + d, part, d,
+               group, scale, parts + LANES, part, m, l);
     }
     for (int h = 0; h < group; h++) {
         parts[h * part] = m[h];
@@ -255,14 +257,14 @@ kernel void attention_combine(image b, global const float *parts, int splits, in
     int n = splits_of(row, window, &from);
     float best = -INFINITY, sum = 0.0f;
 
-    parts += ((size_t)get_global_id(1) * heads + head) * splits * (LANES + d);
+    parts += ((size_t)get_global_id(1) * heads + head) * splits * PART_SIZE(d);
     out += (size_t)row[ROW_FIRST] * out_stride + head * d;
-    for (int k = 0; k < n; k++) best = fmax(best, parts[k * (LANES + d)]);
-    for (int k = 0; k < n; k++) sum = fma(parts[k * (LANES + d) + 1], exp(parts[k * (LANES + d)] - best), sum);
+    for (int k = 0; k < n; k++) best = fmax(best, parts[k * PART_SIZE(d)]);
+    for (int k = 0; k < n; k++) sum = fma(parts[k * PART_SIZE(d) + 1], exp(parts[k * PART_SIZE(d)] - best), sum);
     for (int c = 0; c < d; c += LANES) {
         float16 v = 0.0f;
         for (int k = 0; k < n; k++)
-            v = fma(vload16(0, parts + k * (LANES + d) + LANES + c), (float16)exp(parts[k * (LANES + d)] - best), v);
+            v = fma(vload16(0, parts + k * PART_SIZE(d) + LANES + c), (float16)exp(parts[k * PART_SIZE(d)] - best), v);
         vstore16(v / sum, 0, out + c);
     }
 }

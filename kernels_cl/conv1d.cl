@@ -4,7 +4,23 @@
  * u, v : [tokens, stride] f32     w : [taps, N]     bias : [N]
  * state : [slots, state_stride] f32, the first [taps - 1, N] of a slot: the inputs before the row's first token, in order
  * of time, replaced by the last ones of the row. Before position 0 they are zero, whatever the slot holds.
- * One work-group a row of the batch and 64 channels; it alone touches their state. */
+ * One work-group a row of the batch and 64 channels; it alone touches their state. In decode the product that makes u can
+ * do it at its end: conv1d_step. */
+
+/* One token's 16 channels; w, bias and state begin with them. */
+static inline float16 conv1d_step(image row, float16 u, global const float *w, global const float *bias, int taps, int N,
+                                  global float *state)
+{
+    float16 sum = vload16(0, bias);
+    for (int j = 0; j < taps - 1; j++) {
+        float16 in = row[ROW_RESET] ? (float16)0.0f : vload16(0, state + j * N);
+        sum = fma(vload16(0, w + j * N), in, sum);
+        if (j > 0) vstore16(in, 0, state + (j - 1) * N);
+    }
+    if (taps > 1) vstore16(u, 0, state + (taps - 2) * N);
+    return fma(vload16(0, w + (taps - 1) * N), u, sum);
+}
+
 kernel void conv1d(image b, global const float *u, int u_stride, int u_offset, global const float *w,
                    global const float *bias, int taps, int N, global float *state, int state_stride, global float *v,
                    int v_stride)

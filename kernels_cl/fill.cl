@@ -3,7 +3,8 @@
  * and the product's is the only rounding before the format's own, so that every device makes the same bits, and
  * runtime/synthetic.c too. Instances: one a weight FORMAT. Not part of any plan, so without a batch image.
  *
- * w : panels of K columns. Those from panel `at` on are made, which is panel `first` of its part of the matrix.
+ * w : panels of K columns. Those from panel `at` on are made, every step-th, which are panels `first` on of their part of
+ * the matrix.
  * Rows come in groups of row_size and columns in groups of column_size, each padded with zeros to a multiple of 16. Row r
  * of group G and column c of group H is element
  *     G group_step + r row_step + (H column_size + c) column_step
@@ -24,7 +25,7 @@ static inline float16 INSTANCE(elements)(ulong16 e, int16 live, uint key0, uint 
     return convert_float16(sum & live) * scale;
 }
 
-kernel void INSTANCE(fill)(global WEIGHT *w, int at, int first, int K, int row_size, int column_size,
+kernel void INSTANCE(fill)(global WEIGHT *w, int at, int step, int first, int K, int row_size, int column_size,
                            ulong group_step, ulong row_step, ulong column_step, uint key0, uint key1, float scale)
 {
     const int16 lanes = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -35,7 +36,7 @@ kernel void INSTANCE(fill)(global WEIGHT *w, int at, int first, int K, int row_s
     ulong start = (ulong)((first + panel) * LANES / row_padded) * group_step + (ulong)row * row_step;
     ulong16 rows = start + convert_ulong16(lanes) * row_step;
 
-    w += (at + panel) * PANEL_SIZE(K);
+    w += (at + panel * step) * PANEL_SIZE(K);
     for (int k = 0; k < K; k += SHARED_SCALE) {
         float16 columns[SHARED_SCALE];
         int n = min(SHARED_SCALE, K - k);

@@ -60,7 +60,7 @@ kernel void head_segments(image b, global float *logits, int stride, int V, int 
     for (int i = 0; i < padded / LANES; i++) {
         float16 v = vload16(i, x);
         if (cap > 0.0f) {
-            v = cap * tanh(v / cap);
+            v = cap * tanh16(v / cap);
             if (i == n / LANES)                                             /* the cap of the padding is no logit */
                 v = select(v, (float16)-INFINITY, (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) >= n % LANES);
             vstore16(v, i, x);
@@ -68,7 +68,7 @@ kernel void head_segments(image b, global float *logits, int stride, int V, int 
         top = fmax(top, v);
     }
     float best = max16(top);
-    for (int i = 0; i < padded / LANES; i++) sum += exp(vload16(i, x) - best);
+    for (int i = 0; i < padded / LANES; i++) sum += exp16(vload16(i, x) - best);
     part[0] = best;
     part[1] = sum16(sum);
 

@@ -1,28 +1,32 @@
-/* matmul.cl - y = x W^T + bias (+ y), W in panels of 16 rows; also the gates' block-diagonal product.
- * Instances: one a weight FORMAT and tile of ROWS rows of x by PANELS panels.
+/* matmul.cl - y = finish(x W^T + bias), W in panels of 16 rows, x normalised on the way in if need be; dense, and the gates'
+ * block-diagonal product. Instances: one a weight FORMAT, tile of ROWS rows of x by PANELS panels, and finish.
  *
  * x : [rows, x_stride] f32, columns from x_offset     y : [rows, y_stride] f32, columns from y_offset
  * w : a shard of `panels` panels of K columns, the matrix's rows from row0     bias : [all rows]
  * Rows [skip, skip + most) of those that the word `count` of the batch counts are meant; row r of x becomes row r - skip
- * of y. add = 1: y += instead of y =.
+ * of y. Block diagonal: the matrix's rows in blocks of `block`, block i multiplies columns [i K, i K + K) of x.
  *
- * Block diagonal: output rows come in parts of `part` rows, those in blocks of `block` rows, and block i of every part
- * multiplies columns [i K, i K + K) of x. A dense product is one part of one block.
+ * What becomes of a sum (PAIRED: panels 2i and 2i + 1 of the matrix are 16 rows each of its two parts, and make one result):
+ *     (none)         stored; add = 1: added to what is there
+ *     FINISH_GEGLU   paired, gelu(gate) * up
+ *     FINISH_CONV1D  decode: of the first N rows, the inputs of the convolution, what it makes of them; the rest stored
+ *     FINISH_RGLRU   decode: paired, both gates; h gelu(y), x being what they gate
+ * NORM_ROWS: tiles of no more rows take x through norm.cl's formula, if `width` is not 0; scale and eps are norm's.
  *
  * Every output is one chain of fma over ascending k, in every instance: the result of a row does not depend on the tile,
  * on the rows beside it, or on the phase. One work-item holds ROWS x PANELS accumulators; the panels stay in the second
  * level cache while it goes through all rows. Dimension 1 splits the rows where there are fewer panels than cores. */
 
-/* Columns i and i + 1 of all panels p, times all rows. Loading two of x for each row leaves the compiler enough registers. */
-#undef TWO_COLUMNS
-#define TWO_COLUMNS(i, W0, W1)                                              \
+/* Columns i = I and i + 1 of all panels p, times X0 and X1 of all rows r. Two at a time leave the compiler enough registers. */
+#define TWO_COLUMNS(I, W0, W1, X0, X1)                                      \
     {                                                                       \
+        int i = I;                                                          \
         float16 w0[PANELS], w1[PANELS];                                     \
         _Pragma("unroll")                                                   \
         for (int p = 0; p < PANELS; p++) w0[p] = W0, w1[p] = W1;            \
         _Pragma("unroll")                                                   \
         for (int r = 0; r < ROWS; r++) {                                    \
-            float x0 = in[r][i], x1 = in[r][(i) + 1];                       \
+            float x0 = X0, x1 = X1;                                         \
             _Pragma("unroll")                                               \
             for (int p = 0; p < PANELS; p++) {                              \
                 sum[r][p] = fma(w0[p], (float16)x0, sum[r][p]);             \
@@ -31,13 +35,63 @@
         }                                                                   \
     }
 
-/* From so many rows on, taking numbers with a scale apart and multiplying them want more registers than there are: a
- * group is widened first, and the rows read it from the first level cache. */
-#define WIDEN_ROWS 4
+/* A group of columns from k on. From 4 rows on, taking numbers with a scale apart and multiplying them want more registers
+ * than there are: the group is widened first, and the rows read it from the first level cache. */
+#undef GROUP_SUMS
+#if ROWS < 4
+#define GROUP_SUMS(X0, X1)                                                                                             \
+    for (int j = 0; j < IN_GROUP(K - k); j += STEP) {                                                                  \
+        WORDS words[PANELS];                                                                                           \
+        _Pragma("unroll")                                                                                              \
+        for (int p = 0; p < PANELS; p++) WORDS_LOAD(at[p], j, words[p]);                                               \
+        _Pragma("unroll")                                                                                              \
+        for (int c = 0; c < STEP; c += 2)                                                                              \
+            TWO_COLUMNS(k + j + c, COLUMN(words[p], scales[p], c), COLUMN(words[p], scales[p], c + 1), X0, X1)         \
+    }
+#else
+#define GROUP_SUMS(X0, X1)                                                                                             \
+    float16 wide[GROUP][PANELS];                                                                                       \
+    for (int j = 0; j < IN_GROUP(K - k); j += STEP)                                                                    \
+        _Pragma("unroll")                                                                                              \
+        for (int p = 0; p < PANELS; p++) {                                                                             \
+            WORDS words;                                                                                               \
+            WORDS_LOAD(at[p], j, words);                                                                               \
+            _Pragma("unroll")                                                                                          \
+            for (int c = 0; c < STEP; c++) wide[j + c][p] = COLUMN(words, scales[p], c);                               \
+        }                                                                                                              \
+    for (int j = 0; j < IN_GROUP(K - k); j += 2) TWO_COLUMNS(k + j, wide[j][p], wide[j + 1][p], X0, X1)
+#endif
 
-kernel void INSTANCE(matmul)(image b, global const float *x, int x_stride, int x_offset, global const WEIGHT *w,
-                             global const float *bias, int K, int panels, int row0, int part, int block, int count,
-                             int skip, int most, int add, global float *y, int y_stride, int y_offset)
+#define TILE_SUMS(X0, X1)                                                          \
+    for (int k = 0; k < K; k += GROUP) {                                           \
+        global const WEIGHT *at[PANELS];                                           \
+        SCALES scales[PANELS];                                                     \
+        _Pragma("unroll")                                                          \
+        for (int p = 0; p < PANELS; p++) {                                         \
+            at[p] = WEIGHTS_AT(panel[p], k);                                       \
+            SCALES_LOAD(panel[p], k, scales[p]);                                   \
+        }                                                                          \
+        GROUP_SUMS(X0, X1)                                                         \
+    }
+
+#if defined(FINISH_CONV1D)
+#define KERNEL INSTANCE(matmul_conv1d)
+#define MORE   , global const float *taps_w, global const float *taps_bias, int taps, int N, global float *state, int state_stride
+#elif defined(FINISH_RGLRU)
+#define KERNEL INSTANCE(matmul_rglru)
+#define MORE   , global const float *branch, int branch_stride, int branch_offset, global const float *decay, \
+               global float *state, int state_stride, int h_offset
+#elif defined(FINISH_GEGLU)
+#define KERNEL INSTANCE(matmul_geglu)
+#define MORE
+#else
+#define KERNEL INSTANCE(matmul)
+#define MORE
+#endif
+
+kernel void KERNEL(image b, global const float *x, int x_stride, int x_offset, global const float *scale, int width, float eps,
+                   global const WEIGHT *w, global const float *bias, int K, int panels, int row0, int block, int count,
+                   int skip, int most, int add, global float *y, int y_stride, int y_offset MORE)
 {
     int rows = min(b[count] - skip, most);
     int first = get_global_id(0) * PANELS;
@@ -45,53 +99,58 @@ kernel void INSTANCE(matmul)(image b, global const float *x, int x_stride, int x
 
     for (int p = 0; p < PANELS; p++) panel[p] = w + min(first + p, panels - 1) * PANEL_SIZE(K);
     bias += row0;
-    x += (size_t)skip * x_stride + x_offset + (row0 + first * LANES) % part / block * K;
+    x += (size_t)skip * x_stride + x_offset;
+    int x_block = (row0 + first * LANES) / block * K;
 
     for (int t = get_global_id(1) * ROWS; t < rows; t += get_global_size(1) * ROWS) {
         global const float *in[ROWS];
         float16 sum[ROWS][PANELS];
 
         for (int r = 0; r < ROWS; r++) {
-            in[r] = x + (size_t)min(t + r, rows - 1) * x_stride;
+            in[r] = x + (size_t)min(t + r, rows - 1) * x_stride + x_block;
             for (int p = 0; p < PANELS; p++) sum[r][p] = 0.0f;
         }
-        for (int k = 0; k < K; k += GROUP) {
-            global const WEIGHT *at[PANELS];
-            SCALES scales[PANELS];
-#pragma unroll
-            for (int p = 0; p < PANELS; p++) {
-                at[p] = WEIGHTS_AT(panel[p], k);
-                SCALES_LOAD(panel[p], k, scales[p]);
-            }
-#if ROWS < WIDEN_ROWS
-            for (int j = 0; j < IN_GROUP(K - k); j += STEP) {
-                WORDS words[PANELS];
-#pragma unroll
-                for (int p = 0; p < PANELS; p++) WORDS_LOAD(at[p], j, words[p]);
-#pragma unroll
-                for (int c = 0; c < STEP; c += 2)
-                    TWO_COLUMNS(k + j + c, COLUMN(words[p], scales[p], c), COLUMN(words[p], scales[p], c + 1))
+#if ROWS <= NORM_ROWS
+        if (width) {
+            float inverse[ROWS];
+            for (int r = 0; r < ROWS; r++) inverse[r] = inverse_rms(in[r], K, width, eps);
+            TILE_SUMS(in[r][i] * inverse[r] * scale[i], in[r][i + 1] * inverse[r] * scale[i + 1])
+        } else
+#endif
+            TILE_SUMS(in[r][i], in[r][i + 1])
+
+        for (int r = 0; r < ROWS && t + r < rows; r++) {
+            global float *out = y + (size_t)(t + r) * y_stride + y_offset;
+#if defined(FINISH_GEGLU) || defined(FINISH_RGLRU)
+            for (int p = 0; p < PANELS && first + p < panels; p += 2) {
+                int c = row0 / 2 + (first + p) / 2 * LANES;
+                float16 v0 = sum[r][p] + vload16(first + p, bias), v1 = sum[r][p + 1] + vload16(first + p + 1, bias);
+#ifdef FINISH_GEGLU
+                float16 v = gelu16(v0) * v1;
+#else
+                image row = ROW(b, t + r);
+                float16 v = rglru_step(row, v0, v1, vload16(0, x + (size_t)(t + r) * x_stride + c),
+                                       vload16(0, decay + c), state + (size_t)row[ROW_SLOT] * state_stride + h_offset + c)
+                            * gelu16(vload16(0, branch + (size_t)(t + r) * branch_stride + branch_offset + c));
+#endif
+                vstore16(v, 0, out + c);
             }
 #else
-            float16 wide[GROUP][PANELS];
-            for (int j = 0; j < IN_GROUP(K - k); j += STEP)
-#pragma unroll
-                for (int p = 0; p < PANELS; p++) {
-                    WORDS words;
-                    WORDS_LOAD(at[p], j, words);
-#pragma unroll
-                    for (int c = 0; c < STEP; c++) wide[j + c][p] = COLUMN(words, scales[p], c);
-                }
-            for (int j = 0; j < IN_GROUP(K - k); j += 2) TWO_COLUMNS(k + j, wide[j][p], wide[j + 1][p])
-#endif
-        }
-        for (int r = 0; r < ROWS && t + r < rows; r++) {
-            global float *out = y + (size_t)(t + r) * y_stride + y_offset + row0;
             for (int p = 0; p < PANELS && first + p < panels; p++) {
+                int c = row0 + (first + p) * LANES;
                 float16 v = sum[r][p] + vload16(first + p, bias);
-                if (add) v += vload16(first + p, out);
-                vstore16(v, first + p, out);
+#ifdef FINISH_CONV1D
+                image row = ROW(b, t + r);
+                if (c < N) v = conv1d_step(row, v, taps_w + c, taps_bias + c, taps, N,
+                                           state + (size_t)row[ROW_SLOT] * state_stride + c);
+#else
+                if (add) v += vload16(0, out + c);
+#endif
+                vstore16(v, 0, out + c);
             }
+#endif
         }
     }
 }
+#undef KERNEL
+#undef MORE

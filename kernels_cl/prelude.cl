@@ -88,13 +88,12 @@ static inline void store_F16(global half *w, int k, int n, const float16 *x)
 #define WORDS_LOAD_BF16(at, j, w) ((w) = vload16((j) / 2, at))
 #define COLUMN_BF16(w, s, c) as_float16((c) ? (w) & 0xffff0000u : (w) << 16)
 
+#define ROUND_BF16(u) ((u) + 0x7fffu + ((u) >> 16 & 1u))
 static inline void store_BF16(global uint *w, int k, int n, const float16 *x)
 {
     for (int i = 0; i < n; i += 2) {
         uint16 u0 = as_uint16(x[i]), u1 = as_uint16(x[i + 1]);
-        u0 += 0x7fffu + (u0 >> 16 & 1u);
-        u1 += 0x7fffu + (u1 >> 16 & 1u);
-        vstore16(u0 >> 16 | (u1 & 0xffff0000u), (k + i) / 2, w);
+        vstore16(ROUND_BF16(u0) >> 16 | (ROUND_BF16(u1) & 0xffff0000u), (k + i) / 2, w);
     }
 }
 
@@ -224,6 +223,28 @@ static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
 #define PANEL_Q4(K)   ((size_t)((K) / 8 + ((K) + 63) / 64) * LANES)
 #define PANEL_SIZE    JOIN(PANEL_, FORMAT)
 
+/* ------------------------------------------------------------------------------------------------- what products read
+ * Either f32 [rows, stride], or packed for the matrix unit (amx.cl): rounded to bf16, in tiles of 16 rows by 32 columns,
+ *     [blocks of 32 rows][tiles in a row][2][16][32]
+ * with zeros for columns up to the next multiple of 32. tiles: in a row; 0 = plain f32. */
+static inline uint16 bf16_of(float16 v)
+{
+    uint16 u = as_uint16(v);
+    return select(ROUND_BF16(u), u | 0x400000u, isnan(v)) >> 16;            /* a NaN stays one */
+}
+
+/* Columns [c, c + 16) of a row of `width` columns, multiples of 16 both. */
+static inline void put_row16(float16 v, global float *out, int tiles, int stride, int row, int c, int width)
+{
+    if (!tiles) {
+        vstore16(v, 0, out + (size_t)row * stride + c);
+        return;
+    }
+    global ushort *packed = (global ushort *)out + ((size_t)(row / 32) * tiles + c / 32) * 1024 + row % 32 * 32 + c % 32;
+    vstore16(convert_ushort16(bf16_of(v)), 0, packed);
+    if (c % 32 == 0 && c + LANES == width) vstore16((ushort16)0, 1, packed);
+}
+
 /* ----------------------------------------------------------------------------------------- keys and values in the ring */
 #ifdef KV_F16
 typedef half   kv_type;
@@ -239,14 +260,62 @@ typedef uint  kv_bits;
 #define KV_STORE(v, i, p)   ((p)[i] = (v))
 #endif
 
-/* -------------------------------------------------------------------------------------------------------- arithmetic */
-static inline float16 sigmoid16(float16 x) { return 1.0f / (1.0f + exp(-x)); }
+/* -------------------------------------------------------------------------------------------------------- arithmetic
+ * Our own exponentials: the same bits on every device with fma, and vectors where OpenCL's functions are loops. Errors, in
+ * units of the last place of a normal result, over all floats (tests/test_math.c): exp 1, exp - 1 1, sigmoid and tanh 4, where
+ * the device divides as badly as OpenCL lets it; gelu 6 roundings of its argument. A NaN stays one. */
 
-/* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
+/* e^x = 2^n (1 + the value), by a minimax polynomial on half an octave to both sides of 0 whose error is far below rounding. */
+static inline float16 exp_reduced(float16 x, float16 *n)
+{
+    float16 octaves = rint(x * 0x1.715476p+0f);
+    float16 r = fma(octaves, (float16)0x1.05c61p-29f, fma(octaves, (float16)-0x1.62e43p-1f, x));
+    float16 p = fma((float16)0x1.a032c6p-13f, r, (float16)0x1.6d725ap-10f);
+    p = fma(p, r, (float16)0x1.11118ap-7f);
+    p = fma(p, r, (float16)0x1.5554bp-5f);
+    p = fma(p, r, (float16)0x1.555554p-3f);
+    p = fma(p, r, (float16)0.5f);
+    *n = octaves;
+    return fma(r * r, p, r);
+}
+
+static inline float16 power_of_two(int16 n) { return as_float16((n + 127) << 23); }     /* -127 < n < 128 */
+
+static inline float16 exp16(float16 x)
+{
+    float16 octaves;
+    x = x < -105.0f ? (float16)-105.0f : x;
+    x = x > 89.0f ? (float16)89.0f : x;
+    float16 q = exp_reduced(x, &octaves);
+    int16 n = convert_int16(octaves), half_n = n >> 1;                      /* in two steps, to end in denormals or infinity */
+    float16 s = power_of_two(half_n);
+    return fma(q, s, s) * power_of_two(n - half_n);
+}
+
+/* e^x and e^x - 1 of x <= 0; below -87 the former stays what it is there, about 1e-38. */
+static inline float16 exp_expm1(float16 x, float16 *minus_one)
+{
+    float16 octaves;
+    x = x < -87.0f ? (float16)-87.0f : x;
+    float16 q = exp_reduced(x, &octaves), s = power_of_two(convert_int16(octaves));
+    *minus_one = fma(q, s, s - 1.0f);
+    return fma(q, s, s);
+}
+
+static inline float16 sigmoid16(float16 x) { return 1.0f / (1.0f + exp16(-x)); }
+
+static inline float16 tanh16(float16 x)
+{
+    float16 t;
+    exp_expm1(-2.0f * fabs(x), &t);
+    return copysign(t / (-2.0f - t), x);
+}
+
+/* 0.5 x (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3), which is x sigmoid(2 u) */
 static inline float16 gelu16(float16 x)
 {
-    float16 inner = 0.7978845608028654f * fma(0.044715f * x * x, x, x);
-    return 0.5f * x * (1.0f + tanh(inner));
+    float16 inner = 1.5957691216057308f * fma(0.044715f * x * x, x, x);
+    return x * sigmoid16(inner);
 }
 
 static inline float sum16(float16 v)

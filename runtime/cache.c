@@ -15,9 +15,7 @@
 #include "os.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,12 +115,12 @@ static const char *find_fault(const unsigned char *file, size_t size, const char
     return NULL;
 }
 
-/* The path of an entry, or of a temporary file for it where `suffix` says so, for ey_free. */
-static char *make_path(const ey_cache *c, XXH128_hash_t key, const char *kind, const char *suffix)
+/* The path of an entry, for ey_free. */
+static char *make_path(const ey_cache *c, XXH128_hash_t key, const char *kind)
 {
     char name[128];
 
-    snprintf(name, sizeof name, "%016" PRIx64 "%016" PRIx64 ".%s%s", key.high64, key.low64, kind, suffix);
+    snprintf(name, sizeof name, "%016" PRIx64 "%016" PRIx64 ".%s", key.high64, key.low64, kind);
     return ey_path(c->directory, name);
 }
 
@@ -139,7 +137,7 @@ void *ey_cache_get(ey_cache *c, const char *kind, const char *key, size_t key_le
     *size = 0;
     if (!c) return NULL;
     hash = XXH3_128bits(key, key_length);
-    if (!(path = make_path(c, hash, kind, ""))) {
+    if (!(path = make_path(c, hash, kind))) {
         ey_note(&c->log, "no memory to look into the cache");
     } else if (ey_file_read(&data, size, path, c->limit, &err) != EYRIE_OK) {
         ey_note(&c->log, "cache: %s", err.text);
@@ -231,50 +229,25 @@ static void trim(const ey_cache *c, const char *kept)
 
 /* --------------------------------------------------------------------------------------------------------- writing */
 
-/* Opens a temporary file of a name that nobody else has; *path is for ey_free. NULL: errno says why. */
-static FILE *open_temporary(const ey_cache *c, char **path, XXH128_hash_t key, const char *kind)
+static eyrie_status write_entry(const char *path, const unsigned char *header, const void *data, size_t size, eyrie_error *err)
 {
-    static atomic_uint counter;     /* of this process */
-    FILE *f = NULL;
-    char suffix[64];
+    ey_output *file;
+    eyrie_status st, closed;
 
-    /* A name may be taken by a process that had this one's number before, or has it on another machine. */
-    for (int attempt = 0; attempt < 100 && !f; attempt++) {
-        snprintf(suffix, sizeof suffix, ".%" PRIu64 "-%u.tmp", ey_process_id(), atomic_fetch_add(&counter, 1));
-        ey_free(*path);
-        errno = ENOMEM;
-        if (!(*path = make_path(c, key, kind, suffix))) return NULL;
-        f = fopen(*path, "wbx");
-        if (!f && errno != EEXIST) break;
-    }
-    return f;
-}
-
-/* 0 or the errno of what failed. */
-static int write_entry(const ey_cache *c, const char *path, XXH128_hash_t key, const char *kind,
-                       const unsigned char *header, const void *data, size_t size)
-{
-    char *temporary = NULL;
-    FILE *f = open_temporary(c, &temporary, key, kind);
-    int code = f ? 0 : errno;
-
-    if (f) {
-        if (fwrite(header, 1, HEADER_BYTES, f) != HEADER_BYTES || fwrite(data, 1, size, f) != size) code = errno;
-        if (fclose(f) != 0 && !code) code = errno;
-        if (!code && rename(temporary, path) != 0) code = errno;
-        if (code) (void)remove(temporary);
-    }
-    ey_free(temporary);
-    return code;
+    if ((st = ey_output_open(&file, path, err)) != EYRIE_OK) return st;
+    st = ey_output_write(file, header, HEADER_BYTES, err);
+    if (st == EYRIE_OK) st = ey_output_write(file, data, size, err);
+    closed = ey_output_close(file, st == EYRIE_OK, st == EYRIE_OK ? err : NULL);
+    return st == EYRIE_OK ? closed : st;
 }
 
 void ey_cache_put(ey_cache *c, const char *kind, const char *key, size_t key_length, const void *data, size_t size)
 {
     unsigned char header[HEADER_BYTES];
-    char text[2][24], reason[128];
+    char text[2][24];
     XXH128_hash_t hash;
+    eyrie_error err;
     char *path;
-    int code;
 
     if (!c || c->write_failed) return;
     if (size > c->limit || size + HEADER_BYTES > c->limit) {
@@ -284,11 +257,9 @@ void ey_cache_put(ey_cache *c, const char *kind, const char *key, size_t key_len
     }
     hash = XXH3_128bits(key, key_length);
     make_header(header, kind, hash, key_length, data, size);
-    path = make_path(c, hash, kind, "");
-    code = path ? write_entry(c, path, hash, kind, header, data, size) : ENOMEM;
-    if (code) {
-        ey_note(&c->log, "cache: cannot write to %s: %s; nothing is kept for later starts", c->directory,
-                ey_reason(code, reason));
+    path = make_path(c, hash, kind);
+    if (!path || write_entry(path, header, data, size, &err) != EYRIE_OK) {
+        ey_note(&c->log, "cache: %s; nothing is kept for later starts", path ? err.text : "no memory");
         c->write_failed = true;
     } else {
         trim(c, path);

@@ -2,6 +2,7 @@
 #include "families.h"
 #include "model.h"
 #include "os.h"
+#include "probe.h"
 #include "synthetic.h"
 #include "utf8.h"
 
@@ -59,6 +60,7 @@ struct eyrie_model {
     block            *blocks;   /* [layers] */
     ey_state          state;
     ey_program       *program;
+    bool              unit;     /* products of prefill with bf16 weights are the matrix unit's */
     phase             phases[EY_PHASES];
     int32_t          *image;    /* of the batch that is going up */
     int32_t          *raw;      /* results as the device left them */
@@ -173,7 +175,7 @@ static void emit(eyrie_model *m, bucket *b, ey_buffer *results)
         ey_mlp_emit(p, &l->mlp, &m->context, x);
     }
     p->layer = c->layers;
-    ey_act z = ey_norm(p, x, m->final_norm, c->width, c->eps, true);
+    ey_act z = ey_normalise(p, ey_norm(x, m->final_norm, c->width, c->eps), true);
     b->logits = ey_head_reduce(p, z, &(ey_head){ .w = m->head, .vocab = c->vocab, .cap = c->cap, .wanted = p->tokens,
                                                  .results = results });
 }
@@ -414,6 +416,21 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
     return m->image && m->raw && m->results ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
 }
 
+/* What the program is for. A matrix unit that is there and stays idle is worth a note, unless that was asked for. */
+static uint32_t choose_kernels(eyrie_model *m)
+{
+    uint32_t formats = ey_weights_formats(m->weights);
+    bool bf16 = (formats >> EYRIE_FORMAT_BF16 & 1u) != 0;
+    char reason[320] = "";
+
+    if (m->opts.compute != EYRIE_COMPUTE_AUTO) return formats;
+    m->unit = bf16 && ey_probe_unit(m->dev, reason);
+    if (!bf16 && m->dev->cpu && ey_tiles_exist())
+        snprintf(reason, sizeof reason, "it multiplies weights in bf16, and these are not (--weights bf16)");
+    if (reason[0]) ey_note(&m->dev->log, "the CPU's matrix unit is not used: %s", reason);
+    return m->unit ? formats | EY_MATRIX_UNIT : formats;
+}
+
 static void model_free(eyrie_model *m)
 {
     if (!m) return;
@@ -448,7 +465,7 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     progress = (ey_progress){ m->opts.progress, m->opts.progress_user };
     ey_weights_listener(m->weights, &progress);
     ey_tell(&progress, "building kernels", 0);
-    EY_TRY(ey_program_build(&m->program, dev, ey_weights_formats(m->weights), m->opts.kv, err));
+    EY_TRY(ey_program_build(&m->program, dev, choose_kernels(m), m->opts.kv, err));
     EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
     EY_TRY(record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err));
     EY_TRY(check_memory(m, err));
@@ -566,7 +583,7 @@ static void add_option(ey_traits *t, const char *name, const char *option, const
 }
 
 /* The mode of arithmetic comes before the format of the ring, whose default follows from it. Of kernels, those matter whose
- * choice shows in the results' bits; so far all give the same. */
+ * choice shows in the results' bits: the matrix unit's. */
 void ey_model_traits(const eyrie_model *m, ey_traits *t)
 {
     const char *weights = ey_quant_of(m->blocks[0].mlp.in->format)->name;
@@ -583,7 +600,8 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
     if (m->opts.context) snprintf(context, sizeof context, "--context %" PRIu64, m->opts.context);
     ey_trait_remedy(ey_traits_add(t, "attention window", window), "%s", context);
     add_option(t, "device class", "--device", m->dev->cpu ? "cpu" : "gpu");
-    ey_trait_remedy(ey_traits_add(t, "kernels", "base"), "an Eyrie that chooses these kernels");
+    ey_trait_remedy(ey_traits_add(t, "kernels", m->unit ? "base, prefill on AMX" : "base"), m->unit ?
+                    "a CPU with AMX that eyrie devices --probe has tried" : "an Eyrie that chooses these kernels");
 }
 
 /* A ring fills from its first block on. */
@@ -692,6 +710,7 @@ static void fill_info(const eyrie_model *m, eyrie_model_info *info)
     info->chunk = m->opts.chunk;
     info->bos = c->bos;
     info->has_tokenizer = m->tokenizer != NULL;
+    info->matrix_unit = m->unit;
     decode_cost(m, info);
 }
 

@@ -3,6 +3,7 @@
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
+#define _DEFAULT_SOURCE        /* syscall */
 #define _FILE_OFFSET_BITS 64   /* files above 2 GiB where longs have 32 bits */
 
 #include "os.h"
@@ -19,6 +20,10 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#endif
 
 const char *ey_reason(int code, char buf[128])
 {
@@ -405,3 +410,27 @@ double ey_seconds(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
+
+#if defined(__x86_64__) && defined(__linux__)
+
+bool ey_tiles_exist(void)
+{
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
+    unsigned a, b, c, d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_BF16 && d & AMX_TILE;
+}
+
+/* Tiles are 8 KiB of registers more to keep of every thread: Linux gives them to those that ask. */
+bool ey_tiles_allow(void)
+{
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
+#else
+
+bool ey_tiles_exist(void) { return false; }
+bool ey_tiles_allow(void) { return false; }
+
+#endif

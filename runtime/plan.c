@@ -29,13 +29,13 @@ static void plan_fail(ey_plan *p, const char *what)
 
 ey_act ey_plan_act(ey_plan *p, uint64_t rows, uint32_t width)
 {
-    ey_act a = { (uint32_t)p->n_values, width, 0, width };
+    ey_act a = { .value = (uint32_t)p->n_values, .stride = width, .width = width };
 
     assert(width % EY_LANES == 0);
-    if (p->status != EYRIE_OK) return (ey_act){ 0, width, 0, width };
+    if (p->status != EYRIE_OK) return (ey_act){ .stride = width, .width = width };
     if (!ey_grow(&p->values, &p->values_capacity, p->n_values + 1, sizeof *p->values)) {
         plan_fail(p, "values");
-        return (ey_act){ 0, width, 0, width };
+        return (ey_act){ .stride = width, .width = width };
     }
     p->values[p->n_values++] = (ey_value){ .bytes = rows * width * sizeof(float), .first = UINT32_MAX };
     return a;
@@ -44,7 +44,9 @@ ey_act ey_plan_act(ey_plan *p, uint64_t rows, uint32_t width)
 ey_act ey_act_slice(ey_act a, uint32_t offset, uint32_t width)
 {
     assert(offset + width <= a.width && offset % EY_LANES == 0 && width % EY_LANES == 0);
-    return (ey_act){ a.value, a.stride, a.offset + offset, width };
+    a.offset += offset;
+    a.width = width;
+    return a;
 }
 
 void ey_plan_keep(ey_plan *p, ey_act a)

@@ -21,10 +21,19 @@ typedef struct ey_scratch {
     uint32_t   n;
 } ey_scratch;
 
+/* RMS norm: x / sqrt(mean of the squares of `width` true columns + eps) * scale. */
+typedef struct ey_rms {
+    const ey_buffer *scale;         /* NULL: none */
+    uint32_t         width;
+    float            eps;
+} ey_rms;
+
 /* An activation: f32 [tokens, stride], of which columns [offset, offset + width) are meant. */
 typedef struct ey_act {
     uint32_t value;                 /* index of the value in its plan */
     uint32_t stride, offset, width; /* multiples of EY_LANES */
+    ey_rms   norm;                  /* still to be taken by its reader, which has to be a product */
+    bool     packed;                /* rounded and laid out for the matrix unit, whose products alone can read it */
 } ey_act;
 
 typedef enum ey_arg_kind { EY_ARG_BUFFER, EY_ARG_VALUE, EY_ARG_INT, EY_ARG_FLOAT } ey_arg_kind;
@@ -39,6 +48,7 @@ typedef struct ey_arg {
 } ey_arg;
 
 static inline ey_arg ey_buf(const ey_buffer *b) { return (ey_arg){ EY_ARG_BUFFER, { .buffer = b } }; }
+/* Of an activation as it is, without the norm its reader may have to take. */
 static inline ey_arg ey_val(ey_act a) { return (ey_arg){ EY_ARG_VALUE, { .value = a.value } }; }
 static inline ey_arg ey_int(uint64_t i) { return (ey_arg){ EY_ARG_INT, { .i = (cl_int)i } }; }
 static inline ey_arg ey_float(float f) { return (ey_arg){ EY_ARG_FLOAT, { .f = f } }; }
@@ -48,7 +58,7 @@ typedef struct ey_cost {
     uint64_t bytes, flops;
 } ey_cost;
 
-enum { EY_MAX_ARGS = 24 };
+enum { EY_MAX_ARGS = 32 };
 
 typedef struct ey_record {
     char      label[40];            /* the kernel's name */

@@ -9,14 +9,15 @@
 #include <string.h>
 
 /* The kernel files, in the order of the text. A file with instances appears once for each of them. */
-static const char *const plain_files[] = { "norm.cl", "conv1d.cl", "rglru.cl", "scan.cl", "rope.cl", "geglu.cl",
-                                           "attention.cl", "head.cl" };
+static const char *const plain_files[] = { "norm.cl", "conv1d.cl", "rglru.cl", "scan.cl", "rope.cl", "attention.cl",
+                                           "head.cl" };
 
 /* A panel is 16 floats wide. Where that is one register, there are 32 of them: 12 x 2 has the most arithmetic for each
  * load without spilling, and 1 x 4 reads four streams, which is what memory gives its full pace to ("product" in
- * bench/RESULTS.md). Narrower devices hold less, and compile faster. */
+ * bench/RESULTS.md). Narrower devices hold less, and compile faster. Panels are even, since some matrices have theirs in
+ * pairs; the last tiles have 2, for gates, whose blocks can be as small. */
 static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 } };
-static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 1 } };
+static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 2 } };
 
 /* Accumulators of attention, query heads by vectors. 4 x 4 again fill the 32 registers, 4 x 1 half of 16 that take two for a
  * vector. A device without vectors wants little code: rusticl turns every lane of a load into a branch, and takes minutes
@@ -49,6 +50,7 @@ struct ey_program {
     ey_cache     *cache;        /* borrowed; NULL: nothing to keep */
     text          key;          /* what the program is kept under; its text is the end of it */
     size_t        text_at;      /* where in key that begins */
+    uint32_t      formats;      /* it is for, and EY_MATRIX_UNIT */
     bool          from_cache;   /* program was made from the binary in the cache */
 };
 
@@ -112,7 +114,7 @@ static void append_image_words(text *t)
 #define X(name) append_line(t, "#define %s %d", #name, (int)EY_IMAGE_##name);
     EY_IMAGE_ROW_MAP(X)
 #undef X
-    append_line(t, "#define CANDIDATES %d", 256);
+    append_line(t, "#define CANDIDATES %d\n#define NORM_ROWS %d", 256, EY_FEW_ROWS);
 }
 
 static void append_attention_tile(text *t, const eyrie_device *dev)
@@ -123,12 +125,27 @@ static void append_attention_tile(text *t, const eyrie_device *dev)
                 (unsigned)attention_tiles[i].vectors);
 }
 
-static eyrie_status append_matmul(text *t, const eyrie_device *dev, const char *format, ey_tile tile, eyrie_error *err)
+static eyrie_status append_matmul(text *t, const eyrie_device *dev, const char *format, ey_tile tile, const char *finish,
+                                  eyrie_error *err)
 {
-    append_line(t, "#define ROWS %u\n#define PANELS %u", (unsigned)tile.rows, (unsigned)tile.panels);
+    append_line(t, "#define ROWS %u\n#define PANELS %u\n#define FINISH_%s 1", (unsigned)tile.rows, (unsigned)tile.panels, finish);
     append_line(t, "#define INSTANCE(name) name##_%s_%ux%u", format, (unsigned)tile.rows, (unsigned)tile.panels);
     eyrie_status st = append_file(t, dev, "matmul.cl", err);
-    append_line(t, "#undef ROWS\n#undef PANELS\n#undef INSTANCE");
+    append_line(t, "#undef ROWS\n#undef PANELS\n#undef FINISH_%s\n#undef INSTANCE", finish);
+    return st;
+}
+
+/* The products of a tile: all finishes that some phase uses with so many rows. */
+static eyrie_status append_products(text *t, const eyrie_device *dev, const char *format, ey_tile tile, eyrie_error *err)
+{
+    eyrie_status st;
+
+    EY_TRY(append_matmul(t, dev, format, tile, "NONE", err));
+    EY_TRY(append_matmul(t, dev, format, tile, "GEGLU", err));
+    if (tile.rows > EY_FEW_ROWS) goto done;
+    EY_TRY(append_matmul(t, dev, format, tile, "CONV1D", err));
+    EY_TRY(append_matmul(t, dev, format, (ey_tile){ tile.rows, 2 }, "RGLRU", err));
+done:
     return st;
 }
 
@@ -151,12 +168,10 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
         EY_TRY(append_file(t, dev, "embed.cl", err));
         EY_TRY(append_file(t, dev, "fill.cl", err));
         append_line(t, "#undef INSTANCE");
-        for (size_t k = 0; k < n_tiles; k++) {
-            EY_TRY(append_matmul(t, dev, formats_known[f].suffix, tiles[k], err));
-            if (tiles[k].panels > 1) EY_TRY(append_matmul(t, dev, formats_known[f].suffix, (ey_tile){ tiles[k].rows, 1 }, err));
-        }
+        for (size_t k = 0; k < n_tiles; k++) EY_TRY(append_products(t, dev, formats_known[f].suffix, tiles[k], err));
         append_line(t, "#undef FORMAT");
     }
+    if (formats & EY_MATRIX_UNIT) EY_TRY(append_file(t, dev, "amx.cl", err));
     if (t->failed) st = ey_fail(err, EYRIE_ENOMEM, "kernel text");
     else if (dev->kernel_dir && t->replaced == 0)
         st = ey_fail(err, EYRIE_EBUILD, "--kernel-dir %s holds none of the kernel files (prelude.cl, matmul.cl, ...): nothing "
@@ -293,6 +308,7 @@ eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t form
     *out = NULL;
     if (!(p = ey_calloc(1, sizeof *p))) return ey_fail(err, EYRIE_ENOMEM, "program");
     p->dev = dev;
+    p->formats = formats;
     p->cache = dev->keeps_kernels ? NULL : dev->cache;
     if (p->cache && (code = append_key(&p->key, dev)) != CL_SUCCESS) {
         note(p, code, "the driver does not say what it is", "its kernels are not kept");
@@ -306,6 +322,11 @@ eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t form
 done:
     ey_program_free(p);
     return st;
+}
+
+bool ey_program_has_unit(const ey_program *p, eyrie_format weights)
+{
+    return (p->formats & EY_MATRIX_UNIT) != 0 && weights == EYRIE_FORMAT_BF16;
 }
 
 void ey_program_store(ey_program *p)

@@ -1,5 +1,7 @@
 /* variants.c - which ways of carrying out an op this device gets, and why not the others. The ops choose; this tells. */
 #include "ops/op.h"
+#include "os.h"
+#include "probe.h"
 
 #include <eyrie/eyrie_tools.h>
 
@@ -39,6 +41,19 @@ static void add_tiles(listing *l, const eyrie_device *dev, bool wide)
         EY_LANES, (unsigned)dev->vector);
 }
 
+/* By the verdict that is remembered: that the system lets this process use the unit is not asked here. */
+static void add_unit(listing *l, const eyrie_device *dev)
+{
+    const char *name = "AMX, 32x2";
+    eyrie_verdict v;
+
+    eyrie_probe_recall(dev, "amx", &v);
+    if (v.answer == EYRIE_YES) add(l, "matmul", name, true, "prefill with weights in bf16, but for --compute f32");
+    else if (v.answer != EYRIE_NOT_PROBED) add(l, "matmul", name, false, "the probe amx says: %.150s", v.reason);
+    else if (dev->cpu && ey_tiles_exist()) add(l, "matmul", name, false, "amx has not been probed here (--probe)");
+    else add(l, "matmul", name, false, "there is none: %s", dev->cpu ? "this CPU has no AMX" : "the device is no CPU");
+}
+
 static void add_recurrence(listing *l, const eyrie_device *dev)
 {
     unsigned below = (unsigned)ey_rglru_blocked_below(dev), units = (unsigned)dev->units;
@@ -59,6 +74,7 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
 
     add_tiles(&l, dev, true);
     add_tiles(&l, dev, false);
+    add_unit(&l, dev);
     add_recurrence(&l, dev);
     add(&l, "attention", "blocks of 64 keys", true, "there is no other");
     if (!dev->cpu)

@@ -272,7 +272,7 @@ static void lay_out(ey_weights *w, matrix *m)
         p->rows += p->part_rows[i];
         p->params += m->parts[i].count;
     }
-    uint64_t panel = ey_quant_panel_bytes(q, p->cols), panels = p->rows / EY_LANES;
+    uint64_t panel = ey_quant_panel_bytes(q, p->cols), panels = p->rows / EY_LANES, together = p->paired ? 2 : 1;
     if (m->panels && (m->panels->rank != 2 || m->panels->shape[0] != panels || m->panels->shape[1] != panel)) {
         char have[96];
         shape_text(m->panels->shape, m->panels->rank, have);
@@ -280,7 +280,7 @@ static void lay_out(ey_weights *w, matrix *m)
                      m->panels->file, have, panels, panel);
         return;
     }
-    uint64_t per_shard = ey_max(w->arena.dev->max_alloc / panel, 1);
+    uint64_t per_shard = ey_max(w->arena.dev->max_alloc / panel / together, 1) * together;
     p->n_shards = (uint32_t)((panels + per_shard - 1) / per_shard);
     if (!(p->shards = ey_calloc(p->n_shards, sizeof *p->shards))
         || !(p->bias = ey_arena_add(&w->arena, (uint64_t)p->rows * sizeof(float), p->name))) {
@@ -318,12 +318,16 @@ static matrix *new_matrix(ey_weights *w, const char *name, uint32_t n_parts)
     return m;
 }
 
-static ey_matrix *declare_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols, bool table)
+/* How a matrix that is no gate differs from others. */
+typedef enum kind { ROWS, PAIR, TABLE } kind;
+
+static ey_matrix *dense(ey_weights *w, const ey_part *parts, uint32_t n_parts, kind of_kind, ey_dim cols)
 {
     matrix *m = new_matrix(w, parts[0].weight, n_parts);
 
     if (!m) return NULL;
-    m->table = table;
+    m->public.paired = of_kind == PAIR;
+    m->table = of_kind == TABLE;
     m->cols = cols;
     m->public.cols = ey_dim_padded(cols);
     for (uint32_t i = 0; i < n_parts; i++) {
@@ -339,21 +343,23 @@ static ey_matrix *declare_matrix(ey_weights *w, const ey_part *parts, uint32_t n
 
 ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols)
 {
-    return declare_matrix(w, parts, n_parts, cols, false);
+    return dense(w, parts, n_parts, ROWS, cols);
 }
 
 ey_matrix *ey_weights_table(ey_weights *w, const char *name, ey_dim rows, ey_dim cols)
 {
-    return declare_matrix(w, &(ey_part){ name, NULL, rows }, 1, cols, true);
+    return dense(w, &(ey_part){ name, NULL, rows }, 1, TABLE, cols);
 }
 
-ey_matrix *ey_weights_gates(ey_weights *w, const ey_part *parts, uint32_t n_parts)
+ey_matrix *ey_weights_pair(ey_weights *w, const ey_part parts[2], ey_dim cols) { return dense(w, parts, 2, PAIR, cols); }
+
+ey_matrix *ey_weights_gates(ey_weights *w, const ey_part parts[2])
 {
-    matrix *m = new_matrix(w, parts[0].weight, n_parts);
+    matrix *m = new_matrix(w, parts[0].weight, 2);
 
     if (!m) return NULL;
-    m->gates = true;
-    for (uint32_t i = 0; i < n_parts; i++) {
+    m->gates = m->public.paired = true;
+    for (uint32_t i = 0; i < 2; i++) {
         ey_dim rows = parts[i].rows;
         m->parts[i].rows = rows;
         m->cols = ey_dim_flat(rows.size);
@@ -498,7 +504,12 @@ static float *read_all(const ey_weights *w, const ey_tensor_data *t, eyrie_error
 /* The part of the matrix that a padded row is in; *row becomes its row there. Parts begin with a panel. */
 static const source *part_of(const matrix *m, uint32_t *row)
 {
-    uint32_t part = 0;
+    uint32_t part = 0, panel = *row / EY_LANES;
+
+    if (m->public.paired) {
+        *row = panel / 2 * EY_LANES + *row % EY_LANES;
+        return &m->parts[panel % 2];
+    }
     while (*row >= m->public.part_rows[part]) *row -= m->public.part_rows[part++];
     return &m->parts[part];
 }
@@ -532,19 +543,20 @@ static eyrie_status load_bias(ey_weights *w, const matrix *m, eyrie_error *err)
 {
     const ey_matrix *p = &m->public;
     float *bias = ey_calloc(p->rows, sizeof *bias), *in = NULL;
-    uint32_t at = 0;
     eyrie_status st = EYRIE_OK;
 
     if (!bias) return ey_fail(err, EYRIE_ENOMEM, "%s: its bias", p->name);
-    for (uint32_t i = 0; i < p->n_parts; at += p->part_rows[i++]) {
+    for (uint32_t i = 0; i < p->n_parts; i++) {
         if (!m->parts[i].bias) continue;
         if (!(in = read_all(w, m->parts[i].bias, err))) {
             st = EYRIE_ENOMEM;
             goto done;
         }
-        for (uint32_t r = 0; r < p->part_rows[i]; r++) {
-            int64_t from = plain_index(m->parts[i].rows, r);
-            if (from >= 0) bias[at + r] = in[from];
+        for (uint32_t r = 0; r < p->rows; r++) {
+            uint32_t row = r;
+            if (part_of(m, &row) != &m->parts[i]) continue;
+            int64_t from = plain_index(m->parts[i].rows, row);
+            if (from >= 0) bias[r] = in[from];
         }
         ey_free(in);
     }
@@ -773,13 +785,13 @@ done:
 /* --------------------------------------------------------------------------------------------------------- making up */
 
 /* Sets the kernel's arguments in order. */
-static cl_int set_args(cl_kernel kernel, const cl_mem *panels, const cl_int ints[5], const cl_ulong steps[3],
+static cl_int set_args(cl_kernel kernel, const cl_mem *panels, const cl_int ints[6], const cl_ulong steps[3],
                        const ey_recipe *r)
 {
     const struct { size_t size; const void *value; } args[] = {
         { sizeof *panels, panels },
         { sizeof *ints, &ints[0] }, { sizeof *ints, &ints[1] }, { sizeof *ints, &ints[2] }, { sizeof *ints, &ints[3] },
-        { sizeof *ints, &ints[4] },
+        { sizeof *ints, &ints[4] }, { sizeof *ints, &ints[5] },
         { sizeof *steps, &steps[0] }, { sizeof *steps, &steps[1] }, { sizeof *steps, &steps[2] },
         { sizeof r->key[0], &r->key[0] }, { sizeof r->key[1], &r->key[1] }, { sizeof r->scale, &r->scale },
     };
@@ -790,15 +802,15 @@ static cl_int set_args(cl_kernel kernel, const cl_mem *panels, const cl_int ints
     return code;
 }
 
-/* Rows [row, row + n) of a shard, of which the first is row `first` of part s; whole panels. */
-static eyrie_status fill_rows(ey_weights *w, const matrix *m, const source *s, cl_kernel kernel, const ey_buffer *shard,
-                              uint32_t row, uint32_t first, uint32_t n, eyrie_error *err)
+/* n panels of a shard from its row `row` on, which is row `first` of part s; of a paired matrix every second panel. */
+static eyrie_status fill_panels(ey_weights *w, const matrix *m, const source *s, cl_kernel kernel, const ey_buffer *shard,
+                                uint32_t row, uint32_t first, uint32_t n, eyrie_error *err)
 {
     static const size_t one = 1;
     const uint64_t P = s->rows.size, columns = ey_dim_count(m->cols);
-    const size_t global = n / EY_LANES;
-    const cl_int ints[5] = { (cl_int)(row / EY_LANES), (cl_int)(first / EY_LANES), (cl_int)m->public.cols,
-                             (cl_int)P, (cl_int)m->cols.size };
+    const size_t global = n;
+    const cl_int ints[6] = { (cl_int)(row / EY_LANES), m->public.paired ? 2 : 1, (cl_int)(first / EY_LANES),
+                             (cl_int)m->public.cols, (cl_int)P, (cl_int)m->cols.size };
     const cl_ulong dense[3] = { P * columns, columns, 1 }, gates[3] = { P * P, 1, P };
     ey_recipe recipe = recipe_of(w, s->weight);
     cl_int code = set_args(kernel, &shard->mem, ints, m->gates ? gates : dense, &recipe);
@@ -812,7 +824,7 @@ static eyrie_status fill_matrix(ey_weights *w, const matrix *m, ey_program *prog
 {
     const ey_matrix *p = &m->public;
     const ey_quant *q = ey_quant_of(p->format);
-    uint64_t panel_bytes = ey_quant_panel_bytes(q, p->cols), most = ey_max(STEP_BYTES / panel_bytes, 1) * EY_LANES;
+    uint64_t panel_bytes = ey_quant_panel_bytes(q, p->cols), most = ey_max(STEP_BYTES / panel_bytes / 2, 1) * 2 * EY_LANES;
     char name[40];
     cl_kernel kernel;
     eyrie_status st;
@@ -822,10 +834,13 @@ static eyrie_status fill_matrix(ey_weights *w, const matrix *m, ey_program *prog
     for (uint32_t i = 0; i < p->n_shards; i++) {
         const struct ey_shard *shard = &p->shards[i];
         for (uint32_t row = 0, n; row < shard->rows; row += n) {
-            uint32_t first = shard->row0 + row;
-            const source *s = part_of(m, &first);
-            n = (uint32_t)ey_min(ey_min(shard->rows - row, ey_dim_padded(s->rows) - first), most);
-            EY_TRY(fill_rows(w, m, s, kernel, shard->buffer, row, first, n, err));
+            n = (uint32_t)ey_min(shard->rows - row, most);
+            for (uint32_t k = 0; k < (p->paired ? 2 : 1); k++) {
+                uint32_t at = row + k * EY_LANES, first = shard->row0 + at;
+                const source *s = part_of(m, &first);
+                if (!p->paired) n = (uint32_t)ey_min(n, ey_dim_padded(s->rows) - first);
+                EY_TRY(fill_panels(w, m, s, kernel, shard->buffer, at, first, n / EY_LANES / (p->paired ? 2 : 1), err));
+            }
             EY_TRY(ey_device_finish(w->arena.dev, err));
             advance(w, n / EY_LANES * panel_bytes);
         }

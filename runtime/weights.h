@@ -30,6 +30,7 @@ typedef struct ey_matrix {
     uint32_t     rows, cols;        /* padded */
     uint32_t     n_parts;
     uint32_t     part_rows[EY_MAX_PARTS];
+    bool         paired;            /* two parts whose panels take turns: 16 rows of the first, 16 of the second, ... */
     uint32_t     blocks;            /* block diagonal: blocks a part; 1 = dense */
     uint64_t     params;            /* weights in the file */
     ey_buffer   *bias;              /* f32 [rows], zeros where there is none */
@@ -84,8 +85,10 @@ void ey_weights_prefix(ey_weights *w, const char *format, ...) EY_PRINTF(2, 3);
 ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols);
 /* The embedding or the head: [vocabulary, width]. */
 ey_matrix *ey_weights_table(ey_weights *w, const char *name, ey_dim rows, ey_dim cols);
-/* The gates: each part is [G, P, P], stored [in, out], with a bias [G, P]; G blocks on the diagonal. */
-ey_matrix *ey_weights_gates(ey_weights *w, const ey_part *parts, uint32_t n_parts);
+/* Two parts of as many rows each, paired, so that one work-item has the sums that belong together. */
+ey_matrix *ey_weights_pair(ey_weights *w, const ey_part parts[2], ey_dim cols);
+/* The gates, paired: each part is [G, P, P], stored [in, out], with a bias [G, P]; G blocks on the diagonal. */
+ey_matrix *ey_weights_gates(ey_weights *w, const ey_part parts[2]);
 /* taps: rows of EY_TRANSPOSE, else 1. */
 ey_buffer *ey_weights_vector(ey_weights *w, const char *name, ey_dim dim, uint32_t taps, ey_transform transform);
 

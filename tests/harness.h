@@ -12,6 +12,7 @@
 
 #include "testing.h"
 
+#include "errors.h"
 #include "numbers.h"
 #include "ops/op.h"
 #include "ref.h"
@@ -19,18 +20,12 @@
 
 #define STALE 1234.5f
 
-static eyrie_error err;
-
-#define assert_ok(call)                                                  \
-    do {                                                                 \
-        if ((call) != EYRIE_OK) fail_msg("%s: %s", #call, err.text);     \
-    } while (0)
-
 /* ------------------------------------------------------------------------------------------------------------ lab */
 
 typedef struct lab {
     eyrie_device *device;           /* NULL: there is none */
     ey_program   *programs[2];      /* for rings of f32 and f16, all weight formats; built when first asked for */
+    uint32_t      more;             /* that they are for, such as EY_MATRIX_UNIT */
 } lab;
 
 static lab shared;                  /* by all tests of a program */
@@ -63,7 +58,7 @@ static inline ey_program *lab_program(lab *l, eyrie_format kv)
     ey_program   **p = &l->programs[kv == EYRIE_FORMAT_F16];
 
     if (!l->device) skip();
-    if (!*p) assert_ok(ey_program_build(p, l->device, all, kv, &err));
+    if (!*p) assert_ok(ey_program_build(p, l->device, all | l->more, kv, &err));
     return *p;
 }
 
@@ -134,7 +129,7 @@ static inline ey_weights *rig_weights(rig *r, const char *directory, eyrie_forma
                                       size_t n)
 {
     char   header[2048] = "{";
-    size_t at = 1, total = 0, counts[8];
+    size_t at = 1, total = 0, counts[16];
 
     assert_in_range(n, 1, COUNT(counts));
     for (size_t i = 0; i < n; total += counts[i++]) {
@@ -262,6 +257,37 @@ static inline float *get(rig *r, ey_act a, ey_dim dim, uint32_t rows)
                 fail_msg("row %u was written, which is not among %u", (unsigned)t, (unsigned)rows);
             if (t < rows && c % ey_pad(dim.size) < dim.size) *x++ = *at;
             else if (t < rows && *at != 0.0f) fail_msg("row %u: padding became %g", (unsigned)t, *at);
+        }
+    return out;
+}
+
+/* Two parts [rows, dim] to a paired activation: 16 columns of the first, the same 16 of the second, and so on. */
+static inline void put_pair(rig *r, ey_act both, ey_dim dim, const float *first, const float *second, uint32_t rows)
+{
+    const uint32_t padded = ey_dim_padded(dim);
+    float *x = zeros((size_t)rows * 2 * padded);
+
+    for (uint32_t t = 0; t < rows; t++)
+        for (uint32_t i = 0; i < padded; i++) {
+            if (i % ey_pad(dim.size) >= dim.size) continue;
+            x[(size_t)t * 2 * padded + i / 16 * 32 + i % 16] = *first++;
+            x[(size_t)t * 2 * padded + i / 16 * 32 + 16 + i % 16] = *second++;
+        }
+    put(r, both, ey_dim_flat(2 * padded), x, rows);
+}
+
+/* One part of a paired activation, [rows, dim]. */
+static inline float *get_part(rig *r, ey_act both, ey_dim dim, uint32_t part, uint32_t rows)
+{
+    const uint32_t padded = ey_dim_padded(dim);
+    const float *all = get(r, both, ey_dim_flat(2 * padded), rows);
+    float *out = zeros((size_t)rows * ey_dim_count(dim)), *to = out;
+
+    for (uint32_t t = 0; t < rows; t++)
+        for (uint32_t i = 0; i < padded; i++) {
+            float x = all[(size_t)t * 2 * padded + i / 16 * 32 + part * 16 + i % 16];
+            if (i % ey_pad(dim.size) < dim.size) *to++ = x;
+            else if (x != 0.0f) fail_msg("row %u: padding became %g", (unsigned)t, x);
         }
     return out;
 }

@@ -122,7 +122,7 @@ static void want_row(const attention *a, const ey_row *row, inputs in, void *bef
     }
     ref_attention(row->n, past, s.heads, s.kv_heads, s.d, s.window, in.q, k, v, want);
     /* A score is d fma, a product with the scale, which is rounded itself, and less the highest: of magnitude up to
-     * |q| KEYS. exp makes 6. Each of up to 5 blocks and the last sum shrink by another exp and product. Then there
+     * |q| KEYS. exp makes 6 at most. Each of up to 5 blocks and the last sum shrink by another exp and product. Then there
      * are as many fma as keys. All of that twice, above and below the division, which makes 5; the reference 1.
      * Values are at most 1. */
     for (size_t i = 0; i < (size_t)row->n * s.heads * s.d; i += s.d) {

@@ -24,7 +24,7 @@ static void conv_open(conv *c, const char *directory, ey_phase phase, uint32_t t
     ey_buffer  *w = ey_weights_vector(weights, "w", width, taps, EY_TRANSPOSE);
     ey_buffer  *bias = ey_weights_vector(weights, "b", width, 1, EY_PLAIN);
     c->u = ey_act_slice(hold(&c->r, ey_plan_act(&c->r.plan, tokens, 32 + padded + 16)), 32, padded);
-    c->v = hold(&c->r, ey_conv1d(&c->r.plan, c->u, w, bias, taps, rig_state(&c->r, c->slot_floats)));
+    c->v = hold(&c->r, ey_conv1d(&c->r.plan, c->u, &(ey_conv){ w, bias, taps, rig_state(&c->r, c->slot_floats) }));
     rig_seal(&c->r);
 }
 

@@ -35,7 +35,7 @@ static void use(desk *d, const ey_act *acts, uint32_t n)
 {
     ey_arg args[8];
     for (uint32_t i = 0; i < n; i++) args[i] = ey_val(acts[i]);
-    ey_plan_launch(&d->plan, "geglu", 1, 1, 1, (ey_cost){ 10, 1 }, args, n);
+    ey_plan_launch(&d->plan, "rope", 1, 1, 1, (ey_cost){ 10, 1 }, args, n);
 }
 
 /* The plan's own account of what it uses when is not believed: it is kept again here. */

@@ -83,7 +83,7 @@ static void every_probe(void **state)
         assert_ok(eyrie_probe_run(device, p->name, &v, &err));
         check_verdict(p->name, &v);
     }
-    assert_int_equal(i, 10);
+    assert_int_equal(i, 11);
     assert_null(eyrie_probe_at(i + 1));
 }
 
@@ -307,9 +307,10 @@ static void variants(void **state)
         for (size_t k = 0; k < n; k++) assert_true(list[k].name[0] && list[k].reason[0]);
         snprintf(name, sizeof name, "%ux%u", (unsigned)highest->rows, (unsigned)highest->panels);
         assert_true(find_variant(list, n, "matmul", name)->chosen);
+        assert_false(find_variant(list, n, "matmul", "AMX")->chosen);       /* nothing is remembered of these devices */
         assert_true(find_variant(list, n, "rglru", "one pass")->chosen);
         assert_int_equal(find_variant(list, n, "rglru", "blocked")->chosen, dev->units > 1);
-        assert_int_equal(n > 5, !dev->cpu);           /* which is told that there is nothing for it */
+        assert_int_equal(n > 6, !dev->cpu);           /* which is told that there is nothing for it */
         for (size_t k = 0, chosen = 0; k < n; k++) {
             chosen += list[k].chosen && !strcmp(list[k].op, "matmul");
             if (k + 1 == n) assert_int_equal(chosen, 1);

@@ -99,12 +99,12 @@ static void a_directory_replaces_one_file(void **state)
     eyrie_device *dev;
     ey_program *p;
 
-    write_changed(*state, "geglu.cl", "kernel void only_here(global int *x) { *x = 1; }\n");
+    write_changed(*state, "rope.cl", "kernel void only_here(global int *x) { *x = 1; }\n");
     write_text(*state, "unrelated.cl", "this is no kernel");
     dev = open_with(*state);
     assert_ok(ey_program_build(&p, dev, formats, kv, &err));
     assert_true(has_kernel(p, "only_here"));
-    assert_true(has_kernel(p, "geglu"));
+    assert_true(has_kernel(p, "rope"));
     assert_true(has_kernel(p, "norm"));         /* the others are built in */
     assert_true(has_kernel(p, "embed_bf16"));
     ey_program_free(p);
@@ -149,11 +149,11 @@ static void a_kernel_is_missing(void **state)
     eyrie_model *m;
     eyrie_device *dev;
 
-    write_text(*state, "geglu.cl", "");
+    write_text(*state, "embed.cl", "");
     dev = open_with(*state);
     assert_fails(eyrie_model_open(&m, dev, source_path(GOLDEN("griffin")),
                                   &(eyrie_model_opts){ sizeof(eyrie_model_opts), .compute = EYRIE_COMPUTE_F32 }, &err),
-                 EYRIE_EBUILD, "geglu");
+                 EYRIE_EBUILD, "embed");
     assert_null(m);
     assert_int_equal(dev->used, 0);
     assert_ok(eyrie_device_close(dev));

@@ -2,14 +2,14 @@
  * every slot, in chunks, beside neighbours. */
 #include "harness.h"
 
-typedef ey_act variant(ey_plan *p, const ey_recurrence *r);
+typedef ey_act variant(ey_plan *p, ey_act gates, const ey_recurrence *r);
 
 static variant *const variants[] = { ey_rglru_pass, ey_rglru_blocked, ey_rglru };
 
 typedef struct recurrence {
     rig    r;
     ey_dim width;
-    ey_act za, zi, v, y, out;
+    ey_act gates, v, y, out;
     size_t h, slot_floats;          /* h lies at float h of a slot */
 } recurrence;
 
@@ -28,14 +28,12 @@ static void recurrence_open(recurrence *c, const char *directory, variant *emit,
     rig_open(&c->r, &shared, EYRIE_FORMAT_F32, phase, tokens, rows);
     ey_weights *weights = rig_weights(&c->r, directory, EYRIE_FORMAT_F32, file, 1);
     ey_buffer  *decay = ey_weights_vector(weights, "p", width, 1, EY_DECAY);
-    ey_act gates = hold(&c->r, ey_plan_act(&c->r.plan, tokens, 2 * padded));
+    c->gates = hold(&c->r, ey_plan_act(&c->r.plan, tokens, 2 * padded));
     ey_act uy = hold(&c->r, ey_plan_act(&c->r.plan, tokens, 2 * padded));
-    c->za = ey_act_slice(gates, 0, padded);
-    c->zi = ey_act_slice(gates, padded, padded);
     c->y = ey_act_slice(uy, padded, padded);
     c->v = hold(&c->r, ey_plan_act(&c->r.plan, tokens, padded));
-    c->out = hold(&c->r, emit(&c->r.plan, &(ey_recurrence){
-        .za = c->za, .zi = c->zi, .v = c->v, .y = c->y, .decay = decay, .state = rig_state(&c->r, c->slot_floats),
+    c->out = hold(&c->r, emit(&c->r.plan, c->gates, &(ey_recurrence){
+        .v = c->v, .y = c->y, .decay = decay, .state = rig_state(&c->r, c->slot_floats),
         .h_offset = (uint32_t)c->h }));
     rig_seal(&c->r);
 }
@@ -46,8 +44,7 @@ static float *recurrence_run(recurrence *c, const row_set *set, inputs in, float
     uint32_t T = tokens_of(set);
 
     rig_clear(&c->r);
-    put(&c->r, c->za, c->width, in.za, T);
-    put(&c->r, c->zi, c->width, in.zi, T);
+    put_pair(&c->r, c->gates, c->width, in.za, in.zi, T);
     put(&c->r, c->v, c->width, in.v, T);
     put(&c->r, c->y, c->width, in.y, T);
     rig_run(&c->r, set->rows, set->n, state);
@@ -79,10 +76,10 @@ static void put_h(const recurrence *c, float *state, uint32_t slot, const float 
 }
 
 /* How far one channel may be from the reference, in roundings: of h after the last token in *end, of h gelu(y) in
- * out. In sigmoid, exp and division make 12. Then log_a has 14, with its product and decay's own rounding. In a,
- * exp adds 6: 14 |a log_a| + 6 a < 12 in all. sqrt(-expm1(2 log_a)) is off by (14 + 6) / 2 + 6 = 16 of itself, or
- * by the root of a denormal. With 13 in i v, and its product, x has 30. The fma adds one of h. All of it decays as
- * h does. The blocked scan rounds products of a, once for each token. For gelu and its product see test_geglu.c. */
+ * out. Sigmoid makes 8 and exp and expm1 2 (test_math.c). Then log_a has 10, with its product and decay's own rounding.
+ * In a: 10 |a log_a| + 2 a < 12 in all. q = expm1(log_a) has 10 + 2, so -q (2 + q) at most 26, its root 13 + 6 of
+ * itself, or the root of a denormal. With 9 in i v, and its product, x has 30. The fma adds one of h. All of it decays
+ * as h does. The blocked scan rounds products of a, once for each token. For gelu and its product see test_geglu.c. */
 static void allow(size_t T, size_t N, bool first, inputs in, float p, float h0, bool blocked, float *end, float *out)
 {
     double h = fabsf(h0), off = 0.0, products = blocked ? (double)(T + EY_BLOCK) : 0.0;

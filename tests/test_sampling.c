@@ -2,6 +2,8 @@
  * penalties, stop texts, and the command's options for them. The arithmetic of a single choice is test_sampler's. */
 #include "testing.h"
 
+#include "errors.h"
+
 #include <math.h>
 #include <sys/wait.h>
 
@@ -10,15 +12,9 @@ enum { MOST_TOKENS = 256, SLOTS = 8 };
 static eyrie_device *device;
 static eyrie_model  *model;
 static eyrie_engine *engine;
-static eyrie_error   err;
 static int32_t       prompt[64];        /* "ROMEO:\n" */
 static size_t        prompt_length;
 static uint32_t      vocab;
-
-#define assert_ok(call)                                                  \
-    do {                                                                 \
-        if ((call) != EYRIE_OK) fail_msg("%s: %s", #call, err.text);     \
-    } while (0)
 
 /* All that a request delivered. */
 typedef struct heard {

@@ -43,7 +43,7 @@ static bool has(const heard_checks *h, const char *op, const char *variant)
     return false;
 }
 
-/* Every kernel file, and of the products every format and tile, of several panels and of one. */
+/* Every kernel file, and of the products every format, tile and finish. */
 static void all_kernels_pass(void **state)
 {
     static const char *const formats[] = { "f32", "f16", "bf16", "q8", "q4" };
@@ -62,19 +62,41 @@ static void all_kernels_pass(void **state)
     for (size_t i = 0; i < ey_kernel_texts_count; i++) {
         char op[32];
         snprintf(op, sizeof op, "%.*s", (int)strcspn(ey_kernel_texts[i].name, "."), ey_kernel_texts[i].name);
-        if (strcmp(op, "prelude") && !has(&h, op, "")) fail_msg("nothing checks %s", ey_kernel_texts[i].name);
+        if (strcmp(op, "prelude") && strcmp(op, "amx") && !has(&h, op, "")) fail_msg("nothing checks %s", ey_kernel_texts[i].name);
     }
     const ey_tile *tiles = ey_device_tiles(device, &n);
     for (size_t f = 0; f < COUNT(formats); f++)
-        for (size_t i = 0; i < n; i++)
-            for (uint32_t panels = tiles[i].panels;; panels = 1) {
-                char variant[32];
-                snprintf(variant, sizeof variant, "%s_%ux%u", formats[f], (unsigned)tiles[i].rows, (unsigned)panels);
-                if (!has(&h, "matmul", variant)) fail_msg("nothing checks matmul_%s", variant);
-                if (panels == 1) break;
-            }
+        for (size_t i = 0; i < n; i++) {
+            char variant[32];
+            snprintf(variant, sizeof variant, "%s_%ux%u", formats[f], (unsigned)tiles[i].rows, (unsigned)tiles[i].panels);
+            if (!has(&h, "matmul", variant)) fail_msg("nothing checks matmul_%s", variant);
+            if (!has(&h, "geglu", variant)) fail_msg("nothing checks matmul_geglu_%s", variant);
+            if (tiles[i].rows <= EY_FEW_ROWS && !has(&h, "recurrent", variant)) fail_msg("nothing checks %s in decode", variant);
+            strcat(variant, ", gates");
+            if (tiles[i].panels == 2 && !has(&h, "matmul", variant)) fail_msg("nothing checks matmul_%s", variant);
+        }
     assert_ok(eyrie_selftest(device, NULL, NULL, &failures, &err));     /* nobody need listen */
     assert_int_equal(failures, 0);
+}
+
+/* The matrix unit's are checked where a verdict is remembered that says that there is one. */
+static void the_matrix_unit_too(void **state)
+{
+    eyrie_device_opts opts = { .struct_size = sizeof opts, .cache_dir = *state };
+    static heard_checks h;
+    uint32_t failures = 99;
+    eyrie_device *dev;
+    eyrie_verdict v;
+
+    if (!device) skip();
+    assert_ok(eyrie_device_open(&dev, &opts, &err));
+    assert_ok(eyrie_probe_run(dev, "amx", &v, &err));
+    h.n = 0;
+    assert_ok(eyrie_selftest(dev, on_check, &h, &failures, &err));
+    assert_int_equal(failures, 0);
+    assert_int_equal(has(&h, "amx", "bf16_amx"), v.answer == EYRIE_YES);
+    assert_int_equal(has(&h, "amx", "gates"), v.answer == EYRIE_YES);
+    assert_ok(eyrie_device_close(dev));
 }
 
 static eyrie_device *open_with_kernels(const char *directory)
@@ -204,6 +226,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_kernels_pass),
+        test_in_dir(the_matrix_unit_too),
         test_in_dir(wrong_kernel_is_named),
         test_in_dir(kernels_that_do_not_build),
         cmocka_unit_test(failing_calls),

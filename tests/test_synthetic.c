@@ -2,6 +2,7 @@
  * models that files with the same numbers are. */
 #include "testing.h"
 
+#include "errors.h"
 #include "file.h"
 #include "model.h"
 #include "numbers.h"
@@ -12,12 +13,6 @@
 #include <math.h>
 
 static eyrie_device *device;        /* NULL: there is none */
-static eyrie_error   err;
-
-#define assert_ok(call)                                                  \
-    do {                                                                 \
-        if ((call) != EYRIE_OK) fail_msg("%s: %s", #call, err.text);     \
-    } while (0)
 
 /* In the list of tests: f needs the device, and finds a directory in *state. */
 #define device_test(f) cmocka_unit_test_setup_teardown(f, make_dir, tidy_up)
@@ -264,22 +259,32 @@ static void decays_are_sensible(void **state)
 
 /* ---------------------------------------------------------------------------------------------------------- panels */
 
-/* Awkward sizes: heads and blocks with padding between them, odd sizes, several parts, parts without bias. */
-static const struct { ey_dim rows[3]; uint32_t parts; ey_dim columns; bool gates; } matrices[] = {
-    { { { 1, 64 } }, 1, { 1, 64 }, false },
-    { { { 1, 101 } }, 1, { 1, 37 }, false },
-    { { { 3, 20 }, { 1, 20 }, { 1, 20 } }, 3, { 1, 60 }, false },
-    { { { 1, 60 } }, 1, { 3, 22 }, false },
-    { { { 3, 22 }, { 3, 22 } }, 2, { 1, 22 }, true },
-    { { { 2, 32 }, { 2, 32 } }, 2, { 1, 32 }, true },
-    { { { 1, 5 }, { 1, 5 } }, 2, { 1, 5 }, true },
+/* Awkward sizes: heads and blocks with padding between them, odd sizes, several parts, parts without bias, parts in pairs. */
+static const struct { ey_dim rows[3]; uint32_t parts; ey_dim columns; bool gates, paired; } matrices[] = {
+    { { { 1, 64 } }, 1, { 1, 64 }, false, false },
+    { { { 1, 101 } }, 1, { 1, 37 }, false, false },
+    { { { 3, 20 }, { 1, 20 }, { 1, 20 } }, 3, { 1, 60 }, false, false },
+    { { { 1, 60 } }, 1, { 3, 22 }, false, false },
+    { { { 1, 101 }, { 1, 101 } }, 2, { 1, 37 }, false, true },
+    { { { 3, 22 }, { 3, 22 } }, 2, { 1, 22 }, true, true },
+    { { { 2, 32 }, { 2, 32 } }, 2, { 1, 32 }, true, true },
+    { { { 1, 5 }, { 1, 5 } }, 2, { 1, 5 }, true, true },
 };
+
+/* The row of the matrix that is padded row i of a part. */
+static uint32_t row_of(size_t which, uint32_t part, uint32_t i)
+{
+    uint32_t before = 0;
+
+    if (matrices[which].paired) return (i / 16 * 2 + part) * 16 + i % 16;
+    for (uint32_t p = 0; p < part; p++) before += ey_dim_padded(matrices[which].rows[p]);
+    return before + i;
+}
 
 /* The matrix as its panels should hold it: rows [padded rows][padded columns] of the values of its tensors. */
 static float *expected_rows(size_t which, uint64_t seed, uint32_t rows, uint32_t cols)
 {
     float   *out = zeros((size_t)rows * cols);
-    uint32_t row = 0;
 
     for (uint32_t part = 0; part < matrices[which].parts; part++) {
         ey_dim   r = matrices[which].rows[part], c = matrices[which].columns;
@@ -288,15 +293,17 @@ static float *expected_rows(size_t which, uint64_t seed, uint32_t rows, uint32_t
 
         snprintf(name, sizeof name, "layer.w%u", (unsigned)part);
         float *tensor = values(seed, name, matrices[which].gates ? P : columns, 0, r.groups * P * columns);
-        for (uint32_t g = 0; g < r.groups; g++, row += ey_pad(r.size))
-            for (uint32_t i = 0; i < P; i++)
+        for (uint32_t g = 0; g < r.groups; g++)
+            for (uint32_t i = 0; i < P; i++) {
+                uint32_t row = row_of(which, part, g * ey_pad(r.size) + i);
+                assert_in_range(row, 0, rows - 1);
                 for (uint32_t h = 0; h < c.groups; h++)
                     for (uint32_t k = 0; k < c.size; k++)
-                        out[(size_t)(row + i) * cols + h * ey_pad(c.size) + k]
+                        out[(size_t)row * cols + h * ey_pad(c.size) + k]
                             = matrices[which].gates ? tensor[(g * P + k) * P + i]
                                                     : tensor[(g * P + i) * columns + h * c.size + k];
+            }
     }
-    assert_int_equal(row, rows);
     return out;
 }
 
@@ -310,8 +317,9 @@ static ey_matrix *declare(ey_weights *w, size_t which)
         part[i] = (ey_part){ weights[i], bias ? biases[i] : NULL, matrices[which].rows[i] };
     }
     ey_weights_prefix(w, "%s", "layer.");
-    return matrices[which].gates ? ey_weights_gates(w, part, matrices[which].parts)
-                                 : ey_weights_matrix(w, part, matrices[which].parts, matrices[which].columns);
+    if (matrices[which].gates) return ey_weights_gates(w, part);
+    if (matrices[which].paired) return ey_weights_pair(w, part, matrices[which].columns);
+    return ey_weights_matrix(w, part, matrices[which].parts, matrices[which].columns);
 }
 
 static void check_panels(const ey_matrix *m, eyrie_format format, size_t which)
@@ -337,16 +345,15 @@ static void check_panels(const ey_matrix *m, eyrie_format format, size_t which)
 
 static void check_bias(const ey_matrix *m, size_t which)
 {
-    float   *got = zeros(m->rows), *want = zeros(m->rows);
-    uint32_t at = 0;
+    float *got = zeros(m->rows), *want = zeros(m->rows);
 
     for (uint32_t part = 0; part < matrices[which].parts; part++) {
         ey_dim r = matrices[which].rows[part];
         char   name[32];
         snprintf(name, sizeof name, "layer.b%u.bias", (unsigned)part);
         float *x = values(5, name, r.size, 0, ey_dim_count(r));
-        for (uint32_t g = 0; g < r.groups; g++, at += ey_pad(r.size))
-            if (part != 1 || matrices[which].gates) memcpy(want + at, x + g * r.size, r.size * sizeof *x);
+        for (uint32_t i = 0; i < ey_dim_count(r); i++)
+            if (part != 1 || matrices[which].gates) want[row_of(which, part, i / r.size * ey_pad(r.size) + i % r.size)] = x[i];
     }
     assert_ok(ey_buffer_read(device, m->bias, 0, m->rows * sizeof *got, got, &err));
     check_same("bias", got, want, m->rows);
@@ -368,7 +375,8 @@ static void panels_hold_the_values(void **state)
                 uint64_t    panel = ey_quant_panel_bytes(ey_quant_of(format), ey_dim_padded(matrices[i].columns));
                 ey_weights *w;
 
-                device->max_alloc = panels ? ey_max(panels * panel, 1024) : most;   /* 1 KiB: for biases */
+                uint64_t shard = (panels == 1 && matrices[i].paired ? 2 : panels) * panel;    /* pairs stay together */
+                device->max_alloc = panels ? ey_max(shard, 1024) : most;    /* 1 KiB: for biases */
                 assert_ok(ey_weights_new_synthetic(&w, device, 5, 0, ey_formats_all(format), &err));
                 ey_matrix *m = declare(w, i);
                 assert_ok(ey_weights_check(w, &err));
@@ -388,7 +396,7 @@ static void panels_hold_the_values(void **state)
 static void indices_have_64_bits(void **state)
 {
     const uint64_t  step = (1ull << 32) - 8;
-    const cl_int    ints[] = { 0, 0, 16, 16, 16 };
+    const cl_int    ints[] = { 0, 1, 0, 16, 16, 16 };
     const cl_ulong  steps[] = { 0, step, 1 };
     ey_recipe       r = ey_recipe_of(0, "huge", 16);
     float           got[EY_LANES * 16], want[EY_LANES * 16], rows[EY_LANES * 16];
@@ -405,11 +413,11 @@ static void indices_have_64_bits(void **state)
     ey_buffer *b = ey_arena_add(&arena, sizeof got, "panel");
     assert_ok(ey_arena_commit(&arena, &err));
     assert_int_equal(clSetKernelArg(kernel, 0, sizeof b->mem, &b->mem), CL_SUCCESS);
-    for (cl_uint i = 0; i < 5; i++) assert_int_equal(clSetKernelArg(kernel, 1 + i, sizeof *ints, &ints[i]), CL_SUCCESS);
-    for (cl_uint i = 0; i < 3; i++) assert_int_equal(clSetKernelArg(kernel, 6 + i, sizeof *steps, &steps[i]), CL_SUCCESS);
-    assert_int_equal(clSetKernelArg(kernel, 9, 4, &r.key[0]), CL_SUCCESS);
-    assert_int_equal(clSetKernelArg(kernel, 10, 4, &r.key[1]), CL_SUCCESS);
-    assert_int_equal(clSetKernelArg(kernel, 11, 4, &r.scale), CL_SUCCESS);
+    for (cl_uint i = 0; i < 6; i++) assert_int_equal(clSetKernelArg(kernel, 1 + i, sizeof *ints, &ints[i]), CL_SUCCESS);
+    for (cl_uint i = 0; i < 3; i++) assert_int_equal(clSetKernelArg(kernel, 7 + i, sizeof *steps, &steps[i]), CL_SUCCESS);
+    assert_int_equal(clSetKernelArg(kernel, 10, 4, &r.key[0]), CL_SUCCESS);
+    assert_int_equal(clSetKernelArg(kernel, 11, 4, &r.key[1]), CL_SUCCESS);
+    assert_int_equal(clSetKernelArg(kernel, 12, 4, &r.scale), CL_SUCCESS);
     assert_int_equal(clEnqueueNDRangeKernel(device->queue, kernel, 1, NULL, &global, &global, 0, NULL, NULL), CL_SUCCESS);
     assert_ok(ey_buffer_read(device, b, 0, sizeof got, got, &err));
     for (uint64_t lane = 0; lane < EY_LANES; lane++) ey_recipe_read(&r, lane * step, 16, rows + lane * 16);
@@ -673,7 +681,7 @@ static void filling_fails_cleanly(void **state)
                 assert_int_equal(st, EYRIE_EBUILD);     /* clCreateKernel: it counts as not in the program */
             ey_weights_free(w);
         }
-        assert_true(n > (memory ? 4 : 40));     /* the bias, its parts, the norm twice; 3 launches of 12 arguments */
+        assert_true(n > (memory ? 4 : 40));     /* the bias, its parts, the norm twice; 3 launches of 13 arguments */
     }
     assert_int_equal(device->used, 0);
     ey_program_free(program);

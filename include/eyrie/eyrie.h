@@ -126,6 +126,12 @@ typedef enum eyrie_format {    /* how numbers are stored on the device */
     EYRIE_FORMAT_Q4 = 5        /* 4 bits likewise, 4.5; q8 the embedding, the head, and the gates of the recurrence */
 } eyrie_format;
 
+/* With EYRIE_COMPUTE_AUTO, products of prefill with weights in bf16 run on the matrix unit of an x86 CPU (AMX) where there
+ * is one that works: it rounds their inputs to bf16 (nearest even) and sums in f32. Weights are never rounded for it, and
+ * decode does without. It is used if the verdict of the probe "amx" (eyrie_tools.h) is remembered in the device's cache
+ * directory; the command sees to that by itself. Opening such a model makes the system let the whole process use the
+ * unit's registers (arch_prctl on Linux), for good: threads that use them take 8 KiB more, and so do the frames of signal
+ * handlers that interrupt them. */
 typedef enum eyrie_compute {
     EYRIE_COMPUTE_AUTO = 0,    /* what is fast and within the stored formats' own error */
     EYRIE_COMPUTE_F32 = 1      /* nothing is rounded below f32 but the stored weights themselves */
@@ -166,6 +172,7 @@ typedef struct eyrie_model_info {
     uint64_t      decode_flops;       /* two for each multiply-add, the window full, the head included */
     int32_t       bos;                /* -1 = none */
     bool          has_tokenizer;
+    bool          matrix_unit;        /* prefill uses the CPU's (EYRIE_COMPUTE_AUTO); false from eyrie_model_inspect */
 } eyrie_model_info;
 
 /* Opens the checkpoint directory `path` (config.json, *.safetensors, and tokenizer.model if there is one) on `dev`:

@@ -16,7 +16,7 @@ void ey_recurrent_declare(ey_recurrent *l, ey_weights *w, const ey_layer_context
     l->conv_bias = ey_weights_vector(w, "temporal_block.conv_1d.bias", l->width, 1, EY_PLAIN);
     l->gates = ey_weights_gates(w, (ey_part[]){
         { "temporal_block.rg_lru.recurrent_gate_weight", "temporal_block.rg_lru.recurrent_gate_bias", l->width },
-        { "temporal_block.rg_lru.input_gate_weight", "temporal_block.rg_lru.input_gate_bias", l->width } }, 2);
+        { "temporal_block.rg_lru.input_gate_weight", "temporal_block.rg_lru.input_gate_bias", l->width } });
     l->decay = ey_weights_vector(w, "temporal_block.rg_lru.recurrent_param", l->width, 1, EY_DECAY);
     l->out = ey_weights_matrix(w, (ey_part[]){
         { "temporal_block.linear_out.weight", "temporal_block.linear_out.bias", ey_dim_flat(D) } }, 1, l->width);
@@ -32,12 +32,10 @@ void ey_recurrent_emit(ey_plan *p, const ey_recurrent *l, const ey_layer_context
 {
     uint32_t N = ey_dim_padded(l->width), taps = c->config->conv_taps;
 
-    ey_act z  = ey_norm(p, x, l->norm, c->config->width, c->config->eps, false);
-    ey_act uy = ey_matmul(p, z, l->in);
-    ey_act v  = ey_conv1d(p, ey_part_of(uy, l->in, 0), l->conv, l->conv_bias, taps, state);
-    ey_act g  = ey_matmul(p, v, l->gates);
-    ey_act h  = ey_rglru(p, &(ey_recurrence){ .za = ey_part_of(g, l->gates, 0), .zi = ey_part_of(g, l->gates, 1), .v = v,
-                                              .y = ey_part_of(uy, l->in, 1), .decay = l->decay, .state = state,
-                                              .h_offset = (taps - 1) * N });
+    ey_act z  = ey_norm(x, l->norm, c->config->width, c->config->eps);
+    ey_act v, y;
+    ey_matmul_conv1d(p, z, l->in, &(ey_conv){ l->conv, l->conv_bias, taps, state }, &v, &y);
+    ey_act h  = ey_matmul_rglru(p, l->gates, &(ey_recurrence){ .v = v, .y = y, .decay = l->decay, .state = state,
+                                                               .h_offset = (taps - 1) * N, .reader = l->out });
     ey_matmul_add(p, h, l->out, x);
 }

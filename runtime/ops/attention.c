@@ -1,4 +1,5 @@
-/* attention.c - attention on the ring: prefill stages, attends, stores; decode writes, attends in splits, combines. */
+/* attention.c - attention on the ring: prefill rotates, stages, attends, stores; decode does most of it at
+ * once, in splits, and combines them. */
 #include "op.h"
 
 #include <assert.h>
@@ -19,6 +20,15 @@ static ey_cost window_cost(const ey_attention *a, uint64_t n, uint64_t reads)
     return (ey_cost){ reads * seen * a->kv_heads * unit_bytes(a->d, a->kv) / EY_BLOCK, 4 * n * a->heads * seen * a->d };
 }
 
+/* Queries and keys, which are neighbours. */
+static ey_act turning(const ey_attention *a)
+{
+    ey_act both = a->q;
+    assert(a->k.offset == a->q.offset + a->q.width);
+    both.width += a->k.width;
+    return both;
+}
+
 static ey_act prefill(ey_plan *p, const ey_attention *a)
 {
     uint32_t units = a->ring_blocks * a->kv_heads;
@@ -26,6 +36,7 @@ static ey_act prefill(ey_plan *p, const ey_attention *a)
     ey_act staged = ey_plan_act(p, staged_bytes / sizeof(float) / EY_LANES, EY_LANES);   /* raw memory of the ring's type */
     ey_act out = ey_plan_act(p, p->tokens, a->heads * a->d);
 
+    ey_rope(p, turning(a), a->heads + a->kv_heads, a->d, a->rotary);
     EY_LAUNCH(p, "attention_stage", p->blocks, a->kv_heads, 1, ((ey_cost){ 2 * staged_bytes, 0 }), ey_val(a->k),
               ey_int(a->k.stride), ey_int(a->k.offset), ey_int(a->v.offset), ey_int(a->d), ey_int(a->kv_heads),
               ey_buf(a->state->buffer), ey_int(units), ey_val(staged));
@@ -42,18 +53,14 @@ static ey_act decode(ey_plan *p, const ey_attention *a)
 {
     uint32_t units = a->ring_blocks * a->kv_heads;
     uint32_t splits = (a->ring_blocks + 1 + SPLIT - 1) / SPLIT;     /* a window touches a block more than the ring has */
-    ey_act parts = ey_plan_act(p, (uint64_t)p->rows * a->heads * splits, EY_LANES + a->d);
+    ey_act parts = ey_plan_act(p, (uint64_t)p->rows * a->heads * splits, EY_LANES + 2 * a->d);
     ey_act out = ey_plan_act(p, p->tokens, a->heads * a->d);
     uint64_t parts_bytes = (uint64_t)p->rows * a->heads * splits * parts.stride * sizeof(float);
 
-    EY_LAUNCH(p, "attention_write", p->rows, a->kv_heads, 1,
-              ((ey_cost){ p->rows * a->kv_heads * unit_bytes(a->d, a->kv) / EY_BLOCK, 0 }), ey_val(a->k),
-              ey_int(a->k.stride), ey_int(a->k.offset), ey_int(a->v.offset), ey_int(a->d), ey_int(a->kv_heads),
-              ey_buf(a->state->buffer), ey_int(units));
     EY_LAUNCH(p, "attention_decode", splits, a->kv_heads, p->rows, window_cost(a, p->rows, p->rows), ey_val(a->q),
-              ey_int(a->q.stride), ey_int(a->q.offset), ey_int(a->d), ey_int(a->heads / a->kv_heads),
-              ey_int(a->kv_heads), ey_int(a->window), ey_float(a->scale), ey_buf(a->state->buffer),
-              ey_int(a->ring_blocks), ey_int(units), ey_val(parts), ey_int(splits));
+              ey_int(a->q.stride), ey_int(a->q.offset), ey_int(a->k.offset), ey_int(a->v.offset), ey_int(a->rotary),
+              ey_int(a->d), ey_int(a->heads / a->kv_heads), ey_int(a->kv_heads), ey_int(a->window), ey_float(a->scale),
+              ey_buf(a->state->buffer), ey_int(a->ring_blocks), ey_int(units), ey_val(parts), ey_int(splits));
     EY_LAUNCH(p, "attention_combine", a->heads, p->rows, 1, ((ey_cost){ 2 * parts_bytes, parts_bytes / 2 }), ey_val(parts),
               ey_int(splits), ey_int(a->d), ey_int(a->heads), ey_int(a->window), ey_val(out), ey_int(out.stride));
     return out;

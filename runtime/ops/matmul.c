@@ -1,8 +1,10 @@
-/* matmul.c - products with weight matrices: which tile, which rows, how the work is split. */
+/* matmul.c - products with weight matrices: which tile, which rows, how the work is split, what the product does besides. */
 #include "op.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Which rows of x go to which rows of y. */
 typedef struct span {
@@ -10,57 +12,181 @@ typedef struct span {
     uint32_t skip, most;
 } span;
 
-static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, bool add, ey_act y)
+/* What becomes of the sums (matmul.cl), and what that needs. */
+typedef struct finish {
+    const char *kernel;
+    bool        add, gated;     /* to what is there; by pairs, through gelu */
+    uint32_t    panels;         /* that its tiles have; 0 = any number */
+    uint32_t    n_args;
+    ey_arg      args[7];
+} finish;
+
+static bool few_rows(const ey_plan *p) { return p->phase == EY_DECODE && p->rows <= EY_FEW_ROWS; }
+
+/* The first tile that is tall enough, else the tallest: weights are read once from memory whatever the rows, and all tiles
+ * give the same bits. The panels of a tile must lie in one block of the diagonal, which may have no more than two. */
+static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, uint32_t rows)
 {
-    const ey_quant *q = ey_quant_of(w->format);
-    uint32_t block = w->blocks > 1 ? w->part_rows[0] / w->blocks : INT_MAX;
-    uint32_t part = w->blocks > 1 ? w->part_rows[0] : INT_MAX;
-    size_t n_tiles;
-    const ey_tile *tile = ey_device_tiles(p->dev, &n_tiles);
-    char kernel[40];
+    size_t n;
+    const ey_tile *tile = ey_device_tiles(dev, &n);
 
-    /* The first that is tall enough, else the tallest: weights are read once from memory whatever the rows, and all tiles
-     * give the same bits. All panels of a tile must lie in one block of the diagonal, wherever a shard begins. */
-    for (; n_tiles > 1 && tile->rows < rows.most; n_tiles--) tile++;
-    bool may_straddle = w->blocks > 1 && (block / EY_LANES % tile->panels || w->n_shards > 1);
-    uint32_t panels = may_straddle ? 1 : tile->panels;
-    snprintf(kernel, sizeof kernel, "matmul_%s_%ux%u", q->name, (unsigned)tile->rows, (unsigned)panels);
+    for (; n > 1 && (tile->rows < rows || (w->blocks > 1 && !f->panels && tile->panels > 2)); n--) tile++;
+    return (ey_tile){ tile->rows, f->panels ? f->panels : tile->panels };
+}
 
+/* Rows that the matrix unit takes at a time; and what of x it goes through again and again, which has to stay in the second
+ * level cache (2 MiB on all CPUs with AMX) beside weights and results. */
+enum { UNIT_ROWS = 32, UNIT_CACHE = 1 << 20 };
+
+/* New memory for so many rows of `width` columns in each of `blocks`, packed: 32 columns are 16 floats. */
+static ey_act packed_act(ey_plan *p, uint32_t rows, uint32_t blocks, uint32_t width)
+{
+    uint64_t all = ((uint64_t)rows + UNIT_ROWS - 1) / UNIT_ROWS * UNIT_ROWS;
+    ey_act a = ey_plan_act(p, all, blocks * ((width + 31) / 32) * 16);
+
+    a.width = width;
+    a.packed = true;
+    return a;
+}
+
+ey_act ey_act_for(ey_plan *p, uint32_t width, const ey_matrix *reader)
+{
+    if (reader && p->phase == EY_PREFILL && ey_program_has_unit(p->program, reader->format)) return packed_act(p, p->tokens, 1, width);
+    return ey_plan_act(p, p->tokens, width);
+}
+
+ey_arg ey_tiles_of(ey_act a) { return ey_int(a.packed ? (a.width + 31) / 32 : 0); }
+
+/* Rounds x for the matrix unit and lays it out, normalised if need be. */
+static ey_act pack(ey_plan *p, ey_act x, const ey_matrix *w, span rows)
+{
+    ey_act packed = packed_act(p, rows.most, w->blocks, w->cols);
+    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
+
+    EY_LAUNCH(p, "pack_amx", rows.most, 1, 1, ((ey_cost){ 6 * n, n }), ey_val(x), ey_int(x.stride), ey_int(x.offset),
+              ey_buf(x.norm.scale ? x.norm.scale : w->bias), ey_int(x.norm.width), ey_float(x.norm.eps), ey_int(w->cols),
+              ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_val(packed));
+    return packed;
+}
+
+/* On the matrix unit (amx.cl): x is rounded and packed first, if it is not yet. Too much of x for the cache is cut by columns, or, where
+ * results are not plain sums, by rows. */
+static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
+{
+    bool gated = f->gated;
+    uint32_t tiles = (w->cols + 31) / 32, heights = (rows.most + UNIT_ROWS - 1) / UNIT_ROWS;
+    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
+    ey_act packed = x.packed ? x : pack(p, x, w, rows);
+
+    uint32_t cuts = (heights * tiles * 2048 + UNIT_CACHE - 1) / UNIT_CACHE;
+    uint32_t wide = gated ? tiles : (tiles + cuts - 1) / cuts, tall = gated ? (heights + cuts - 1) / cuts : heights;
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
-        uint32_t n = s->rows / EY_LANES, groups = (n + panels - 1) / panels;
-        uint32_t heights = (rows.most + tile->rows - 1) / tile->rows;
+        uint32_t panels = s->rows / EY_LANES, share = (panels + 8 * p->dev->units - 1) / (8 * p->dev->units);
+        uint32_t per_group = (share + 1) / 2 * 2, groups = (panels + per_group - 1) / per_group;
+        uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
+        ey_cost cost = { (uint64_t)s->rows * w->cols * 2 + n * 2 + (uint64_t)rows.most * s->rows * 4,
+                         2 * (uint64_t)rows.most * s->rows * w->cols };
+        EY_LAUNCH(p, "matmul_bf16_amx", groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
+                  ey_int(w->cols), ey_int(panels), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
+                  ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add), ey_int(gated),
+                  ey_int(per_group), ey_int(wide), ey_int(tall * UNIT_ROWS), ey_int(w->rows / 2), ey_val(y), ey_tiles_of(y), ey_int(y.stride), ey_int(y.offset));
+    }
+}
+
+static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
+{
+    const ey_quant *q = ey_quant_of(w->format);
+    const ey_tile tile = choose_tile(p->dev, w, f, rows.most);
+    char kernel[40];
+
+    if (p->phase == EY_PREFILL && ey_program_has_unit(p->program, w->format)) {
+        unit_product(p, x, w, rows, f, y);
+        return;
+    }
+    assert(!x.packed);
+    if (x.norm.scale && tile.rows > EY_FEW_ROWS) x = ey_normalise(p, x, false);
+    snprintf(kernel, sizeof kernel, "%s_%s_%ux%u", f->kernel, q->name, (unsigned)tile.rows, (unsigned)tile.panels);
+    for (uint32_t i = 0; i < w->n_shards; i++) {
+        const struct ey_shard *s = &w->shards[i];
+        uint32_t n = s->rows / EY_LANES, groups = (n + tile.panels - 1) / tile.panels;
+        uint32_t heights = (rows.most + tile.rows - 1) / tile.rows;
         /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. */
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
         ey_cost cost = { n * ey_quant_panel_bytes(q, w->cols) + (uint64_t)rows.most * (w->cols + s->rows) * 4,
                          2 * (uint64_t)rows.most * s->rows * w->cols };
-        EY_LAUNCH(p, kernel, groups, split, 1, cost, ey_val(x), ey_int(x.stride), ey_int(x.offset), ey_buf(s->buffer),
-                  ey_buf(w->bias), ey_int(w->cols), ey_int(n), ey_int(s->row0), ey_int(part), ey_int(block),
-                  ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(add), ey_val(y), ey_int(y.stride),
-                  ey_int(y.offset));
+        const ey_arg common[] = {
+            ey_val(x), ey_int(x.stride), ey_int(x.offset), ey_buf(x.norm.scale ? x.norm.scale : w->bias),
+            ey_int(x.norm.width), ey_float(x.norm.eps), ey_buf(s->buffer), ey_buf(w->bias), ey_int(w->cols), ey_int(n),
+            ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX), ey_int(rows.count), ey_int(rows.skip),
+            ey_int(rows.most), ey_int(f->add), ey_val(y), ey_int(y.stride), ey_int(y.offset) };
+        ey_arg args[sizeof common / sizeof *common + sizeof f->args / sizeof *f->args];
+        uint32_t n_common = sizeof common / sizeof *common;
+
+        memcpy(args, common, sizeof common);
+        memcpy(args + n_common, f->args, f->n_args * sizeof *f->args);
+        ey_plan_launch(p, kernel, groups, split, 1, cost, args, n_common + f->n_args);
     }
 }
+
+static const finish plain = { .kernel = "matmul" };
+
+static span all_tokens(const ey_plan *p) { return (span){ EY_IMAGE_N_TOKENS, 0, p->tokens }; }
 
 ey_act ey_matmul(ey_plan *p, ey_act x, const ey_matrix *w)
 {
     ey_act y = ey_plan_act(p, p->tokens, w->rows);
-    product(p, x, w, (span){ EY_IMAGE_N_TOKENS, 0, p->tokens }, false, y);
+    product(p, x, w, all_tokens(p), &plain, y);
     return y;
 }
 
 ey_act ey_part_of(ey_act y, const ey_matrix *w, uint32_t part)
 {
     uint32_t offset = 0;
+    assert(!w->paired);
     for (uint32_t i = 0; i < part; i++) offset += w->part_rows[i];
     return ey_act_slice(y, offset, w->part_rows[part]);
 }
 
 void ey_matmul_add(ey_plan *p, ey_act x, const ey_matrix *w, ey_act y)
 {
-    product(p, x, w, (span){ EY_IMAGE_N_TOKENS, 0, p->tokens }, true, y);
+    product(p, x, w, all_tokens(p), &(finish){ .kernel = "matmul", .add = true }, y);
 }
 
 void ey_matmul_wanted(ey_plan *p, ey_act x, const ey_matrix *w, uint32_t skip, uint32_t most, ey_act y)
 {
-    product(p, x, w, (span){ EY_IMAGE_N_WANTED, skip, most }, false, y);
+    product(p, x, w, (span){ EY_IMAGE_N_WANTED, skip, most }, &plain, y);
+}
+
+ey_act ey_matmul_geglu(ey_plan *p, ey_act x, const ey_matrix *w, const ey_matrix *reader)
+{
+    ey_act y = ey_act_for(p, w->rows / 2, reader);
+    assert(w->paired);
+    product(p, x, w, all_tokens(p), &(finish){ .kernel = "matmul_geglu", .gated = true }, y);
+    return y;
+}
+
+void ey_matmul_conv1d(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c, ey_act *v, ey_act *y)
+{
+    const finish convolve = { .kernel = "matmul_conv1d", .n_args = 6, .args = {
+        ey_buf(c->w), ey_buf(c->bias), ey_int(c->taps), ey_int(w->part_rows[0]), ey_buf(c->state->buffer),
+        ey_int(c->state->bytes / sizeof(float)) } };
+    ey_act both = ey_plan_act(p, p->tokens, w->rows);
+
+    product(p, x, w, all_tokens(p), few_rows(p) ? &convolve : &plain, both);
+    *v = ey_part_of(both, w, 0);
+    *y = ey_part_of(both, w, 1);
+    if (!few_rows(p)) *v = ey_conv1d(p, *v, c);
+}
+
+ey_act ey_matmul_rglru(ey_plan *p, const ey_matrix *gates, const ey_recurrence *r)
+{
+    const finish recur = { .kernel = "matmul_rglru", .panels = 2, .n_args = 7, .args = {
+        ey_val(r->y), ey_int(r->y.stride), ey_int(r->y.offset), ey_buf(r->decay), ey_buf(r->state->buffer),
+        ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset) } };
+
+    if (!few_rows(p)) return ey_rglru(p, ey_matmul(p, r->v, gates), r);
+    ey_act h = ey_plan_act(p, p->tokens, r->v.width);
+    product(p, r->v, gates, all_tokens(p), &recur, h);
+    return h;
 }

@@ -1,27 +1,27 @@
 /* rglru.c - the gated recurrence: in one pass, or its coefficients and a blocked scan. */
 #include "op.h"
 
-ey_act ey_rglru_pass(ey_plan *p, const ey_recurrence *r)
+ey_act ey_rglru_pass(ey_plan *p, ey_act gates, const ey_recurrence *r)
 {
     uint32_t N = r->v.width;
-    ey_act out = ey_plan_act(p, p->tokens, N);
+    ey_act out = ey_act_for(p, N, r->reader);
     uint64_t n = (uint64_t)p->tokens * N;
 
-    EY_LAUNCH(p, "rglru", (N + 63) / 64, p->rows, 1, ((ey_cost){ 20 * n, 33 * n }), ey_val(r->za), ey_int(r->za.stride),
-              ey_int(r->za.offset), ey_int(r->zi.offset), ey_val(r->v), ey_int(r->v.stride), ey_val(r->y),
+    EY_LAUNCH(p, "rglru", (N + 63) / 64, p->rows, 1, ((ey_cost){ 20 * n, 33 * n }), ey_val(gates), ey_int(gates.stride),
+              ey_val(r->v), ey_int(r->v.stride), ey_val(r->y),
               ey_int(r->y.stride), ey_int(r->y.offset), ey_buf(r->decay), ey_int(N), ey_buf(r->state->buffer),
-              ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_int(out.stride));
+              ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_tiles_of(out), ey_int(out.stride));
     return out;
 }
 
-ey_act ey_rglru_blocked(ey_plan *p, const ey_recurrence *r)
+ey_act ey_rglru_blocked(ey_plan *p, ey_act gates, const ey_recurrence *r)
 {
     uint32_t N = r->v.width;
     ey_act a = ey_plan_act(p, p->tokens, N), x = ey_plan_act(p, p->tokens, N);
     uint64_t n = (uint64_t)p->tokens * N;
 
-    EY_LAUNCH(p, "rglru_coeffs", p->tokens, 1, 1, ((ey_cost){ 20 * n, 20 * n }), ey_val(r->za), ey_int(r->za.stride),
-              ey_int(r->za.offset), ey_int(r->zi.offset), ey_val(r->v), ey_int(r->v.stride), ey_buf(r->decay), ey_int(N),
+    EY_LAUNCH(p, "rglru_coeffs", p->tokens, 1, 1, ((ey_cost){ 20 * n, 20 * n }), ey_val(gates), ey_int(gates.stride),
+              ey_val(r->v), ey_int(r->v.stride), ey_buf(r->decay), ey_int(N),
               ey_val(a), ey_val(x), ey_int(N));
     return ey_scan(p, a, x, &r->y, r->state, r->h_offset);
 }
@@ -29,8 +29,8 @@ ey_act ey_rglru_blocked(ey_plan *p, const ey_recurrence *r)
 /* The scan's second pass pays if it keeps cores busy that have no group of 64 channels. */
 uint32_t ey_rglru_blocked_below(const eyrie_device *dev) { return dev->units / 2 * 64; }
 
-ey_act ey_rglru(ey_plan *p, const ey_recurrence *r)
+ey_act ey_rglru(ey_plan *p, ey_act gates, const ey_recurrence *r)
 {
     bool few_channels = r->v.width < ey_rglru_blocked_below(p->dev);
-    return p->phase == EY_PREFILL && few_channels ? ey_rglru_blocked(p, r) : ey_rglru_pass(p, r);
+    return p->phase == EY_PREFILL && few_channels ? ey_rglru_blocked(p, gates, r) : ey_rglru_pass(p, gates, r);
 }
