@@ -307,12 +307,13 @@ void cli_print_help(const cli_command *command)
     for (int i = 0; i < SECTIONS; i++) {
         bool titled = false;
         for (const option *p = sections[i].options; p->name; p++) {
-            char left[32];
+            char left[40];
             if (!(p->commands & command->bit)) continue;
             if (!titled) cli_print("\n%s\n", sections[i].title);
             titled = true;
             snprintf(left, sizeof left, "%s %s", p->name, p->value ? p->value : "");
-            cli_print("  %-24s %s\n", left, p->help);
+            if (strlen(left) > 24) cli_print("  %s\n%27s%s\n", left, "", p->help);
+            else cli_print("  %-24s %s\n", left, p->help);
         }
     }
     cli_print("\nExamples\n%s", command->examples);

@@ -302,6 +302,8 @@ static eyrie_status identify(eyrie_model *m, const ey_file *file, eyrie_error *e
     XXH3_state_t *sum;
 
     if (packed_from) {
+        if (strlen(packed_from) != 32 || strspn(packed_from, "0123456789abcdef") != 32)
+            return ey_fail(err, EYRIE_EFORMAT, "the packed checkpoint's \"%s\" is no identity; it is damaged", EY_IDENTITY_NOTE);
         snprintf(m->identity, sizeof m->identity, "%s", packed_from);
         return EYRIE_OK;
     }
@@ -321,6 +323,10 @@ static eyrie_status identify(eyrie_model *m, const ey_file *file, eyrie_error *e
         hash_number(sum, t->dtype);
         hash_number(sum, t->rank);
         for (uint32_t k = 0; k < t->rank; k++) hash_number(sum, t->shape[k]);
+        if (t->dtype == EY_U8) {
+            XXH3_128bits_update(sum, t->data, n);
+            continue;
+        }
         ey_tensor_read(t, 0, n, first);
         for (uint64_t k = 0; k < n; k++) hash_float(sum, first[k]);
     }

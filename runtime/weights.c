@@ -318,13 +318,16 @@ static matrix *new_matrix(ey_weights *w, const char *name, uint32_t n_parts)
     return m;
 }
 
-static ey_matrix *dense(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols, bool paired, bool table)
+/* How a matrix that is no gate differs from others. */
+typedef enum kind { ROWS, PAIR, TABLE } kind;
+
+static ey_matrix *dense(ey_weights *w, const ey_part *parts, uint32_t n_parts, kind of_kind, ey_dim cols)
 {
     matrix *m = new_matrix(w, parts[0].weight, n_parts);
 
     if (!m) return NULL;
-    m->public.paired = paired;
-    m->table = table;
+    m->public.paired = of_kind == PAIR;
+    m->table = of_kind == TABLE;
     m->cols = cols;
     m->public.cols = ey_dim_padded(cols);
     for (uint32_t i = 0; i < n_parts; i++) {
@@ -340,18 +343,15 @@ static ey_matrix *dense(ey_weights *w, const ey_part *parts, uint32_t n_parts, e
 
 ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols)
 {
-    return dense(w, parts, n_parts, cols, false, false);
-}
-
-ey_matrix *ey_weights_pair(ey_weights *w, const ey_part parts[2], ey_dim cols)
-{
-    return dense(w, parts, 2, cols, true, false);
+    return dense(w, parts, n_parts, ROWS, cols);
 }
 
 ey_matrix *ey_weights_table(ey_weights *w, const char *name, ey_dim rows, ey_dim cols)
 {
-    return dense(w, &(ey_part){ name, NULL, rows }, 1, cols, false, true);
+    return dense(w, &(ey_part){ name, NULL, rows }, 1, TABLE, cols);
 }
+
+ey_matrix *ey_weights_pair(ey_weights *w, const ey_part parts[2], ey_dim cols) { return dense(w, parts, 2, PAIR, cols); }
 
 ey_matrix *ey_weights_gates(ey_weights *w, const ey_part parts[2])
 {
@@ -439,7 +439,7 @@ uint64_t ey_weights_bytes_as(const ey_weights *w, eyrie_format asked)
     ey_formats f = ey_formats_of(asked);
     uint64_t bytes = w->arena.bytes;
 
-    for (size_t i = 0; i < w->n_matrices; i++) {
+    for (size_t i = 0; i < w->n_matrices && !w->packed; i++) {
         ey_matrix as = w->matrices[i]->public;
         bytes -= ey_matrix_bytes(&as);
         as.format = format_of(w->matrices[i], f);
@@ -636,8 +636,10 @@ static eyrie_status load_matrix(ey_weights *w, const matrix *m, eyrie_error *err
             continue;
         }
         EY_TRY(ey_buffer_map(w->arena.dev, p->shards[i].buffer, &to, err));
-        EY_TRY(pack_rows(w, m, p->shards[i].row0, p->shards[i].rows, to, err));
-        EY_TRY(ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, to, err));
+        st = pack_rows(w, m, p->shards[i].row0, p->shards[i].rows, to, err);
+        eyrie_status unmapped = ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, to, st == EYRIE_OK ? err : NULL);
+        if (st == EYRIE_OK) st = unmapped;
+        if (st != EYRIE_OK) goto done;
     }
     st = load_bias(w, m, err);
 done:

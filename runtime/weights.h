@@ -103,7 +103,7 @@ eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err);
 
 uint64_t ey_weights_bytes(const ey_weights *w);
 uint64_t ey_weights_params(const ey_weights *w);    /* elements in the file of everything declared; once checked */
-uint64_t ey_weights_bytes_as(const ey_weights *w, eyrie_format asked);      /* in that format */
+uint64_t ey_weights_bytes_as(const ey_weights *w, eyrie_format asked);      /* in that format, if it can be had */
 uint64_t ey_matrix_bytes(const ey_matrix *m);       /* its panels' */
 uint32_t ey_weights_formats(const ey_weights *w);   /* bit 1 << format of every matrix */
 

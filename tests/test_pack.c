@@ -201,6 +201,28 @@ static void damaged_ones_are_refused(void **state)
     free_numbers();
 }
 
+/* The identity goes into state files: a strange one is refused when the model is opened. */
+static void a_strange_identity_is_refused(void **state)
+{
+    char        *to = place_of(state, "packed");
+    eyrie_model *m;
+    ey_traits    traits;
+
+    if (!device) skip();
+    assert_ok(pack(source_path(GOLDEN("griffin")), to, EYRIE_FORMAT_Q4));
+    assert_ok(eyrie_model_open(&m, device, to, NULL, &err));
+    memset(&traits, 0, sizeof traits);
+    ey_model_traits(m, &traits);
+    assert_ok(eyrie_model_close(m));
+    damage(to, traits.list[0].value, "0123456789abcdef0123456789abcdeg");
+    assert_fails(eyrie_model_open(&m, device, to, NULL, &err), EYRIE_EFORMAT, "is no identity");
+    damage(to, "eyrie_identity", "eyrie_identify");
+    assert_ok(eyrie_model_open(&m, device, to, NULL, &err));        /* told by what the file holds */
+    assert_ok(eyrie_model_close(m));
+    remove_packed(to);
+    free_numbers();
+}
+
 /* Cut short anywhere, in its header or in a tensor. */
 static void cut_ones_are_refused(void **state)
 {
@@ -295,6 +317,7 @@ int main(void)
         test_in_dir(identity_and_information_stay),
         test_in_dir(what_cannot_be),
         test_in_dir(damaged_ones_are_refused),
+        test_in_dir(a_strange_identity_is_refused),
         test_in_dir(cut_ones_are_refused),
         test_in_dir(failures_leave_nothing),
         test_in_dir(the_command_packs),
