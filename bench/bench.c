@@ -503,6 +503,9 @@ static void print_limits(bench *b)
     printf("\nLimits beside these rows: read %.1f GB/s (spread %.0f %%; streams a work-item: %u), fma %.0f GFLOP/s "
            "(spread %.0f %%).\n\n", 1e-9 * read, read_spread, (unsigned)ey_limits_streams(&b->limits), 1e-9 * fma,
            fma_spread);
+#ifdef BENCH_SGEMM
+    printf("sgemm is OpenBLAS's for %s.\n\n", openblas_get_corename());
+#endif
     if (b->units.n > 0) {
         double unit = median(b->units.values, b->units.n, &fma_spread);
         printf("Beside those of the matrix unit: %.0f GFLOP/s (spread %.0f %%).\n\n", 1e-9 * unit, fma_spread);

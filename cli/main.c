@@ -60,7 +60,8 @@ static const cli_command commands[] = {
       "[--probe] [--device SEL] [options]",
       "Lists all devices; --device and --probe tell more of the one that is selected, or of the default: its\n"
       "capabilities, what it reads and computes a second, which kernels it gets and which not, and why. Capabilities\n"
-      "are found by compiling and running; --probe does that, what it found is remembered in the cache directory.\n",
+      "are found by compiling and running; --probe does that, what it found is remembered in the cache directory. What\n"
+      "decides about kernels (amx) every command that runs a model probes by itself, once.\n",
       "  eyrie devices\n"
       "  eyrie devices --probe\n"
       "  eyrie devices --device cpu --json\n",

@@ -92,7 +92,8 @@ static const section sections[] = {
           MODEL | CLI_PACK, STRING, FIELD(model), 0, 0 },
         { "--weights", "f32|f16|bf16|q8|q4", "how matrices are stored on the device (default: the file's; synthetic: bf16)",
           MODEL | CLI_PACK, CHOICE, FIELD(weights), 0, 0 },
-        { "--compute", "auto|f32", "f32: round nothing below f32 but stored weights (default auto)", MODEL, CHOICE,
+        { "--compute", "auto|f32", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to bf16;\n"
+          "                           f32: nothing is rounded below f32 but stored weights", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
         { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL, CHOICE,
           FIELD(kv), 0, 0 },

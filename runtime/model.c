@@ -600,8 +600,8 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
     if (m->opts.context) snprintf(context, sizeof context, "--context %" PRIu64, m->opts.context);
     ey_trait_remedy(ey_traits_add(t, "attention window", window), "%s", context);
     add_option(t, "device class", "--device", m->dev->cpu ? "cpu" : "gpu");
-    ey_trait_remedy(ey_traits_add(t, "kernels", m->unit ? "base, prefill on AMX" : "base"), m->unit ?
-                    "a CPU with AMX that eyrie devices --probe has tried" : "an Eyrie that chooses these kernels");
+    ey_trait_remedy(ey_traits_add(t, "kernels", m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
+                    ? "a CPU with AMX that eyrie devices --probe has tried" : "--cache-dir '', which leaves the matrix unit alone");
 }
 
 /* A ring fills from its first block on. */

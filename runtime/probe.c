@@ -282,6 +282,14 @@ static void probe_inline_assembly(trial *t)
 
 /* ---------------------------------------------------------------------------------------------------- matrix unit */
 
+static bool is_pocl(const trial *t)
+{
+    char name[256] = "";
+    cl_int code;
+    return EY_CL(code, clGetPlatformInfo, t->dev->platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL) == CL_SUCCESS
+           && strcmp(name, "Portable Computing Language") == 0;
+}
+
 /* The kernel runs in this very process, to which the permission to use tiles is bound: it asks the system for its number. */
 static bool runs_here(trial *t)
 {
@@ -316,6 +324,10 @@ static void probe_amx(trial *t)
 
     if (!t->dev->cpu || !ey_tiles_exist()) {
         decide(t, EYRIE_NO, t->dev->cpu ? "this CPU has no AMX, or none for bf16" : "the device is no CPU");
+        return;
+    }
+    if (!is_pocl(t)) {      /* others that run on CPUs translate kernels to something that has no assembly */
+        decide(t, EYRIE_NO, "only PoCL is known to take the CPU's assembly");
         return;
     }
     if (!ey_tiles_allow()) {
