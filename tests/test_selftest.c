@@ -95,6 +95,8 @@ static void the_matrix_unit_too(void **state)
     assert_ok(eyrie_selftest(dev, on_check, &h, &failures, &err));
     assert_int_equal(failures, 0);
     assert_int_equal(has(&h, "amx", "bf16_amx"), v.answer == EYRIE_YES);
+    assert_int_equal(has(&h, "amx", "q8_amx"), v.answer == EYRIE_YES);
+    assert_int_equal(has(&h, "amx", "q4_amx"), v.answer == EYRIE_YES);
     assert_int_equal(has(&h, "amx", "gates"), v.answer == EYRIE_YES);
     assert_int_equal(has(&h, "amx", "attention"), v.answer == EYRIE_YES);
     assert_ok(eyrie_device_close(dev));
