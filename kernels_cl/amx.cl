@@ -123,7 +123,7 @@ static inline float soften(const float *scores, int from, int to, float scale, f
     }
     float before = *m, best = fmax(before, max16(top));
     for (int j = 0; j < BLOCK / LANES; j++) {
-        uint16 e = bf16_of(exp16(s[j] - best));
+        uint16 e = ROUND_BF16(as_uint16(weight16(s[j], best))) >> 16;
         vstore16(convert_ushort16(e), 0, weights + j / 2 * 1024 + j % 2 * LANES);
         sum += as_float16(e << 16);
     }
