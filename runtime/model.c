@@ -431,6 +431,23 @@ static uint32_t choose_kernels(eyrie_model *m)
     return m->unit ? formats | EY_MATRIX_UNIT : formats;
 }
 
+/* Rather no answer than a wrong one, on devices that cut loops short. */
+static eyrie_status check_loops(const eyrie_model *m, eyrie_error *err)
+{
+    const ey_config *c = &m->config;
+    uint64_t blocks = m->context.ring_blocks + 1;       /* a window touches one more than the ring has */
+    uint64_t turns, most;
+    char advice[64] = "use another device";
+
+    if (!m->context.ring_blocks || ey_probe_loops(m->dev)) return EYRIE_OK;
+    turns = ey_attention_turns(blocks, c->heads / c->kv_heads, ey_pad(c->head_dim));
+    if (turns <= EY_SURE_TURNS) return EYRIE_OK;
+    most = EY_SURE_TURNS / (turns / blocks);            /* blocks */
+    if (most > 1) snprintf(advice, sizeof advice, "use another device, or --context %" PRIu64, (most - 1) * EY_BLOCK);
+    return ey_fail(err, EYRIE_ELIMIT, "attention over %" PRIu64 " tokens takes %" PRIu64 " turns of loops, which %s ends after %d "
+                   "without an error (probe long-loops); %s", m->context.window + 1, turns, m->dev->name, EY_SURE_TURNS, advice);
+}
+
 static void model_free(eyrie_model *m)
 {
     if (!m) return;
@@ -464,6 +481,7 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     EY_TRY(open_source(m, &file, path, opts, err));
     progress = (ey_progress){ m->opts.progress, m->opts.progress_user };
     ey_weights_listener(m->weights, &progress);
+    EY_TRY(check_loops(m, err));
     ey_tell(&progress, "building kernels", 0);
     EY_TRY(ey_program_build(&m->program, dev, choose_kernels(m), m->opts.kv, err));
     EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));

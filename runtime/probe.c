@@ -212,6 +212,25 @@ static void probe_half_announced(trial *t)
 
 static void probe_half_unannounced(trial *t) { probe_half(t, "", "without a pragma"); }
 
+/* Mesa's llvmpipe ends the loops of a work-item after 65535 turns in all, and goes on as if nothing had happened. */
+static void probe_long_loops(trial *t)
+{
+    static const char text[] =
+        "kernel void probe(global const uint *x, global uint *y)\n"
+        "{\n"
+        "    uint turns = 0, n = x[0], number = x[1];\n"
+        "    for (uint i = 0; i < n; i++) turns++, number = number * 1664525u + 1013904223u;\n"
+        "    y[0] = turns;\n"
+        "    y[1] = number;\n"
+        "}\n";
+    uint32_t in[2] = { 4 * EY_SURE_TURNS, 1 }, out[2] = { 0 }, number = 1;
+
+    if (!build(t, t->dev->id, "-cl-std=CL1.2", "", text) || !run(t, in, 2, out, 2, 1)) return;
+    for (uint32_t i = 0; i < in[0]; i++) number = number * 1664525u + 1013904223u;
+    if (out[0] == in[0] && out[1] == number) decide(t, EYRIE_YES, "%u turns are %u turns", (unsigned)in[0], (unsigned)out[0]);
+    else decide(t, EYRIE_NO, "a loop of %u turns ends after %u, without an error", (unsigned)in[0], (unsigned)out[0]);
+}
+
 /* Signed and unsigned sums of four products of bytes. */
 static void probe_dot_product(trial *t)
 {
@@ -671,6 +690,8 @@ static const struct { eyrie_probe about; void (*run)(trial *t); } probes[] = {
       probe_inline_assembly },
     { { "amx", "products of bf16 on an x86 CPU's matrix unit, in assembly", "prefill with bf16 weights, but for --compute f32",
         true, true }, probe_amx },
+    { { "long-loops", "loops that end when they should, however long", "models whose attention has more turns are refused without it",
+        false, false }, probe_long_loops },
     { { "event-times", "times of events that can be true", "profiles; the host's clock is used so far", false, false },
       probe_event_times },
     { { "large-buffer", "more than 4 GiB in one allocation, or the most there is",
@@ -738,6 +759,16 @@ void eyrie_probe_recall(const eyrie_device *dev, const char *name, eyrie_verdict
         memcpy(verdict->reason, data + 1, size - 1);
     }
     ey_free(data);
+}
+
+bool ey_probe_loops(eyrie_device *dev)
+{
+    eyrie_verdict v = { EYRIE_YES, "" };
+
+    if (dev->fma) return true;
+    eyrie_probe_recall(dev, "long-loops", &v);
+    if (v.answer == EYRIE_NOT_PROBED) (void)eyrie_probe_run(dev, "long-loops", &v, NULL);
+    return v.answer != EYRIE_NO;
 }
 
 bool ey_probe_unit(eyrie_device *dev, char reason[320])

@@ -5,6 +5,11 @@
 
 #include "device.h"
 
+/* Whether loops may take more turns than EY_SURE_TURNS in a work-item. Tried here if no verdict is remembered, since it is
+ * harmless, but only on devices without fma: those with it have shown no such limit. */
+enum { EY_SURE_TURNS = 65535 };
+bool ey_probe_loops(eyrie_device *dev);
+
 /* May products run on the matrix unit of the CPU (AMX)? Only if a probe has found that it works, and the system lets this
  * process use it, which is asked for here. If not, `reason` says why; it is "" where there is no such unit to speak of. */
 bool ey_probe_unit(eyrie_device *dev, char reason[320]);

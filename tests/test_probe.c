@@ -83,7 +83,7 @@ static void every_probe(void **state)
         assert_ok(eyrie_probe_run(device, p->name, &v, &err));
         check_verdict(p->name, &v);
     }
-    assert_int_equal(i, 11);
+    assert_int_equal(i, 12);
     assert_null(eyrie_probe_at(i + 1));
 }
 
@@ -318,6 +318,23 @@ static void variants(void **state)
     }
 }
 
+/* A device whose loops end early gets no model with longer ones, and hears which context would do. */
+static void loops_that_end_early(void **state)
+{
+    eyrie_device_opts opts = { .struct_size = sizeof opts, .select = getenv("EYRIE_DEVICE"), .cache_dir = *state };
+    const eyrie_verdict no = { EYRIE_NO, "made up" };
+    eyrie_device *dev;
+    eyrie_model *m;
+
+    if (!device) skip();
+    assert_ok(eyrie_device_open(&dev, &opts, &err));
+    dev->fma = false;           /* devices with it are not doubted */
+    eyrie_probe_remember(dev, "long-loops", &no);
+    assert_fails(eyrie_model_open(&m, dev, "synthetic:griffin-100m", NULL, &err), EYRIE_ELIMIT, "--context 576");
+    assert_null(m);
+    assert_ok(eyrie_device_close(dev));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,6 +350,7 @@ int main(void)
         cmocka_unit_test(rates),
         cmocka_unit_test(measuring_fails_in_order),
         cmocka_unit_test(variants),
+        test_in_dir(loops_that_end_early),
     };
     return cmocka_run_group_tests_name("probe", tests, open_device, close_device);
 }

@@ -14,6 +14,12 @@ uint64_t ey_attention_state_bytes(uint32_t ring_blocks, uint32_t kv_heads, uint3
     return ring_blocks * kv_heads * unit_bytes(d, kv);
 }
 
+uint64_t ey_attention_turns(uint64_t blocks, uint32_t group, uint32_t d)
+{
+    uint64_t scores = 4ull * d, values = (uint64_t)EY_BLOCK * (d / EY_LANES), softmax = 32;
+    return blocks * group * (scores + values + softmax);
+}
+
 /* Bytes and FLOPs of n queries that see a full window. */
 static ey_cost window_cost(const ey_attention *a, uint64_t n, uint64_t reads)
 {

@@ -89,6 +89,8 @@ enum { EY_MAX_GROUP = 128 };                    /* most query heads that share a
 
 /* Softmax attention over ring and batch; the ring then holds the batch. [T, H*d]. May rotate q and k in place. */
 ey_act   ey_attend(ey_plan *p, const ey_attention *a);
+/* Most turns that loops of one work-item take over `blocks` blocks of 64 keys, with the least accumulators. */
+uint64_t ey_attention_turns(uint64_t blocks, uint32_t group, uint32_t d);
 uint64_t ey_attention_state_bytes(uint32_t ring_blocks, uint32_t kv_heads, uint32_t d, eyrie_format kv);
 
 /* Logits of the wanted rows (x: normalised and compacted), reduced to `results`, in tiles so that the [T, V] matrix is
