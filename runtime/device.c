@@ -202,7 +202,7 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     }
     dev->platform = c.platform;
     dev->id = c.id;
-    dev->cpu = (c.type & CL_DEVICE_TYPE_CPU) != 0;
+    dev->cpu = o.kernels ? o.kernels == EYRIE_KERNELS_CPU : (c.type & CL_DEVICE_TYPE_CPU) != 0;
     dev->number = c.number;
     dev->memory = o.memory;
     dev->log = (ey_log){ o.log, o.log_user };

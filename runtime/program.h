@@ -26,8 +26,10 @@ typedef struct ey_tile {
  * their own. With more rows the launches hardly count, and the products have enough to do. */
 enum { EY_FEW_ROWS = 4 };
 
-/* The device's tiles, lowest first, all of an even number of panels, the last of two. */
+/* Of a device of class CPU: its tiles, lowest first, all of an even number of panels, the last of two. */
 const ey_tile *ey_device_tiles(const eyrie_device *dev, size_t *n);
+/* Of GPUs, in either phase, lowest first. Matrices in blocks get tiles of two panels instead of four. */
+const ey_tile *ey_gpu_tiles(bool decode, size_t *n);
 
 /* Builds the kernels for the weight formats in `formats` (bit 1 << eyrie_format) and the ring's type `kv`: from the binary
  * in the cache, or from their text if there is none or it does not load, which leaves a note.

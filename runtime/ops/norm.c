@@ -5,7 +5,7 @@ ey_act ey_norm(ey_plan *p, ey_act x, const ey_buffer *scale, uint32_t width, flo
 {
     uint64_t n = (uint64_t)p->tokens * x.width;
 
-    if (p->phase == EY_DECODE && p->rows <= EY_FEW_ROWS && !wanted) {
+    if (p->dev->cpu && p->phase == EY_DECODE && p->rows <= EY_FEW_ROWS && !wanted) {
         x.norm = (ey_rms){ scale, width, eps };
         return x;
     }
