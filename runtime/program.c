@@ -12,9 +12,9 @@
  * for each of them. GPUs get kernels for CPUs where they have none of their own, and what theirs share with them. */
 enum { CPU = 1, GPU = 2 };
 static const struct { const char *name; int classes; } plain_files[] = {
-    { "norm.cl", CPU | GPU }, { "conv1d.cl", CPU | GPU }, { "rglru.cl", CPU | GPU }, { "scan.cl", CPU | GPU },
-    { "rope.cl", CPU | GPU }, { "attention.cl", CPU | GPU }, { "head.cl", CPU | GPU },
-    { "gpu_prelude.cl", GPU },
+    { "norm.cl", CPU }, { "conv1d.cl", CPU | GPU }, { "rglru.cl", CPU | GPU }, { "scan.cl", CPU | GPU }, { "rope.cl", CPU },
+    { "attention.cl", CPU }, { "head.cl", CPU | GPU },
+    { "gpu_prelude.cl", GPU }, { "gpu_norm.cl", GPU }, { "gpu_recurrence.cl", GPU }, { "gpu_attention.cl", GPU },
 };
 
 /* A panel is 16 floats wide. Where that is one register, there are 32 of them: 12 x 2 has the most arithmetic for each
@@ -204,7 +204,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
         if (!(formats >> formats_known[f].format & 1u)) continue;
         append_line(t, "#define FORMAT %s", formats_known[f].macro);
         append_line(t, "#define INSTANCE(name) name##_%s", formats_known[f].suffix);
-        EY_TRY(append_file(t, dev, "embed.cl", err));
+        EY_TRY(append_file(t, dev, dev->cpu ? "embed.cl" : "gpu_embed.cl", err));
         EY_TRY(append_file(t, dev, "fill.cl", err));
         append_line(t, "#undef INSTANCE");
         if (!dev->cpu) EY_TRY(append_gpu_products(t, dev, formats_known[f].suffix, err));
