@@ -2,11 +2,17 @@
 #include "bench.h"
 #include "os.h"
 
+#include <eyrie/eyrie_tools.h>
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+#ifdef BENCH_SGEMM
+#include <cblas.h>
+#endif
 
 #define COPIES_BYTES ((uint64_t)1 << 30)    /* more copies than fill this are of no use */
 #define HOT_BYTES ((uint64_t)8 << 20)       /* a model whose copies take less stays in the caches from step to step */
@@ -24,7 +30,8 @@ const bench_bucket bench_buckets[BENCH_BUCKETS] = {
     { EY_DECODE, 1 }, { EY_DECODE, 2 }, { EY_DECODE, 4 }, { EY_DECODE, 8 }, { EY_PREFILL, 64 }, { EY_PREFILL, 256 },
 };
 
-const eyrie_format bench_formats[BENCH_FORMATS] = { EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, EYRIE_FORMAT_BF16 };
+const eyrie_format bench_formats[BENCH_FORMATS] = { EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, EYRIE_FORMAT_BF16,
+                                                    EYRIE_FORMAT_Q8, EYRIE_FORMAT_Q4 };
 
 bool bench_wants(const bench *b, const char *model, const char *what, eyrie_format format)
 {
@@ -35,10 +42,119 @@ bool bench_wants(const bench *b, const char *model, const char *what, eyrie_form
 eyrie_status bench_build(bench *b, eyrie_format kv, eyrie_error *err)
 {
     uint32_t mask = 0;
+
     for (size_t i = 0; i < BENCH_FORMATS; i++) mask |= 1u << bench_formats[i];
+    if (b->unit) mask |= EY_MATRIX_UNIT;
     ey_program_free(b->program);
     b->program = NULL;
     return ey_program_build(&b->program, b->dev, mask, kv, err);
+}
+
+/* ---------------------------------------------------------------------------------------------------- matrix unit */
+
+enum { UNIT_GROUPS = 4, UNIT_STEPS = 1 << 16 };     /* work-groups for each compute unit; 8 products each: 3 ms */
+
+/* Products of tiles in registers, on four sums, which is what matmul_bf16_amx has. */
+static const char unit_text[] =
+    "kernel void multiply_tiles(int steps, global float *sums)\n"
+    "{\n"
+    "    uint config[16] = { 1, 0, 0, 0, 0x400040, 0x400040, 0x400040, 0x400040, 0, 0, 0, 0, 0x10101010, 0x10101010, 0, 0 };\n"
+    "    __asm__ volatile(\"ldtilecfg (%0)\" : : \"r\"(config) : \"memory\");\n"
+    "    for (int i = 0; i < steps; i++)\n"
+    "        __asm__ volatile(\"tdpbf16ps %tmm6, %tmm4, %tmm0\\n\\ttdpbf16ps %tmm7, %tmm4, %tmm1\\n\\t\"\n"
+    "                         \"tdpbf16ps %tmm6, %tmm5, %tmm2\\n\\ttdpbf16ps %tmm7, %tmm5, %tmm3\\n\\t\"\n"
+    "                         \"tdpbf16ps %tmm6, %tmm4, %tmm0\\n\\ttdpbf16ps %tmm7, %tmm4, %tmm1\\n\\t\"\n"
+    "                         \"tdpbf16ps %tmm6, %tmm5, %tmm2\\n\\ttdpbf16ps %tmm7, %tmm5, %tmm3\");\n"
+    "    __asm__ volatile(\"tilestored %%tmm0, (%0,%1,1)\\n\\ttilerelease\"\n"
+    "                     : : \"r\"(sums + get_global_id(0) * 256), \"r\"(64l) : \"memory\");\n"
+    "}\n";
+
+/* Where the probe says that there is one. In this process: a benchmark may crash. */
+static eyrie_status open_unit(bench *b, eyrie_error *err)
+{
+    const char *strings[] = { unit_text };
+    const cl_int steps = UNIT_STEPS;
+    eyrie_verdict v;
+    cl_int code;
+
+    (void)eyrie_probe_run(b->dev, "amx", &v, NULL);     /* which says no where it fails */
+    if (v.answer != EYRIE_YES) return EYRIE_OK;
+    EY_CL_NEW(code, b->unit_program, clCreateProgramWithSource, b->dev->context, 1, strings, NULL);
+    if (b->unit_program) EY_CL(code, clBuildProgram, b->unit_program, 1, &b->dev->id, "-cl-std=CL1.2", NULL, NULL);
+    if (code == CL_SUCCESS) EY_CL_NEW(code, b->unit, clCreateKernel, b->unit_program, "multiply_tiles");
+    if (code == CL_SUCCESS)
+        EY_CL_NEW(code, b->unit_sums, clCreateBuffer, b->dev->context, CL_MEM_READ_WRITE, 1024 * UNIT_GROUPS * b->dev->units, NULL);
+    if (code == CL_SUCCESS) EY_CL(code, clSetKernelArg, b->unit, 0, sizeof steps, &steps);
+    if (code == CL_SUCCESS) EY_CL(code, clSetKernelArg, b->unit, 1, sizeof b->unit_sums, &b->unit_sums);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "the kernel that measures the matrix unit");
+}
+
+static eyrie_status measure_unit(const bench *b, double *flops, eyrie_error *err)
+{
+    const size_t groups = (size_t)UNIT_GROUPS * b->dev->units, one = 1;
+    double start = ey_seconds();
+    cl_int code;
+    eyrie_status st;
+
+    EY_CL(code, clEnqueueNDRangeKernel, b->dev->queue, b->unit, 1, NULL, &groups, &one, 0, NULL, NULL);
+    if (code != CL_SUCCESS) return ey_fail_cl(err, code, "measuring the matrix unit");
+    st = ey_device_finish(b->dev, err);
+    *flops = (double)groups * UNIT_STEPS * 8 * 2 * 16 * 16 * 32 / (ey_seconds() - start);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------- OpenBLAS */
+
+/* The product of the case in f32, by somebody else. */
+typedef struct rival {
+    float *x, *w, *y;               /* NULL: there is none, or no room */
+    int    T, N, K;
+} rival;
+
+enum { RIVAL_BYTES = 1 << 30 };
+
+static void rival_close(rival *r)
+{
+    ey_free(r->x);
+    ey_free(r->w);
+    ey_free(r->y);
+    *r = (rival){ 0 };
+}
+
+static double rival_run(const rival *r)
+{
+    double start = ey_seconds();
+#ifdef BENCH_SGEMM
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, r->T, r->N, r->K, 1.0f, r->x, r->K, r->w, r->K, 0.0f, r->y, r->N);
+#else
+    (void)r;
+#endif
+    start = ey_seconds() - start;
+    nanosleep(&(struct timespec){ 0, 50000000 }, NULL);      /* its threads go on spinning for a while */
+    return start;
+}
+
+static void rival_open(rival *r, const bench_case *c)
+{
+    size_t T = c->product[0], N = c->product[1], K = c->product[2];
+
+    *r = (rival){ .T = (int)T, .N = (int)N, .K = (int)K };
+#ifdef BENCH_SGEMM
+    bool wanted = T > 0 && N * K * sizeof(float) <= RIVAL_BYTES;
+#else
+    bool wanted = false;
+#endif
+    if (!wanted) return;
+    r->x = ey_calloc(T * K, sizeof *r->x);
+    r->w = ey_calloc(N * K, sizeof *r->w);
+    r->y = ey_calloc(T * N, sizeof *r->y);
+    if (!r->x || !r->w || !r->y) {
+        rival_close(r);
+        return;
+    }
+    bench_random(r->x, T * K, 1.0f, 5);
+    bench_random(r->w, N * K, 1.0f, 6);
+    (void)rival_run(r);
 }
 
 /* -------------------------------------------------------------------------------------------------------- numbers */
@@ -288,11 +404,16 @@ eyrie_status bench_verdict(const bench_case *c, const bench_check *found, eyrie_
 eyrie_status bench_time(bench *b, const bench_case *c, eyrie_error *err)
 {
     double *times = ey_calloc(b->repetitions, sizeof *times), *shares = ey_calloc(b->repetitions, sizeof *shares);
+    double *times_ahead = ey_calloc(b->repetitions, sizeof *times_ahead);
+    char ahead[24] = "";
+    rival other;
     double bytes = (double)c->work.bytes, flops = (double)c->work.flops, once, spread, ignored;
     uint32_t layers = c->copies, passes = 1, reads_bound = 0;
+    const char *fastest = c->unit ? "unit" : "fma";
     eyrie_status st;
 
-    if (!times || !shares) {
+    rival_open(&other, c);
+    if (!times || !shares || !times_ahead) {
         st = ey_fail(err, EYRIE_ENOMEM, "samples");
         goto done;
     }
@@ -306,18 +427,26 @@ eyrie_status bench_time(bench *b, const bench_case *c, eyrie_error *err)
         EY_TRY(ey_limits_measure(&b->limits, &limit, err));
         EY_TRY(add_sample(&b->reads, limit.bytes, err));
         EY_TRY(add_sample(&b->fmas, limit.flops, err));
+        if (c->unit) {
+            EY_TRY(measure_unit(b, &limit.flops, err));
+            EY_TRY(add_sample(&b->units, limit.flops, err));
+        }
         EY_TRY(replay(b, c, layers, passes, &times[i], err));
         double read = bytes / limit.bytes, compute = flops / limit.flops;
         shares[i] = 100.0 * fmax(read, compute) / times[i];
         reads_bound += read >= compute;
+        if (other.x) times_ahead[i] = rival_run(&other) / times[i];
     }
     double time = median(times, b->repetitions, &spread), share = median(shares, b->repetitions, &ignored);
-    printf("| %s | %s | %s | %s | %u | %.4g | %.0f %% | %.4g | %.4g | %.0f %% of %s |\n", c->model, c->what, c->format,
+    if (other.x) snprintf(ahead, sizeof ahead, "%.2f", median(times_ahead, b->repetitions, &ignored));
+    printf("| %s | %s | %s | %s | %u | %.4g | %.0f %% | %.4g | %.4g | %.0f %% of %s | %s |\n", c->model, c->what, c->format,
            phase_name(c), (unsigned)c->plan.tokens, 1e3 * time, spread, 1e-9 * bytes / time, 1e-9 * flops / time, share,
-           2 * reads_bound > b->repetitions ? "read" : "fma");
+           2 * reads_bound > b->repetitions ? "read" : fastest, ahead);
     fflush(stdout);
 done:
+    rival_close(&other);
     ey_free(times);
+    ey_free(times_ahead);
     ey_free(shares);
     return st;
 }
@@ -335,7 +464,7 @@ static int usage(const char *program)
     fprintf(stderr, "usage: %s [-d DEVICE] [-k DIR] [-f FORMAT] [-m TEXT] [-n REPETITIONS]\n"
                     "  -d  part of the device's name, its number, gpu or cpu (default: first GPU, else first)\n"
                     "  -k  kernel files in DIR replace the built-in ones of the same name\n"
-                    "  -f  only this format: f32, f16, bf16\n"
+                    "  -f  only this format: f32, f16, bf16, q8, q4\n"
                     "  -m  only models or shapes whose name has TEXT in it\n"
                     "  -n  samples of each row, from 1 to 1000 (default 9)\n", program);
     return 2;
@@ -374,6 +503,13 @@ static void print_limits(bench *b)
     printf("\nLimits beside these rows: read %.1f GB/s (spread %.0f %%; streams a work-item: %u), fma %.0f GFLOP/s "
            "(spread %.0f %%).\n\n", 1e-9 * read, read_spread, (unsigned)ey_limits_streams(&b->limits), 1e-9 * fma,
            fma_spread);
+#ifdef BENCH_SGEMM
+    printf("sgemm is OpenBLAS's for %s.\n\n", openblas_get_corename());
+#endif
+    if (b->units.n > 0) {
+        double unit = median(b->units.values, b->units.n, &fma_spread);
+        printf("Beside those of the matrix unit: %.0f GFLOP/s (spread %.0f %%).\n\n", 1e-9 * unit, fma_spread);
+    }
 }
 
 int bench_main(int argc, char **argv, const char *title, eyrie_status (*run)(bench *b, eyrie_error *err))
@@ -386,9 +522,10 @@ int bench_main(int argc, char **argv, const char *title, eyrie_status (*run)(ben
     if (!read_options(&b, &device, argc, argv)) return usage(argv[0]);
     EY_TRY(eyrie_device_open(&b.dev, &device, &err));
     EY_TRY(ey_limits_open(&b.limits, b.dev, &err));
+    EY_TRY(open_unit(&b, &err));
     printf("### %s\n\n%s, %u compute units.\n\n"
-           "| model | op | format | phase | tokens | ms | spread | GB/s | GFLOP/s | share of the limit |\n"
-           "|---|---|---|---|---|---|---|---|---|---|\n", title, eyrie_device_name(b.dev), (unsigned)b.dev->units);
+           "| model | op | format | phase | tokens | ms | spread | GB/s | GFLOP/s | share of the limit | x sgemm |\n"
+           "|---|---|---|---|---|---|---|---|---|---|---|\n", title, eyrie_device_name(b.dev), (unsigned)b.dev->units);
     EY_TRY(run(&b, &err));
     if (b.reads.n > 0) print_limits(&b);
     else st = ey_fail(&err, EYRIE_EINVAL, "-f and -m leave nothing to time");
@@ -396,6 +533,10 @@ done:
     if (st != EYRIE_OK) fprintf(stderr, "%s: %s\n", argv[0], err.text);
     ey_limits_close(&b.limits);
     ey_program_free(b.program);
+    EY_CL_FREE(clReleaseMemObject, b.unit_sums);
+    EY_CL_FREE(clReleaseKernel, b.unit);
+    EY_CL_FREE(clReleaseProgram, b.unit_program);
+    ey_free(b.units.values);
     ey_free(b.reads.values);
     ey_free(b.fmas.values);
     (void)eyrie_device_close(b.dev);

@@ -24,6 +24,10 @@ typedef struct bench {
     ey_program   *program;
     ey_limits     limits;
     bench_samples reads, fmas;      /* rates that the limits had, over the whole run */
+    bench_samples units;            /* the same of the matrix unit, beside rows that use it */
+    cl_program    unit_program;
+    cl_kernel     unit;             /* measures it; NULL: there is none */
+    cl_mem        unit_sums;
     uint32_t      repetitions;
     const char   *format, *match;   /* options -f and -m, or NULL */
 } bench;
@@ -40,7 +44,7 @@ typedef struct bench_bucket {
 enum { BENCH_BUCKETS = 6 };
 extern const bench_bucket bench_buckets[BENCH_BUCKETS];
 
-enum { BENCH_FORMATS = 3 };
+enum { BENCH_FORMATS = 5 };
 extern const eyrie_format bench_formats[BENCH_FORMATS];     /* of weights */
 
 /* Whether the options want this shape of this model in this format. */
@@ -79,6 +83,8 @@ typedef struct bench_case {
     const char *model, *what, *format;
     uint32_t    copies;             /* layers of the plan */
     ey_cost     work;               /* of one copy: bytes that have to move, however it is done, and FLOPs */
+    bool        unit;               /* its FLOPs are the matrix unit's */
+    uint32_t    product[3];         /* tokens, rows, columns: timed beside OpenBLAS's sgemm where there is one; zeros: not */
     ey_scratch  scratch;
     ey_plan     plan;
 } bench_case;

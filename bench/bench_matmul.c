@@ -5,10 +5,14 @@
  *     POCL_AFFINITY=1 build-bench/bench_matmul                  everything: minutes, and 4 GiB of memory
  *     POCL_AFFINITY=1 build-bench/bench_matmul -f bf16 -m down  one format, shapes with "down" in their name
  *
+ * Where OpenBLAS is installed (libopenblas-dev), its sgemm of the same sizes, in f32, is timed beside every row of prefill.
+ * With an x86 CPU's matrix unit (AMX), products with bf16 weights in prefill are that unit's, and so is their limit.
+ *
  * How to read the table: bench/RESULTS.md. */
 #include "bench.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* The products of a model: `copies` is how many layers have one, `most` the most tokens worth timing (prefill wants few
  * logits; scoring, which wants all, takes the head in tiles of 64 rows). */
@@ -70,6 +74,9 @@ static eyrie_status bucket(bench *b, const shape *s, const bench_weights *w, ben
 
     bench_random(in, (size_t)size.tokens * s->cols, 1.0f, 3);
     EY_TRY(bench_put(b, &c, x, in, err));
+    if (size.phase == EY_PREFILL) memcpy(c.product, (uint32_t[]){ size.tokens, s->rows, s->cols }, sizeof c.product);
+    c.unit = size.phase == EY_PREFILL && ey_program_has_unit(b->program, w->copies[0].format);
+    if (c.unit) ref_round_bf16((size_t)size.tokens * s->cols, in);      /* as the kernel does with what it was given */
     EY_TRY(bench_run(b, &c, err));
     EY_TRY(bench_get(b, &c, y, out, err));
     EY_TRY(check(&c, w, in, out, err));

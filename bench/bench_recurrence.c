@@ -197,7 +197,7 @@ static ey_cost work_of(const layers *l, uint64_t tokens, uint64_t rows)
     const ey_matrix *g = &l->gates.copies[0];
     uint64_t N = l->N, weights = (uint64_t)g->rows * g->cols;
     uint64_t floats = 3 * tokens * N + 2 * rows * TAPS * N + (TAPS + 4) * N;    /* activations, state, vectors */
-    return (ey_cost){ weights * ey_quant_of(g->format)->bits / 8 + 4 * floats, 2 * tokens * (TAPS * N + weights) };
+    return (ey_cost){ ey_matrix_bytes(g) + 4 * floats, 2 * tokens * (TAPS * N + weights) };
 }
 
 /* The state of `rows` slots, the same in every layer. */

@@ -1,97 +1,25 @@
 /* devices.c - `eyrie devices`: what devices there are, and of one of them what it can do, how fast it is, and which kernels
- * it gets. Probes run in a child process, which may crash or hang: that is an answer too. */
+ * it gets. */
 #include "commands.h"
+#include "probing.h"
 #include "session.h"
 
-#include <eyrie/eyrie_tools.h>
-
-#include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-enum { MOST_DEVICES = 64, MOST_PROBES = 32, MOST_VARIANTS = 32, PATIENCE = 60 /* seconds that a child may take */ };
+enum { MOST_DEVICES = 64, MOST_VARIANTS = 32 };
 
 /* What is told of one device. */
 typedef struct details {
     uint32_t      number;
-    eyrie_verdict verdicts[MOST_PROBES];
+    eyrie_verdict verdicts[CLI_PROBES];
     bool          measured;
     eyrie_rates   rates;
     eyrie_variant variants[MOST_VARIANTS];
     size_t        n_variants;
 } details;
 
-/* -------------------------------------------------------------------------------------------------------- probing */
-
-/* In the child: a byte once the device is open, then the verdict of each probe from `first` on go to fd, and nothing that
- * the driver says to the terminal. */
-static void probe_and_exit(const cli_options *o, size_t first, int fd)
-{
-    cli_options quiet = *o;
-    const eyrie_probe *p;
-    eyrie_device *device;
-    int nowhere = open("/dev/null", O_WRONLY);
-
-    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
-    alarm(PATIENCE);
-    quiet.cache_dir = "";
-    if (nowhere < 0 || dup2(nowhere, STDOUT_FILENO) < 0 || dup2(nowhere, STDERR_FILENO) < 0
-        || cli_device_open(&device, &quiet, NULL) != EYRIE_OK || write(fd, "", 1) != 1)
-        _exit(1);
-    for (; (p = eyrie_probe_at(first)) != NULL; first++) {
-        eyrie_verdict v;
-        alarm(PATIENCE);
-        if (eyrie_probe_run(device, p->name, &v, NULL) != EYRIE_OK || write(fd, &v, sizeof v) != (ssize_t)sizeof v) _exit(1);
-    }
-    _exit(0);
-}
-
-static eyrie_verdict crash(int status)
-{
-    eyrie_verdict v = { .answer = EYRIE_CRASHES };
-
-    if (WIFEXITED(status)) snprintf(v.reason, sizeof v.reason, "it ends the process, exit status %d", WEXITSTATUS(status));
-    else if (WTERMSIG(status) == SIGALRM) snprintf(v.reason, sizeof v.reason, "no answer within %d seconds", PATIENCE);
-    else snprintf(v.reason, sizeof v.reason, "it ends the process by signal %d", WTERMSIG(status));
-    return v;
-}
-
-/* Runs probes from `first` on in a child, as many as it survives; returns which is the next. A device that does not even
- * open leaves all unanswered, and the caller will hear why. */
-static size_t probe_in_child(const cli_options *o, size_t first, eyrie_verdict *verdicts)
-{
-    size_t next = first;
-    bool opened = false;
-    int ends[2], status;
-    pid_t child;
-    char byte;
-
-    if (pipe(ends) != 0) return MOST_PROBES;
-    if ((child = fork()) == 0) probe_and_exit(o, first, ends[1]);
-    close(ends[1]);
-    opened = child > 0 && read(ends[0], &byte, 1) == 1;
-    while (opened && next < MOST_PROBES && read(ends[0], &verdicts[next], sizeof *verdicts) == (ssize_t)sizeof *verdicts)
-        next++;
-    close(ends[0]);
-    if (child > 0 && waitpid(child, &status, 0) != child) opened = false;
-    if (!opened) return MOST_PROBES;
-    if (next < MOST_PROBES && eyrie_probe_at(next)) verdicts[next++] = crash(status);
-    return next;
-}
-
-/* What a probe may do to its process is told apart from what it says: all run in children, and one that dies is followed by
- * another, for the probes after the one that killed it. Must come before this process's first OpenCL call: a driver in use
- * does not survive a fork. */
-static void probe_all(const cli_options *o, eyrie_verdict *verdicts)
-{
-    size_t next = 0;
-    while (next < MOST_PROBES && eyrie_probe_at(next)) next = probe_in_child(o, next, verdicts);
-}
+/* -------------------------------------------------------------------------------------------------------- details */
 
 static int get_details(details *d, eyrie_device *device, bool probed)
 {
@@ -100,7 +28,7 @@ static int get_details(details *d, eyrie_device *device, bool probed)
 
     d->number = eyrie_device_number(device);
     d->n_variants = eyrie_device_variants(device, d->variants, MOST_VARIANTS);
-    for (size_t i = 0; i < MOST_PROBES && (p = eyrie_probe_at(i)) != NULL; i++) {
+    for (size_t i = 0; i < CLI_PROBES && (p = eyrie_probe_at(i)) != NULL; i++) {
         if (probed) eyrie_probe_remember(device, p->name, &d->verdicts[i]);
         else eyrie_probe_recall(device, p->name, &d->verdicts[i]);
     }
@@ -140,7 +68,7 @@ static void print_details(const details *d)
     const char *before = "";
 
     cli_print("\nCapabilities of device %" PRIu32 "\n", d->number);
-    for (size_t i = 0; i < MOST_PROBES && (p = eyrie_probe_at(i)) != NULL; i++) {
+    for (size_t i = 0; i < CLI_PROBES && (p = eyrie_probe_at(i)) != NULL; i++) {
         const eyrie_verdict *v = &d->verdicts[i];
         cli_print("  %-17s %-10s  %s\n", p->name, eyrie_answer_text(v->answer), p->what);
         if (v->reason[0]) cli_print("  %-17s %-10s  %s\n", "", "", v->reason);
@@ -188,7 +116,7 @@ static void add_details(json_t *object, const details *d)
     json_t *capabilities = json_object(), *variants = json_array();
     const eyrie_probe *p;
 
-    for (size_t i = 0; i < MOST_PROBES && (p = eyrie_probe_at(i)) != NULL; i++) {
+    for (size_t i = 0; i < CLI_PROBES && (p = eyrie_probe_at(i)) != NULL; i++) {
         json_t *capability = json_object();
         cli_set(capability, "answer", json_string(eyrie_answer_text(d->verdicts[i].answer)));
         cli_set(capability, "reason", string_of(d->verdicts[i].reason));
@@ -246,7 +174,7 @@ int cli_devices(const cli_options *o)
     int status = cli_prepare(o);
 
     if (status != CLI_DONE) return status;
-    if (o->probe) probe_all(o, d.verdicts);
+    if (o->probe) cli_probe_all(o, d.verdicts);
     if (eyrie_device_list(list, MOST_DEVICES, &n, &err) != EYRIE_OK
         || (detailed && cli_device_open(&device, o, &err) != EYRIE_OK))
         return cli_fail("%s", err.text);

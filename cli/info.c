@@ -57,6 +57,14 @@ static void print_costs(const eyrie_model_info *i)
     print_amount("", i->decode_flops, false, " operations for each token");
 }
 
+/* What a device would make of it is not known here, only what this model and these options leave open. */
+static void print_prefill(const eyrie_model_info *i, const eyrie_model_opts *opts)
+{
+    cli_print("%-11s %s\n", "prefill", opts->compute == EYRIE_COMPUTE_F32 ? "on no matrix unit, as --compute f32 has it"
+              : i->weights != EYRIE_FORMAT_BF16 ? "on no matrix unit: a CPU's takes weights in bf16"
+              : "on the CPU's matrix unit where there is one (see eyrie devices)");
+}
+
 /* The fields of eyrie_model_info that the files decide, under their names; null where there is none. */
 static void print_json(const eyrie_model_info *i, const char *model)
 {
@@ -107,6 +115,7 @@ int cli_info(const cli_options *o)
     } else {
         print_text(&info);
         print_costs(&info);
+        print_prefill(&info, &opts);
     }
     return CLI_DONE;
 }

@@ -48,11 +48,20 @@ static const cli_command commands[] = {
       "  eyrie info -m models/shakespeare --weights f32 --json\n"
       "  eyrie info -m synthetic:recurrentgemma-9b\n",
       cli_info },
+    { CLI_PACK, "pack", "writes a model's weights as devices read them",
+      "-m MODEL -o DIR [--weights FORMAT]",
+      "Makes the directory DIR, a checkpoint with the same results as MODEL with these --weights. It is loaded without\n"
+      "packing, and where the device works in the host's memory without a copy, too. The original is needed for other\n"
+      "formats, and for versions of Eyrie that read another layout. If interrupted, DIR.new-... may be left to remove.\n",
+      "  eyrie pack -m models/shakespeare --weights q4 -o shakespeare-q4\n"
+      "  eyrie run -m shakespeare-q4 -p ROMEO: -n 100\n",
+      cli_pack },
     { CLI_DEVICES, "devices", "lists the OpenCL devices, and what one can do",
       "[--probe] [--device SEL] [options]",
       "Lists all devices; --device and --probe tell more of the one that is selected, or of the default: its\n"
       "capabilities, what it reads and computes a second, which kernels it gets and which not, and why. Capabilities\n"
-      "are found by compiling and running; --probe does that, what it found is remembered in the cache directory.\n",
+      "are found by compiling and running; --probe does that, what it found is remembered in the cache directory. What\n"
+      "decides about kernels (amx) every command that runs a model probes by itself, once.\n",
       "  eyrie devices\n"
       "  eyrie devices --probe\n"
       "  eyrie devices --device cpu --json\n",

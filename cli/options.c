@@ -80,6 +80,7 @@ static const section sections[] = {
           STRING, FIELD(save_state), 0, 0 },
         { 0 } } },
     { "Output", {
+        { "-o", "DIR", "the directory to make", CLI_PACK, STRING, FIELD(output), 0, 0 },
         { "--json", NULL, "print one JSON object", READ | CLI_INFO | TOOLS, FLAG, FIELD(json), 0, 0 },
         { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
           STRING, FIELD(logits), 0, 0 },
@@ -88,10 +89,11 @@ static const section sections[] = {
         { "-m", "MODEL", "directory with config.json, *.safetensors and perhaps tokenizer.model;\n"
           "                           or random weights: synthetic:NAME or synthetic:NAME@SEED, NAME being a shape such\n"
           "                           as griffin-1b or recurrentgemma-2b (any other name lists all), or a config.json",
-          MODEL, STRING, FIELD(model), 0, 0 },
-        { "--weights", "f32|f16|bf16", "how matrices are stored on the device (default: the file's; synthetic: bf16)", MODEL,
-          CHOICE, FIELD(weights), 0, 0 },
-        { "--compute", "auto|f32", "f32: round nothing below f32 but stored weights (default auto)", MODEL, CHOICE,
+          MODEL | CLI_PACK, STRING, FIELD(model), 0, 0 },
+        { "--weights", "f32|f16|bf16|q8|q4", "how matrices are stored on the device (default: the file's; synthetic: bf16)",
+          MODEL | CLI_PACK, CHOICE, FIELD(weights), 0, 0 },
+        { "--compute", "auto|f32", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to bf16;\n"
+          "                           f32: nothing is rounded below f32 but stored weights", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
         { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL, CHOICE,
           FIELD(kv), 0, 0 },
@@ -130,7 +132,8 @@ static const struct { float min, max; const char *text; } ranges[] = {
 };
 
 static const struct { const char *name; eyrie_format format; } formats[] = {
-    { "f32", EYRIE_FORMAT_F32 }, { "f16", EYRIE_FORMAT_F16 }, { "bf16", EYRIE_FORMAT_BF16 },
+    { "f32", EYRIE_FORMAT_F32 }, { "f16", EYRIE_FORMAT_F16 }, { "bf16", EYRIE_FORMAT_BF16 }, { "q8", EYRIE_FORMAT_Q8 },
+    { "q4", EYRIE_FORMAT_Q4 },
 };
 
 /* ---------------------------------------------------------------------------------------------------------- values */
@@ -255,7 +258,8 @@ static const option *find(const cli_command *command, const char *name, size_t l
 
 static int check(const cli_options *o, unsigned prompts)
 {
-    if ((o->command->bit & MODEL) && !o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
+    if (o->command->bit == CLI_PACK && !o->output) return cli_wrong_usage(o->command, "nowhere to pack to: -o DIR is needed");
+    if ((o->command->bit & (MODEL | CLI_PACK)) && !o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
     if ((o->command->bit & READ) && prompts == 0 && !o->load_state)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
@@ -306,12 +310,13 @@ void cli_print_help(const cli_command *command)
     for (int i = 0; i < SECTIONS; i++) {
         bool titled = false;
         for (const option *p = sections[i].options; p->name; p++) {
-            char left[32];
+            char left[40];
             if (!(p->commands & command->bit)) continue;
             if (!titled) cli_print("\n%s\n", sections[i].title);
             titled = true;
             snprintf(left, sizeof left, "%s %s", p->name, p->value ? p->value : "");
-            cli_print("  %-24s %s\n", left, p->help);
+            if (strlen(left) > 24) cli_print("  %s\n%27s%s\n", left, "", p->help);
+            else cli_print("  %-24s %s\n", left, p->help);
         }
     }
     cli_print("\nExamples\n%s", command->examples);

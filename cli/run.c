@@ -62,6 +62,7 @@ static void print_json(const output *out, const cli_options *o)
     for (size_t i = 0; i < out->n_ids; i++) cli_append(ids, json_integer(out->ids[i]));
     cli_set(object, "model", cli_text(o->model, strlen(o->model)));
     cli_set(object, "device", cli_text(device, strlen(device)));
+    cli_set(object, "matrix_unit", json_boolean(s->info.matrix_unit));
     cli_set(object, "prompt_tokens", json_integer((json_int_t)s->n_tokens));
     cli_set(object, "tokens", ids);
     cli_set(object, "text", s->info.has_tokenizer ? cli_text(out->text ? out->text : "", out->length) : json_null());

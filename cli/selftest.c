@@ -66,7 +66,7 @@ int cli_selftest(const cli_options *o)
     int status = cli_prepare(o);
 
     if (status != CLI_DONE) return status;
-    if (cli_device_open(&device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    if (cli_device_open_probed(&device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
     if (o->json) r.checks = json_array();
     else cli_print("%s\n", eyrie_device_name(device));
     if (eyrie_selftest(device, on_check, &r, &failures, &err) != EYRIE_OK) {

@@ -1,5 +1,6 @@
 /* session.c - see session.h. */
 #include "session.h"
+#include "probing.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -194,6 +195,20 @@ eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_err
     return eyrie_device_open(out, &opts, err);
 }
 
+/* Verdicts can be remembered where there is a cache. */
+eyrie_status cli_device_open_probed(eyrie_device **out, const cli_options *o, eyrie_error *err)
+{
+    char cache_dir[4096];
+    bool needed = choose_cache_dir(o->cache_dir, cache_dir, sizeof cache_dir) && !(o->compute && strcmp(o->compute, "f32") == 0);
+    cli_prober prober = { .child = -1 };
+    eyrie_status st;
+
+    if (needed) cli_prober_start(&prober, o);
+    st = cli_device_open(out, o, err);
+    cli_prober_end(&prober, st == EYRIE_OK ? *out : NULL);
+    return st;
+}
+
 static int open_sequence(cli_session *s, const cli_options *o)
 {
     eyrie_error err;
@@ -220,7 +235,7 @@ int cli_session_open(cli_session *s, const cli_options *o)
     if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE
         || (status = check_place(o->save_state)) != CLI_DONE)
         return status;
-    if (cli_device_open(&s->device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    if (cli_device_open_probed(&s->device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
     st = eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err);
     wipe_progress(&p);
     if (st != EYRIE_OK
@@ -228,6 +243,19 @@ int cli_session_open(cli_session *s, const cli_options *o)
         || eyrie_engine_open(&s->engine, s->model, &err) != EYRIE_OK)
         return cli_fail("%s", err.text);
     return open_sequence(s, o);
+}
+
+eyrie_status cli_model_pack(const cli_options *o, eyrie_error *err)
+{
+    eyrie_model_opts opts = cli_model_opts(o);
+    progress p = new_progress();
+    eyrie_status st;
+
+    opts.progress = show_opening;
+    opts.progress_user = &p;
+    st = eyrie_pack(o->model, o->output, &opts, err);
+    wipe_progress(&p);
+    return st;
 }
 
 void cli_session_close(cli_session *s)

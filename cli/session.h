@@ -8,6 +8,8 @@
 /* Before the first OpenCL call: sets what drivers read from the environment, and sees that --kernel-dir can be read. */
 int          cli_prepare(const cli_options *o);
 eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_error *err);
+/* The same, and what kernels are chosen by is probed, unless that is remembered. This process's first OpenCL call. */
+eyrie_status cli_device_open_probed(eyrie_device **out, const cli_options *o, eyrie_error *err);
 
 typedef struct cli_session {
     eyrie_device    *device;
@@ -47,5 +49,8 @@ int  cli_take_signal(void);
  * and `decode` of a JSON object. */
 void cli_session_print_speed(const cli_session *s, bool decode);
 void cli_session_set_speed(const cli_session *s, json_t *object, bool decode);
+
+/* eyrie_pack, with its progress on a terminal. */
+eyrie_status cli_model_pack(const cli_options *o, eyrie_error *err);
 
 #endif

@@ -13,16 +13,22 @@ kernel void INSTANCE(embed)(image b, global const WEIGHT *w, int row0, int rows,
     int row = b[b[B_TOKENS] + t] - row0;
     if (row < 0 || row >= rows) return;
 
-    global const WEIGHT *panel = w + (size_t)(row / LANES) * (K / 2) * PAIR_SIZE;
+    global const WEIGHT *panel = w + row / LANES * PANEL_SIZE(K);
     global float *out = x + (size_t)t * stride;
     int lane = row % LANES;
-    for (int i = 0; i < K / 2; i++) {
-        float16 w0, w1;
-        float lanes[LANES];
-        WEIGHT_PAIR(panel, i, w0, w1);
-        vstore16(w0, 0, lanes);
-        out[2 * i] = scale * lanes[lane];
-        vstore16(w1, 0, lanes);
-        out[2 * i + 1] = scale * lanes[lane];
+    for (int k = 0; k < K; k += GROUP) {
+        global const WEIGHT *at = WEIGHTS_AT(panel, k);
+        SCALES scales;
+        SCALES_LOAD(panel, k, scales);
+        for (int j = 0; j < IN_GROUP(K - k); j += STEP) {
+            WORDS words;
+            WORDS_LOAD(at, j, words);
+#pragma unroll
+            for (int c = 0; c < STEP; c++) {
+                float lanes[LANES];
+                vstore16(COLUMN(words, scales, c), 0, lanes);
+                out[k + j + c] = scale * lanes[lane];
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@
  * of group G and column c of group H is element
  *     G group_step + r row_step + (H column_size + c) column_step
  * of the tensor: a matrix in a file is [rows, columns], a gate [groups, columns, rows].
- * One work-item a panel and group of columns. */
+ * One work-item a panel. */
 static inline uint16 INSTANCE(mix)(uint16 x)
 {
     x = (x ^ x >> 16) * 0x85ebca6bu;
@@ -29,19 +29,22 @@ kernel void INSTANCE(fill)(global WEIGHT *w, int at, int step, int first, int K,
                            ulong group_step, ulong row_step, ulong column_step, uint key0, uint key1, float scale)
 {
     const int16 lanes = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    int panel = get_global_id(0), group = get_global_id(1);
+    int panel = get_global_id(0);
     int row_padded = (row_size + LANES - 1) / LANES * LANES, column_padded = (column_size + LANES - 1) / LANES * LANES;
-    int row = (first + panel) * LANES % row_padded;
+    int row_group = (first + panel) * LANES / row_padded, row = (first + panel) * LANES - row_group * row_padded;
     int16 live = row + lanes < row_size, none = 0;
-    ulong start = (ulong)((first + panel) * LANES / row_padded) * group_step + (ulong)row * row_step
-                  + (ulong)group * column_size * column_step;
+    ulong start = (ulong)row_group * group_step + (ulong)row * row_step;
     ulong16 rows = start + convert_ulong16(lanes) * row_step;
 
-    w += (size_t)(at + panel * step) * (K / 2) * PAIR_SIZE;
-    for (int c = 0; c < column_padded; c += 2) {
-        ulong16 e = rows + (ulong)c * column_step;
-        float16 w0 = INSTANCE(elements)(e, c < column_size ? live : none, key0, key1, scale);
-        float16 w1 = INSTANCE(elements)(e + column_step, c + 1 < column_size ? live : none, key0, key1, scale);
-        STORE_WEIGHT_PAIR(w, (group * column_padded + c) / 2, w0, w1);
+    w += (at + panel * step) * PANEL_SIZE(K);
+    for (int k = 0; k < K; k += SHARED_SCALE) {
+        float16 columns[SHARED_SCALE];
+        int n = min(SHARED_SCALE, K - k);
+        for (int i = 0; i < n; i++) {
+            int group = (k + i) / column_padded, c = k + i - group * column_padded;
+            ulong16 e = rows + ((ulong)group * column_size + c) * column_step;
+            columns[i] = INSTANCE(elements)(e, c < column_size ? live : none, key0, key1, scale);
+        }
+        STORE(w, k, n, columns);
     }
 }

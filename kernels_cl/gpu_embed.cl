@@ -10,7 +10,8 @@ kernel WORK_GROUP(64) void INSTANCE(gpu_embed)(image b, global const WEIGHT *w, 
     if (row < 0 || row >= rows) return;
 
     float w0, w1;
-    LANE_PAIR(w + (size_t)(row / LANES) * (K / 2) * PAIR_SIZE, i, row % LANES, w0, w1);
+    global const WEIGHT *panel = w + row / LANES * PANEL_SIZE(K);
+    LANE_PAIR(panel, 2 * i, row % LANES, w0, w1);
     x[(size_t)t * stride + 2 * i] = scale * w0;
     x[(size_t)t * stride + 2 * i + 1] = scale * w1;
 }

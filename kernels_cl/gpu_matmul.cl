@@ -45,7 +45,7 @@ kernel WORK_GROUP(256) void FINISH_NAME(gpu_gemv)(image b, global const float *x
     int columns = t < rows ? K : 0;
 
     for (int p = 0; p < PANELS; p++) {
-        panel[p] = w + (size_t)min(first + p, panels - 1) * (K / 2) * PAIR_SIZE;
+        panel[p] = w + min(first + p, panels - 1) * PANEL_SIZE(K);
         for (int r = 0; r < ROWS; r++) sum[p][r] = 0.0f;
     }
     x += (size_t)skip * x_stride + x_offset + (row0 + first * LANES) / block * K;
@@ -54,7 +54,7 @@ kernel WORK_GROUP(256) void FINISH_NAME(gpu_gemv)(image b, global const float *x
     for (int i = slice; i < columns / 2; i += SLICES) {
         float w0[PANELS], w1[PANELS];
 #pragma unroll
-        for (int p = 0; p < PANELS; p++) LANE_PAIR(panel[p], i, lane, w0[p], w1[p]);
+        for (int p = 0; p < PANELS; p++) LANE_PAIR(panel[p], 2 * i, lane, w0[p], w1[p]);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             float2 v = vload2(i, in[r]);
@@ -100,9 +100,9 @@ kernel WORK_GROUP(256) void FINISH_NAME(gpu_matmul)(image b, global const float 
 #pragma unroll
         for (int i = 0; i < PANELS / 2; i++) {                              /* 8 pairs of columns of two panels */
             int p = 2 * i + high / 8;
-            global const WEIGHT *panel = w + (size_t)min(first + p, panels - 1) * (K / 2) * PAIR_SIZE;
+            global const WEIGHT *panel = w + min(first + p, panels - 1) * PANEL_SIZE(K);
             float w0, w1;
-            LANE_PAIR(panel, k / 2 + high % 8, lane, w0, w1);
+            LANE_PAIR(panel, k + high % 8 * 2, lane, w0, w1);
             weights[high % 8 * 2][p * LANES + lane] = w0;
             weights[high % 8 * 2 + 1][p * LANES + lane] = w1;
         }

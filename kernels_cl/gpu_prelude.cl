@@ -10,26 +10,38 @@
 #define WORK_GROUP(n) __attribute__((reqd_work_group_size(n, 1, 1)))
 #define SYNC() barrier(CLK_LOCAL_MEM_FENCE)
 
-/* Columns 2i and 2i + 1 of one row of the panel that starts at w. */
-#define LANE_PAIR_F32(w, i, row, w0, w1)                        \
-    do {                                                        \
-        w0 = (w)[(2 * (i)) * LANES + (row)];                    \
-        w1 = (w)[(2 * (i) + 1) * LANES + (row)];                \
+/* Columns k and k + 1, k even, of one row of the panel that starts at w: exactly what is stored. */
+#define LANE_PAIR_F32(w, k, row, w0, w1)                                                                \
+    do {                                                                                                \
+        w0 = (w)[(k) * LANES + (row)];                                                                  \
+        w1 = (w)[((k) + 1) * LANES + (row)];                                                            \
     } while (0)
 
-#define LANE_PAIR_F16(w, i, row, w0, w1)                        \
-    do {                                                        \
-        float2 both_ = vload_half2((i) * LANES + (row), w);     \
-        w0 = both_.x;                                           \
-        w1 = both_.y;                                           \
+#define LANE_PAIR_F16(w, k, row, w0, w1)                                                                \
+    do {                                                                                                \
+        float2 both_ = vload_half2((k) / 2 * LANES + (row), w);                                         \
+        w0 = both_.x;                                                                                   \
+        w1 = both_.y;                                                                                   \
     } while (0)
 
-#define LANE_PAIR_BF16(w, i, row, w0, w1)                       \
-    do {                                                        \
-        uint both_ = (w)[(i) * LANES + (row)];                  \
-        w0 = as_float(both_ << 16);                             \
-        w1 = as_float(both_ & 0xffff0000u);                     \
+#define LANE_PAIR_BF16(w, k, row, w0, w1)                                                               \
+    do {                                                                                                \
+        uint both_ = (w)[(k) / 2 * LANES + (row)];                                                      \
+        w0 = as_float(both_ << 16);                                                                     \
+        w1 = as_float(both_ & 0xffff0000u);                                                             \
     } while (0)
+
+/* Words of whole numbers of so many bits, behind the scales of 64 columns. The sum makes -0 a 0, as in prelude.cl. */
+#define LANE_PAIR_SCALED(w, k, row, w0, w1, bits)                                                       \
+    do {                                                                                                \
+        global const uint *block_ = (w) + (k) / 64 * (1 + 2 * (bits)) * LANES + (row);                  \
+        float scale_ = vload_half((k) / 32 % 2 * LANES + (row), (global const half *)(block_ - (row))); \
+        uint both_ = block_[(1 + (k) % 64 * (bits) / 32) * LANES] >> (k) * (bits) % 32;                 \
+        w0 = fma((float)(both_ & ((1u << (bits)) - 1)) - (1 << ((bits) - 1)), scale_, 0.0f);            \
+        w1 = fma((float)(both_ >> (bits) & ((1u << (bits)) - 1)) - (1 << ((bits) - 1)), scale_, 0.0f);  \
+    } while (0)
+#define LANE_PAIR_Q8(w, k, row, w0, w1) LANE_PAIR_SCALED(w, k, row, w0, w1, 8)
+#define LANE_PAIR_Q4(w, k, row, w0, w1) LANE_PAIR_SCALED(w, k, row, w0, w1, 4)
 
 #define LANE_PAIR JOIN(LANE_PAIR_, FORMAT)
 

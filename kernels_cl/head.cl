@@ -26,11 +26,13 @@ static inline int count_from(global const float *x, int n, uint least)
     for (int i = 0; i < n / LANES; i++) {
         uint16 u = as_uint16(vload16(i, x));
         uint16 key = u ^ (as_uint16(as_int16(u) >> 31) | 0x80000000u);
-        count -= key >= least;
+        count = select(count, count + 1, key >= least);
     }
-    int8 a = count.lo + count.hi;
-    int4 b = a.lo + a.hi;
-    return (b.x + b.z) + (b.y + b.w);
+    int lanes[LANES];                                                       /* as in sum16 */
+    vstore16(count, 0, lanes);
+    vstore8(vload8(0, lanes) + vload8(1, lanes), 0, lanes);
+    vstore4(vload4(0, lanes) + vload4(1, lanes), 0, lanes);
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
 /* The k-th highest key of n logits, 1 <= k <= n, and how many are above it. */
@@ -62,7 +64,7 @@ kernel void head_segments(image b, global float *logits, int stride, int V, int 
         if (cap > 0.0f) {
             v = cap * tanh16(v / cap);
             if (i == n / LANES)                                             /* the cap of the padding is no logit */
-                v = select(v, (float16)-INFINITY, (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) >= n % LANES);
+                v = select(v, (float16)-INFINITY, (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) >= n - i * LANES);
             vstore16(v, i, x);
         }
         top = fmax(top, v);

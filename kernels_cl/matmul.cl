@@ -16,21 +16,71 @@
  * Every output is one chain of fma over ascending k, in every instance: the result of a row does not depend on the tile,
  * on the rows beside it, or on the phase. One work-item holds ROWS x PANELS accumulators; the panels stay in the second
  * level cache while it goes through all rows. Dimension 1 splits the rows where there are fewer panels than cores. */
-#define TILE_SUMS(X0, X1)                                                          \
-    for (int i = 0; i < K / 2; i++) {                                              \
-        float16 w0[PANELS], w1[PANELS];                                            \
-        _Pragma("unroll")                                                          \
-        for (int p = 0; p < PANELS; p++) WEIGHT_PAIR(panel[p], i, w0[p], w1[p]);   \
-        _Pragma("unroll")                                                          \
-        for (int r = 0; r < ROWS; r++) {                                           \
-            float x0 = X0, x1 = X1;                                                \
-            _Pragma("unroll")                                                      \
-            for (int p = 0; p < PANELS; p++) {                                     \
-                sum[r][p] = fma(w0[p], (float16)x0, sum[r][p]);                    \
-                sum[r][p] = fma(w1[p], (float16)x1, sum[r][p]);                    \
-            }                                                                      \
-        }                                                                          \
+
+/* Columns i and i + 1 of all panels p, times all rows; X(r, i) is x. Loading two of x for each row leaves the compiler enough
+ * registers. */
+#undef TWO_COLUMNS
+#define TWO_COLUMNS(X, i, W0, W1)                                           \
+    {                                                                       \
+        float16 w0[PANELS], w1[PANELS];                                     \
+        _Pragma("unroll")                                                   \
+        for (int p = 0; p < PANELS; p++) w0[p] = W0, w1[p] = W1;            \
+        _Pragma("unroll")                                                   \
+        for (int r = 0; r < ROWS; r++) {                                    \
+            float x0 = X(r, i), x1 = X(r, (i) + 1);                         \
+            _Pragma("unroll")                                               \
+            for (int p = 0; p < PANELS; p++) {                              \
+                sum[r][p] = fma(w0[p], (float16)x0, sum[r][p]);             \
+                sum[r][p] = fma(w1[p], (float16)x1, sum[r][p]);             \
+            }                                                               \
+        }                                                                   \
     }
+
+/* One group of columns from k on. From WIDEN_ROWS rows on, taking numbers with a scale apart and multiplying them want more
+ * registers than there are: the group is widened first, and the rows read it from the first level cache. */
+#define WIDEN_ROWS 4
+#undef GROUP_SUMS
+#if ROWS < WIDEN_ROWS
+#define GROUP_SUMS(X)                                                                                                   \
+    for (int j = 0; j < IN_GROUP(K - k); j += STEP) {                                                                   \
+        WORDS words[PANELS];                                                                                            \
+        _Pragma("unroll")                                                                                               \
+        for (int p = 0; p < PANELS; p++) WORDS_LOAD(at[p], j, words[p]);                                                \
+        _Pragma("unroll")                                                                                               \
+        for (int c = 0; c < STEP; c += 2)                                                                               \
+            TWO_COLUMNS(X, k + j + c, COLUMN(words[p], scales[p], c), COLUMN(words[p], scales[p], c + 1))               \
+    }
+#else
+#define GROUP_SUMS(X)                                                                                                   \
+    float16 wide[GROUP][PANELS];                                                                                        \
+    for (int j = 0; j < IN_GROUP(K - k); j += STEP)                                                                     \
+        _Pragma("unroll")                                                                                               \
+        for (int p = 0; p < PANELS; p++) {                                                                              \
+            WORDS words;                                                                                                \
+            WORDS_LOAD(at[p], j, words);                                                                                \
+            _Pragma("unroll")                                                                                           \
+            for (int c = 0; c < STEP; c++) wide[j + c][p] = COLUMN(words, scales[p], c);                                \
+        }                                                                                                               \
+    for (int j = 0; j < IN_GROUP(K - k); j += 2) TWO_COLUMNS(X, k + j, wide[j][p], wide[j + 1][p])
+#endif
+
+#undef TILE_SUMS
+#define TILE_SUMS(X)                                                                                                    \
+    for (int k = 0; k < K; k += GROUP) {                                                                                \
+        global const WEIGHT *at[PANELS];                                                                                \
+        SCALES scales[PANELS];                                                                                          \
+        _Pragma("unroll")                                                                                               \
+        for (int p = 0; p < PANELS; p++) {                                                                              \
+            at[p] = WEIGHTS_AT(panel[p], k);                                                                            \
+            SCALES_LOAD(panel[p], k, scales[p]);                                                                        \
+        }                                                                                                               \
+        GROUP_SUMS(X)                                                                                                   \
+    }
+
+#undef PLAIN_X
+#undef NORMED_X
+#define PLAIN_X(r, i)  in[r][i]
+#define NORMED_X(r, i) (in[r][i] * inverse[r] * scale[i])
 
 #if defined(FINISH_CONV1D)
 #define KERNEL INSTANCE(matmul_conv1d)
@@ -55,7 +105,7 @@ kernel void KERNEL(image b, global const float *x, int x_stride, int x_offset, g
     int first = get_global_id(0) * PANELS;
     global const WEIGHT *panel[PANELS];
 
-    for (int p = 0; p < PANELS; p++) panel[p] = w + (size_t)min(first + p, panels - 1) * (K / 2) * PAIR_SIZE;
+    for (int p = 0; p < PANELS; p++) panel[p] = w + min(first + p, panels - 1) * PANEL_SIZE(K);
     bias += row0;
     x += (size_t)skip * x_stride + x_offset;
     int x_block = (row0 + first * LANES) / block * K;
@@ -72,10 +122,10 @@ kernel void KERNEL(image b, global const float *x, int x_stride, int x_offset, g
         if (width) {
             float inverse[ROWS];
             for (int r = 0; r < ROWS; r++) inverse[r] = inverse_rms(in[r], K, width, eps);
-            TILE_SUMS(in[r][2 * i] * inverse[r] * scale[2 * i], in[r][2 * i + 1] * inverse[r] * scale[2 * i + 1])
+            TILE_SUMS(NORMED_X)
         } else
 #endif
-            TILE_SUMS(in[r][2 * i], in[r][2 * i + 1])
+            TILE_SUMS(PLAIN_X)
 
         for (int r = 0; r < ROWS && t + r < rows; r++) {
             global float *out = y + (size_t)(t + r) * y_stride + y_offset;

@@ -12,6 +12,12 @@
  *    on PoCL it is a multiplication and an addition. */
 #pragma OPENCL FP_CONTRACT OFF
 
+/* Where it is no instruction, fma() is a function in integer arithmetic that takes hundreds of times as long. What matters
+ * here is that a formula has the same bits everywhere, and these have. */
+#ifdef WITHOUT_FMA
+#define fma(a, b, c) ((a) * (b) + (c))
+#endif
+
 #define LANES 16
 #define BLOCK 64                    /* positions in a block of the ring and of the scan */
 
@@ -20,66 +26,232 @@ typedef global const int *image;
 #define ROW(b, row) ((b) + (b)[B_ROWS] + (row) * ROW_WORDS)
 
 /* ------------------------------------------------------------------------------------------------ weight formats
- * A panel is 16 rows of a matrix, interleaved along k by 2 (16-bit formats) or 1 (f32). PAIR loads columns 2i and 2i + 1
- * of the panel that starts at pair 0 of w: one value a row. */
+ * A panel is 16 rows of a matrix (runtime/quant.h has the layouts). Whoever reads one goes
+ *
+ *     for (int k = 0; k < K; k += GROUP) {
+ *         SCALES s;                                    what the columns of a group share
+ *         SCALES_LOAD(panel, k, s);
+ *         global const WEIGHT *at = WEIGHTS_AT(panel, k);
+ *         for (int j = 0; j < IN_GROUP(K - k); j += STEP) {
+ *             WORDS w;                                 STEP columns
+ *             WORDS_LOAD(at, j, w);
+ *             ... COLUMN(w, s, c) ...                  column k + j + c as float16, a value a row, exactly what is stored
+ *         }
+ *     }
+ *
+ * with c a constant once its loop is unrolled. STORE is the other way: n columns from k on, finite, rounded to nearest
+ * even; k and n are such that groups which share a scale come whole. */
+#define SHARED_SCALE 32             /* columns */
+
+typedef struct { float16 lo, hi; } two_vectors;
+
 #define TYPE_F32 float
-#define PAIR_F32(w, i, w0, w1)                 \
-    do {                                       \
-        w0 = vload16(2 * (i), w);              \
-        w1 = vload16(2 * (i) + 1, w);          \
-    } while (0)
+#define STEP_F32 2
+#define GROUP_F32 2
+#define IN_GROUP_F32(left) 2
+#define SCALES_F32 int
+#define SCALES_LOAD_F32(w, k, s) ((s) = 0)
+#define AT_F32(w, k) ((w) + (k) * LANES)
+#define WORDS_F32 two_vectors
+#define WORDS_LOAD_F32(at, j, w) ((w).lo = vload16(j, at), (w).hi = vload16((j) + 1, at))
+#define COLUMN_F32(w, s, c) ((c) ? (w).hi : (w).lo)
+
+static inline void store_F32(global float *w, int k, int n, const float16 *x)
+{
+    for (int i = 0; i < n; i++) vstore16(x[i], k + i, w);
+}
 
 #define TYPE_F16 half
-#define PAIR_F16(w, i, w0, w1)                                   \
-    do {                                                         \
-        float16 lo_ = vload_half16(2 * (i), w);                  \
-        float16 hi_ = vload_half16(2 * (i) + 1, w);              \
-        w0 = (float16)(lo_.even, hi_.even);                      \
-        w1 = (float16)(lo_.odd, hi_.odd);                        \
-    } while (0)
+#define STEP_F16 2
+#define GROUP_F16 2
+#define IN_GROUP_F16(left) 2
+#define SCALES_F16 int
+#define SCALES_LOAD_F16(w, k, s) ((s) = 0)
+#define AT_F16(w, k) ((w) + (k) * LANES)
+#define WORDS_F16 two_vectors
+#define WORDS_LOAD_F16(at, j, w) ((w).lo = vload_half16(j, at), (w).hi = vload_half16((j) + 1, at))
+#define COLUMN_F16(w, s, c) ((c) ? (float16)((w).lo.odd, (w).hi.odd) : (float16)((w).lo.even, (w).hi.even))
+
+#define ZIP(a, b) (float16)((a).s0, (b).s0, (a).s1, (b).s1, (a).s2, (b).s2, (a).s3, (b).s3, \
+                            (a).s4, (b).s4, (a).s5, (b).s5, (a).s6, (b).s6, (a).s7, (b).s7)
+
+static inline void store_F16(global half *w, int k, int n, const float16 *x)
+{
+    for (int i = 0; i < n; i += 2) {
+        vstore_half16_rte(ZIP(x[i].lo, x[i + 1].lo), k + i, w);
+        vstore_half16_rte(ZIP(x[i].hi, x[i + 1].hi), k + i + 1, w);
+    }
+}
 
 #define TYPE_BF16 uint
-#define PAIR_BF16(w, i, w0, w1)                \
-    do {                                       \
-        uint16 both_ = vload16(i, w);          \
-        w0 = as_float16(both_ << 16);          \
-        w1 = as_float16(both_ & 0xffff0000u);  \
-    } while (0)
+#define STEP_BF16 2
+#define GROUP_BF16 2
+#define IN_GROUP_BF16(left) 2
+#define SCALES_BF16 int
+#define SCALES_LOAD_BF16(w, k, s) ((s) = 0)
+#define AT_BF16(w, k) ((w) + (k) / 2 * LANES)
+#define WORDS_BF16 uint16
+#define WORDS_LOAD_BF16(at, j, w) ((w) = vload16((j) / 2, at))
+#define COLUMN_BF16(w, s, c) as_float16((c) ? (w) & 0xffff0000u : (w) << 16)
 
-/* The other way: columns 2i and 2i + 1, finite, rounded to nearest even. */
-#define STORE_F32(w, i, w0, w1)                \
-    do {                                       \
-        vstore16(w0, 2 * (i), w);              \
-        vstore16(w1, 2 * (i) + 1, w);          \
-    } while (0)
-
-#define STORE_F16(w, i, w0, w1)                                  \
-    do {                                                         \
-        float16 lo_, hi_;                                        \
-        lo_.even = (w0).lo, lo_.odd = (w1).lo;                   \
-        hi_.even = (w0).hi, hi_.odd = (w1).hi;                   \
-        vstore_half16_rte(lo_, 2 * (i), w);                      \
-        vstore_half16_rte(hi_, 2 * (i) + 1, w);                  \
-    } while (0)
-
+/* To nearest even. */
 #define ROUND_BF16(u) ((u) + 0x7fffu + ((u) >> 16 & 1u))
-#define STORE_BF16(w, i, w0, w1)                                                                        \
+
+static inline void store_BF16(global uint *w, int k, int n, const float16 *x)
+{
+    for (int i = 0; i < n; i += 2) {
+        uint16 u0 = ROUND_BF16(as_uint16(x[i])), u1 = ROUND_BF16(as_uint16(x[i + 1]));
+        vstore16(u0 >> 16 | (u1 & 0xffff0000u), (k + i) / 2, w);
+    }
+}
+
+/* Numbers with a scale. Bits of a word become the low bits of a fraction: that float is a power of two more than the
+ * number, which one fma takes off again while it multiplies by the scale. Power and number have 9 or at most 13 bits,
+ * scales 11, so both products, and what is left, are exact. */
+#define TYPE_Q8 uint
+#define STEP_Q8 4
+#define GROUP_Q8 32
+#define IN_GROUP_Q8(left) min(GROUP_Q8, left)
+typedef struct { float16 by, less; } scales_q8;
+#define SCALES_Q8 scales_q8
+#define SCALES_LOAD_Q8(w, k, s)                                                                         \
     do {                                                                                                \
-        uint16 u0_ = as_uint16(w0), u1_ = as_uint16(w1);                                                \
-        vstore16(ROUND_BF16(u0_) >> 16 | (ROUND_BF16(u1_) & 0xffff0000u), i, w);                        \
+        (s).by = vload_half16((k) / 32 % 2, (global const half *)((w) + (k) / 64 * 17 * LANES));        \
+        (s).less = (s).by * -(32768.0f + 128.0f);                                                       \
     } while (0)
+#define AT_Q8(w, k) ((w) + ((k) / 64 * 17 + 1 + (k) % 64 / 4) * LANES)
+#define WORDS_Q8 uint16
+#define WORDS_LOAD_Q8(at, j, w) ((w) = vload16((j) / 4, at))
+#define COLUMN_Q8(w, s, c)                                                                              \
+    fma(as_float16((((c) ? (w) >> (8 * (c) - 8) : (w) << 8) & 0xff00u) | 0x47000000u), (s).by, (s).less)
+
+#define TYPE_Q4 uint
+#define STEP_Q4 8
+#define GROUP_Q4 32
+#define IN_GROUP_Q4(left) min(GROUP_Q4, left)
+typedef struct { float16 by, less[3]; } scales_q4;
+#define SCALES_Q4 scales_q4
+#define SCALES_LOAD_Q4(w, k, s)                                                                         \
+    do {                                                                                                \
+        (s).by = vload_half16((k) / 32 % 2, (global const half *)((w) + (k) / 64 * 9 * LANES));         \
+        (s).less[0] = (s).by * -(32768.0f + 8.0f);                                                      \
+        (s).less[1] = (s).by * -(2048.0f + 8.0f);                                                       \
+        (s).less[2] = (s).by * -(128.0f + 8.0f);                                                        \
+    } while (0)
+#define AT_Q4(w, k) ((w) + ((k) / 64 * 9 + 1 + (k) % 64 / 8) * LANES)
+#define WORDS_Q4 uint16
+#define WORDS_LOAD_Q4(at, j, w) ((w) = vload16((j) / 8, at))
+/* Shifted by one of three amounts, a number stands at bit 8, 12 or 16. */
+#define SHIFTED_Q4(w, c) ((c) < 2 ? (w) << 12 : (c) < 5 ? (w) : (w) >> 12)
+#define PLACE_Q4(c) (8 + ((c) + 1) % 3 * 4)
+#define COLUMN_Q4(w, s, c)                                                                                              \
+    fma(as_float16((SHIFTED_Q4(w, c) & 15u << PLACE_Q4(c)) | (150u - PLACE_Q4(c)) << 23), (s).by, (s).less[((c) + 1) % 3])
+
+/* runtime/quant.c, with rows as lanes: the same sums and products in the same order give the same bits. */
+static inline float16 reciprocal16(float16 s)
+{
+    uint16 sign = as_uint16(s) & 0x80000000u, magnitude = as_uint16(s) & 0x7fffffffu;
+    float16 a = as_float16(magnitude), r = as_float16(0x7ef311c7u - magnitude);
+
+    for (int i = 0; i < 3; i++) r = r * (2.0f - a * r);
+    return select(as_float16(as_uint16(r) | sign), (float16)0.0f, magnitude == 0);
+}
+
+static inline float16 level16(float16 x, float16 inverse, float least, float most)
+{
+    return fmin(fmax(rint(x * inverse), (float16)least), (float16)most);
+}
+
+static inline void store_scaled(global uint *w, int k, int n, const float16 *x, int bits, int candidates,
+                                constant float *per, float least, float most)
+{
+    global uint *block = w + (size_t)(k / 64) * (1 + 2 * bits) * LANES;
+    global uint *words = block + (1 + k % 64 * bits / 32) * LANES;
+    global half *scales = (global half *)block + k % 64 / 32 * LANES;
+    float16 largest = x[0], best = 0.0f, best_scale = 0.0f, scale, inverse;
+
+    if (k % 64 == 0) vstore_half16_rte((float16)0.0f, 1, scales);
+    for (int i = 1; i < n; i++)
+        largest = select(largest, x[i], as_int16(fabs(x[i])) > as_int16(fabs(largest)));
+    for (int c = 0; c < candidates; c++) {
+        float16 error = 0.0f;
+        vstore_half16_rte(clamp(largest * per[c], -65504.0f, 65504.0f), 0, scales);
+        scale = vload_half16(0, scales);
+        inverse = reciprocal16(scale);
+        for (int i = 0; i < n; i++) {
+            float16 off = x[i] - level16(x[i], inverse, least, most) * scale;
+            error = error + off * off;
+        }
+        int16 better = c == 0 ? (int16)-1 : error < best;
+        best = select(best, error, better);
+        best_scale = select(best_scale, scale, better);
+    }
+    vstore_half16_rte(best_scale, 0, scales);
+    inverse = reciprocal16(best_scale);
+    for (int i = 0; i < n; i += 32 / bits) {
+        uint16 word = 0;
+        for (int j = 0; j < 32 / bits; j++)
+            word |= convert_uint16(level16(x[i + j], inverse, least, most) + (float)(1 << (bits - 1))) << bits * j;
+        vstore16(word, i * bits / 32, words);
+    }
+}
+
+constant float candidates_q8[1] = { 0.00787401575f };
+constant float candidates_q4[8] = { -0.1400f, -0.1290f, -0.1250f, -0.1230f, -0.1210f, -0.1190f, -0.1163f, -0.1124f };
+
+static inline void store_Q8(global uint *w, int k, int n, const float16 *x)
+{
+    store_scaled(w, k, n, x, 8, 1, candidates_q8, -127.0f, 127.0f);
+}
+
+static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
+{
+    store_scaled(w, k, n, x, 4, 8, candidates_q4, -8.0f, 7.0f);
+}
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b)  JOIN_(a, b)
 #define WEIGHT      JOIN(TYPE_, FORMAT)
-#define WEIGHT_PAIR JOIN(PAIR_, FORMAT)
-#define STORE_WEIGHT_PAIR JOIN(STORE_, FORMAT)
+#define STEP        JOIN(STEP_, FORMAT)
+#define GROUP       JOIN(GROUP_, FORMAT)
+#define IN_GROUP    JOIN(IN_GROUP_, FORMAT)
+#define SCALES      JOIN(SCALES_, FORMAT)
+#define SCALES_LOAD JOIN(SCALES_LOAD_, FORMAT)
+#define WEIGHTS_AT  JOIN(AT_, FORMAT)
+#define WORDS       JOIN(WORDS_, FORMAT)
+#define WORDS_LOAD  JOIN(WORDS_LOAD_, FORMAT)
+#define COLUMN      JOIN(COLUMN_, FORMAT)
+#define STORE       JOIN(store_, FORMAT)
 
-/* Elements of WEIGHT in one pair of columns of a panel: BF16 counts words of two. */
-#define PAIR_SIZE_F32  32
-#define PAIR_SIZE_F16  32
-#define PAIR_SIZE_BF16 16
-#define PAIR_SIZE      JOIN(PAIR_SIZE_, FORMAT)
+/* Elements of WEIGHT in a panel of K columns. */
+#define PANEL_F32(K)  ((size_t)(K) * LANES)
+#define PANEL_F16(K)  ((size_t)(K) * LANES)
+#define PANEL_BF16(K) ((size_t)(K) / 2 * LANES)
+#define PANEL_Q8(K)   ((size_t)((K) / 4 + ((K) + 63) / 64) * LANES)
+#define PANEL_Q4(K)   ((size_t)((K) / 8 + ((K) + 63) / 64) * LANES)
+#define PANEL_SIZE    JOIN(PANEL_, FORMAT)
+
+/* ------------------------------------------------------------------------------------------------- what products read
+ * Either f32 [rows, stride], or packed for the matrix unit (amx.cl): rounded to bf16, in tiles of 16 rows by 32 columns,
+ *     [blocks of 32 rows][tiles in a row][2][16][32]
+ * with zeros for columns up to the next multiple of 32. tiles: in a row; 0 = plain f32. */
+static inline uint16 bf16_of(float16 v)
+{
+    uint16 u = as_uint16(v);
+    return select(ROUND_BF16(u), u | 0x400000u, isnan(v)) >> 16;            /* a NaN stays one */
+}
+
+/* Columns [c, c + 16) of a row of `width` columns, multiples of 16 both. */
+static inline void put_row16(float16 v, global float *out, int tiles, int stride, int row, int c, int width)
+{
+    if (!tiles) {
+        vstore16(v, 0, out + (size_t)row * stride + c);
+        return;
+    }
+    global ushort *packed = (global ushort *)out + ((size_t)(row / 32) * tiles + c / 32) * 1024 + row % 32 * 32 + c % 32;
+    vstore16(convert_ushort16(bf16_of(v)), 0, packed);
+    if (c % 32 == 0 && c + LANES == width) vstore16((ushort16)0, 1, packed);
+}
 
 /* ----------------------------------------------------------------------------------------- keys and values in the ring */
 #ifdef KV_F16
@@ -105,7 +277,7 @@ typedef uint  kv_bits;
 static inline float16 exp_reduced(float16 x, float16 *n)
 {
     float16 octaves = rint(x * 0x1.715476p+0f);
-    float16 r = fma(octaves, (float16)0x1.05c61p-29f, fma(octaves, (float16)-0x1.62e43p-1f, x));
+    float16 r = fma(octaves, (float16)-0x1.7f7d1cp-20f, fma(octaves, (float16)-0x1.62e4p-1f, x));   /* the first is exact */
     float16 p = fma((float16)0x1.a032c6p-13f, r, (float16)0x1.6d725ap-10f);
     p = fma(p, r, (float16)0x1.11118ap-7f);
     p = fma(p, r, (float16)0x1.5554bp-5f);
@@ -154,16 +326,24 @@ static inline float16 gelu16(float16 x)
     return x * sigmoid16(inner);
 }
 
+/* The halves are taken through an array, which compilers remove: Oclgrind 21.10 has false reports of v.hi, since it holds
+ * lane 11 of a shuffle for undefined, and dies of shuffles that do leave lanes undefined, as compilers make of b.x + b.z. */
 static inline float sum16(float16 v)
 {
-    float8 a = v.lo + v.hi;
-    float4 b = a.lo + a.hi;
-    return (b.x + b.z) + (b.y + b.w);
+    float lanes[LANES];
+
+    vstore16(v, 0, lanes);
+    vstore8(vload8(0, lanes) + vload8(1, lanes), 0, lanes);
+    vstore4(vload4(0, lanes) + vload4(1, lanes), 0, lanes);
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
 static inline float max16(float16 v)
 {
-    float8 a = fmax(v.lo, v.hi);
-    float4 b = fmax(a.lo, a.hi);
-    return fmax(fmax(b.x, b.z), fmax(b.y, b.w));
+    float lanes[LANES];
+
+    vstore16(v, 0, lanes);
+    vstore8(fmax(vload8(0, lanes), vload8(1, lanes)), 0, lanes);
+    vstore4(fmax(vload4(0, lanes), vload4(1, lanes)), 0, lanes);
+    return fmax(fmax(lanes[0], lanes[2]), fmax(lanes[1], lanes[3]));
 }

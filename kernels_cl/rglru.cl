@@ -7,7 +7,8 @@
  * z, v, y, out : [tokens, stride] f32; z has 16 columns of za, then the same 16 of zi, and so on     decay : [N] = 8 softplus(p)
  * state : [slots, state_stride] f32, h [N] at h_offset of a slot; always f32
  *
- * rglru         one pass over time: a work-group is a row of the batch and 64 channels, h stays in registers.
+ * rglru         one pass over time: a work-group is a row of the batch and 64 channels, h stays in registers; out in the
+ *               layout that the product wants (prelude.cl).
  * rglru_coeffs  for the blocked scan: only a and x = sqrt(1 - a^2) i v, element by element. */
 
 /* Channels [c, c + 16) of one token to the coefficients of its recurrence. */
@@ -30,8 +31,9 @@ static inline float16 rglru_step(image row, float16 za, float16 zi, float16 v, f
     return h;
 }
 
-kernel void rglru(image b, global const float *z, int z_stride, global const float *v, int v_stride, global const float *y, int y_stride, int y_offset, global const float *decay, int N,
-                  global float *state, int state_stride, int h_offset, global float *out, int out_stride)
+kernel void rglru(image b, global const float *z, int z_stride, global const float *v, int v_stride, global const float *y,
+                  int y_stride, int y_offset, global const float *decay, int N, global float *state, int state_stride,
+                  int h_offset, global float *out, int tiles, int out_stride)
 {
     if ((int)get_global_id(1) >= b[B_N_ROWS]) return;
     image row = ROW(b, get_global_id(1));
@@ -53,7 +55,7 @@ kernel void rglru(image b, global const float *z, int z_stride, global const flo
             coefficients(vload16(0, z + token * z_stride + 2 * c), vload16(1, z + token * z_stride + 2 * c),
                          vload16(0, v + token * v_stride + c), vload16(0, decay + c), reset && t == 0, &a, &x);
             h[k] = fma(a, h[k], x);
-            vstore16(h[k] * gelu16(vload16(0, y + token * y_stride + y_offset + c)), 0, out + token * out_stride + c);
+            put_row16(h[k] * gelu16(vload16(0, y + token * y_stride + y_offset + c)), out, tiles, out_stride, token, c, N);
         }
     }
     for (int k = 0; k < 4; k++) vstore16(h[k], 0, state + channel[k]);

@@ -190,6 +190,7 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     eyrie_device *dev = NULL;
     eyrie_device_info info;
     candidate c;
+    cl_device_fp_config floats = 0;
     cl_int code;
     eyrie_status st;
 
@@ -213,6 +214,8 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     dev->max_alloc = o.max_alloc ? ey_min(o.max_alloc, info.max_alloc) : info.max_alloc;
     dev->global_memory = info.memory;
     dev->host_memory = info.host_memory;
+    EY_TRY(query(&c, CL_DEVICE_SINGLE_FP_CONFIG, sizeof floats, &floats, "what its floats can do", err));
+    dev->fma = (floats & CL_FP_FMA) != 0;
     EY_TRY(query_platform(dev, err));
     if (o.cache_dir) dev->cache = ey_cache_open(o.cache_dir, CACHE_LIMIT, &dev->log);
 
@@ -306,7 +309,8 @@ eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
             return ey_fail(err, EYRIE_EMEMORY, "%s: %s takes %s in one allocation, the device gives at most %s; "
                            "a smaller --chunk, --slots or --context helps", a->name, b->label,
                            ey_bytes_text(b->bytes, size), ey_bytes_text(dev->max_alloc, limit));
-        EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, CL_MEM_READ_WRITE, (size_t)b->bytes, NULL);
+        EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, b->host ? CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR : CL_MEM_READ_WRITE,
+                  (size_t)b->bytes, (void *)(uintptr_t)b->host);
         if (!b->mem)
             return ey_fail_cl(err, code, "%s: allocating %s for %s", a->name, ey_bytes_text(b->bytes, size), b->label);
     }

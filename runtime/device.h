@@ -35,6 +35,7 @@ struct eyrie_device {
     uint32_t         units;         /* compute units */
     bool             cpu;           /* its class, unless another was asked for: a CPU, or else what is called a GPU here */
     uint32_t         vector;        /* floats in a register of the device; 1 = it has none for vectors */
+    bool             fma;           /* fma() is an instruction there, not a function in integer arithmetic */
     bool             host_memory;   /* its memory is the host's */
     uint64_t         max_alloc;     /* bytes of the largest single allocation */
     uint64_t         memory;        /* --memory: bytes that may be used; 0 = measured when asked */
@@ -54,6 +55,7 @@ uint64_t ey_device_free_memory(const eyrie_device *dev, const char **source);
 typedef struct ey_buffer {
     cl_mem   mem;
     uint64_t bytes;
+    const void *host;               /* NULL, or read-only memory that it is to be, and which outlives it */
     char     label[64];
 } ey_buffer;
 

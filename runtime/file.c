@@ -40,7 +40,7 @@ struct ey_file {
 static const struct {
     const char *name;
     uint32_t    size;
-} dtypes[] = { [EY_F32] = { "F32", 4 }, [EY_F16] = { "F16", 2 }, [EY_BF16] = { "BF16", 2 } };
+} dtypes[] = { [EY_U8] = { "U8", 1 }, [EY_F32] = { "F32", 4 }, [EY_F16] = { "F16", 2 }, [EY_BF16] = { "BF16", 2 } };
 
 /* ------------------------------------------------------------------------------------------------- one safetensors */
 
@@ -55,6 +55,11 @@ static int by_begin(const void *a, const void *b)
     const span *x = a, *y = b;
 
     return x->begin < y->begin ? -1 : x->begin > y->begin;
+}
+
+static const char *note_of(const json_t *header, const char *key)
+{
+    return json_string_value(json_object_get(json_object_get(header, METADATA), key));
 }
 
 EY_PRINTF(4, 5)
@@ -85,6 +90,11 @@ static eyrie_status read_dtype(const shard *s, const char *name, const json_t *e
 
     *padding = text && strcmp(text, "U8") == 0 && strncmp(name, PADDING, strlen(PADDING)) == 0;
     if (*padding) {
+        *size = 1;
+        return EYRIE_OK;
+    }
+    if (text && strcmp(text, "U8") == 0 && note_of(s->header, EY_LAYOUT_NOTE)) {
+        *dtype = EY_U8;
         *size = 1;
         return EYRIE_OK;
     }
@@ -368,6 +378,11 @@ uint64_t ey_file_bytes(const ey_file *f)
     return f->bytes;
 }
 
+const char *ey_file_note(const ey_file *f, const char *key)
+{
+    return f->n_shards ? note_of(f->shards[0].header, key) : NULL;
+}
+
 uint32_t ey_dtype_size(ey_dtype t)
 {
     return dtypes[t].size;
@@ -436,6 +451,7 @@ void ey_tensor_read(const ey_tensor_data *t, uint64_t first, uint64_t n, float *
 
     assert(first <= t->count && n <= t->count - first);
     switch (t->dtype) {
+    case EY_U8: assert(!"panels are not read as numbers"); break;
     case EY_F32:
         for (uint64_t i = 0; i < n; i++) out[i] = bits_to_float(load32(p + 4 * i));
         break;
@@ -446,4 +462,54 @@ void ey_tensor_read(const ey_tensor_data *t, uint64_t first, uint64_t n, float *
         for (uint64_t i = 0; i < n; i++) out[i] = bits_to_float((uint32_t)load16(p + 2 * i) << 16);
         break;
     }
+}
+
+/* -------------------------------------------------------------------------------------------------------- writing */
+
+uint64_t ey_file_gap(uint64_t bytes) { return ey_round_up(bytes, EY_ALIGNMENT) - bytes; }
+
+static int add_tensor(json_t *header, const char *name, ey_dtype dtype, uint32_t rank, const uint64_t *shape, uint64_t begin,
+                      uint64_t end)
+{
+    json_t *sizes = json_array();
+
+    for (uint32_t i = 0; i < rank; i++)
+        if (json_array_append_new(sizes, json_integer((json_int_t)shape[i]))) json_decref(sizes), sizes = NULL;
+    return json_object_set_new(header, name, json_pack("{s:s,s:o,s:[I,I]}", "dtype", dtypes[dtype].name, "shape", sizes,
+                                                       "data_offsets", (json_int_t)begin, (json_int_t)end));
+}
+
+eyrie_status ey_file_write_header(ey_output *o, const ey_tensor_data *tensors, size_t n, const char *const *notes,
+                                  size_t n_notes, eyrie_error *err)
+{
+    json_t *header = json_object(), *metadata = json_object();
+    char *text = NULL, *padded = NULL;
+    uint64_t at = 0;
+    int bad = json_object_set_new(header, METADATA, metadata);
+    eyrie_status st = EYRIE_OK;
+
+    for (size_t i = 0; i < n_notes; i++) bad |= json_object_set_new(metadata, notes[2 * i], json_string(notes[2 * i + 1]));
+    for (size_t i = 0; i < n; i++) {
+        uint64_t end = at + tensors[i].count * dtypes[tensors[i].dtype].size, gap = ey_file_gap(end);
+        char pad[40];
+
+        bad |= add_tensor(header, tensors[i].name, tensors[i].dtype, tensors[i].rank, tensors[i].shape, at, end);
+        snprintf(pad, sizeof pad, PADDING "%zu", i);
+        if (gap) bad |= add_tensor(header, pad, EY_U8, 1, &gap, end, end + gap);
+        at = end + gap;
+    }
+    if (!bad) text = json_dumps(header, JSON_COMPACT);
+    size_t length = text ? strlen(text) : 0, all = (size_t)ey_round_up(8 + length, EY_ALIGNMENT);
+    if (!text || !(padded = ey_calloc(all, 1))) {
+        st = ey_fail(err, EYRIE_ENOMEM, "header of %s", NAME);
+    } else {
+        memset(padded, ' ', all);
+        for (int i = 0; i < 8; i++) padded[i] = (char)((uint64_t)(all - 8) >> 8 * i);
+        memcpy(padded + 8, text, length);
+        st = ey_output_write(o, padded, all, err);
+    }
+    ey_free(padded);
+    free(text);
+    json_decref(header);
+    return st;
 }

@@ -2,9 +2,11 @@
 #include "families.h"
 #include "model.h"
 #include "os.h"
+#include "probe.h"
 #include "synthetic.h"
 #include "utf8.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,12 +53,14 @@ struct eyrie_model {
     bool              synthetic;
     uint64_t          seed;     /* of a synthetic model */
     ey_weights       *weights;
+    ey_file          *file;     /* open while weights are used where they lie in it */
     ey_layer_context  context;
     ey_matrix        *embedding, *head;
     ey_buffer        *final_norm;
     block            *blocks;   /* [layers] */
     ey_state          state;
     ey_program       *program;
+    bool              unit;     /* products of prefill with bf16 weights are the matrix unit's */
     phase             phases[EY_PHASES];
     int32_t          *image;    /* of the batch that is going up */
     int32_t          *raw;      /* results as the device left them */
@@ -76,7 +80,7 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
     if (opts) memcpy(o, opts, ey_min(opts->struct_size, sizeof *o));
     o->struct_size = sizeof *o;
     if (o->weights != EYRIE_FORMAT_DEFAULT && !ey_quant_of(o->weights))
-        return ey_fail(err, EYRIE_EINVAL, "weight format %d is not known; f32, f16 and bf16 are", (int)o->weights);
+        return ey_fail(err, EYRIE_EINVAL, "weight format %d is not known; f32, f16, bf16, q8 and q4 are", (int)o->weights);
     if (o->kv == EYRIE_FORMAT_DEFAULT) o->kv = o->compute == EYRIE_COMPUTE_F32 ? EYRIE_FORMAT_F32 : EYRIE_FORMAT_F16;
     if (o->kv != EYRIE_FORMAT_F32 && o->kv != EYRIE_FORMAT_F16)
         return ey_fail(err, EYRIE_EINVAL, "keys and values can be kept as f16 or f32, not as format %d", (int)o->kv);
@@ -130,11 +134,11 @@ static eyrie_status declare(eyrie_model *m, eyrie_error *err)
     ey_weights *w = m->weights;
 
     ey_weights_prefix(w, "%s", "");
-    m->embedding = ey_weights_matrix(w, (ey_part[]){ { f->embedding, NULL, V } }, 1, D);
+    m->embedding = ey_weights_table(w, f->embedding, V, D);
     m->final_norm = ey_weights_vector(w, f->final_norm, D, 1, EY_ONE_PLUS);
     m->head = m->embedding;
     if (c->tied) ey_weights_ignore(w, f->head);
-    else m->head = ey_weights_matrix(w, (ey_part[]){ { f->head, NULL, V } }, 1, D);
+    else m->head = ey_weights_table(w, f->head, V, D);
     for (size_t i = 0; i < sizeof f->ignored / sizeof *f->ignored && f->ignored[i]; i++) ey_weights_ignore(w, f->ignored[i]);
 
     for (uint32_t i = 0; i < c->layers; i++) {
@@ -171,7 +175,7 @@ static void emit(eyrie_model *m, bucket *b, ey_buffer *results)
         ey_mlp_emit(p, &l->mlp, &m->context, x);
     }
     p->layer = c->layers;
-    ey_act z = ey_norm(p, x, m->final_norm, c->width, c->eps, true);
+    ey_act z = ey_normalise(p, ey_norm(x, m->final_norm, c->width, c->eps), true);
     b->logits = ey_head_reduce(p, z, &(ey_head){ .w = m->head, .vocab = c->vocab, .cap = c->cap, .wanted = p->tokens,
                                                  .results = results });
 }
@@ -204,18 +208,25 @@ done:
 /* What would make a model fit of which `weights` and `rest` bytes are too many for `have`. */
 static void advise(const eyrie_model *m, uint64_t weights, uint64_t rest, uint64_t have, char *text, size_t size)
 {
-    bool wide = ey_weights_formats(m->weights) == 1u << EYRIE_FORMAT_F32;
-    uint64_t least = wide ? weights / 2 : weights;      /* 16 bits are the narrowest; vectors hardly count */
+    static const eyrie_format narrower[] = { EYRIE_FORMAT_BF16, EYRIE_FORMAT_Q8, EYRIE_FORMAT_Q4 };
+    const char *name = NULL;
+    uint64_t least = weights;
     char bytes[24];
 
+    for (size_t i = 0; i < sizeof narrower / sizeof *narrower && (!name || least + rest > have); i++) {
+        uint64_t b = ey_weights_bytes_as(m->weights, narrower[i]);
+        if (b >= least) continue;
+        name = ey_quant_of(narrower[i])->name;
+        least = b;
+    }
+    ey_bytes_text(least, bytes);
     if (least > have)
-        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps",
-                 ey_bytes_text(least, bytes));
+        snprintf(text, size, "the weights alone take %s in the narrowest format: only more memory helps", bytes);
     else if (least + rest > have)
-        snprintf(text, size, "%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller",
-                 wide ? "--weights bf16, " : "");
+        snprintf(text, size, "%s%s%sfewer --slots, a smaller --chunk or a shorter --context makes it smaller",
+                 name ? "--weights " : "", name ? name : "", name ? ", " : "");
     else
-        snprintf(text, size, "--weights bf16 takes half for the weights");
+        snprintf(text, size, "--weights %s takes %s for the weights", name, bytes);
 }
 
 static eyrie_status check_memory(const eyrie_model *m, eyrie_error *err)
@@ -283,13 +294,20 @@ static void hash_config(XXH3_state_t *sum, const ey_config *c)
 }
 
 /* Tells the model from others by its config and by name, dtype, shape and first elements of every tensor, in whatever shards
- * they come. Cheap, since it does not read all weights: models that differ only further inside of their tensors pass for
+ * they come; a packed checkpoint says whose it is. Cheap, since it does not read all weights: models that differ only further inside of their tensors pass for
  * one. Training changes all of a tensor. Of a synthetic model, whose tensors follow from it, the seed. */
 static eyrie_status identify(eyrie_model *m, const ey_file *file, eyrie_error *err)
 {
-    XXH3_state_t *sum = XXH3_createState();
+    const char *packed_from = file ? ey_file_note(file, EY_IDENTITY_NOTE) : NULL;
+    XXH3_state_t *sum;
 
-    if (!sum) return ey_fail(err, EYRIE_ENOMEM, "the model's identity");
+    if (packed_from) {
+        if (strlen(packed_from) != 32 || strspn(packed_from, "0123456789abcdef") != 32)
+            return ey_fail(err, EYRIE_EFORMAT, "the packed checkpoint's \"%s\" is no identity; it is damaged", EY_IDENTITY_NOTE);
+        snprintf(m->identity, sizeof m->identity, "%s", packed_from);
+        return EYRIE_OK;
+    }
+    if (!(sum = XXH3_createState())) return ey_fail(err, EYRIE_ENOMEM, "the model's identity");
     XXH3_128bits_reset(sum);
     hash_config(sum, &m->config);
     if (m->synthetic) {
@@ -305,6 +323,10 @@ static eyrie_status identify(eyrie_model *m, const ey_file *file, eyrie_error *e
         hash_number(sum, t->dtype);
         hash_number(sum, t->rank);
         for (uint32_t k = 0; k < t->rank; k++) hash_number(sum, t->shape[k]);
+        if (t->dtype == EY_U8) {
+            XXH3_128bits_update(sum, t->data, n);
+            continue;
+        }
         ey_tensor_read(t, 0, n, first);
         for (uint64_t k = 0; k < n; k++) hash_float(sum, first[k]);
     }
@@ -346,7 +368,7 @@ static eyrie_status read_checkpoint(eyrie_model *m, ey_file **file, const char *
     EY_TRY(open_tokenizer(m, path, err));
     EY_TRY(ey_file_open(file, path, err));
     m->file_bytes = ey_file_bytes(*file);
-    EY_TRY(ey_weights_new(&m->weights, m->dev, *file, m->opts.weights, err));
+    EY_TRY(ey_weights_new(&m->weights, m->dev, *file, ey_formats_of(m->opts.weights), err));
     EY_TRY(declare(m, err));
 done:
     return st;
@@ -371,7 +393,7 @@ static eyrie_status make_checkpoint(eyrie_model *m, const char *path, const eyri
                      c->gate_blocks);
         goto done;
     }
-    EY_TRY(ey_weights_new_synthetic(&m->weights, m->dev, s.seed, c->gate_blocks, m->opts.weights, err));
+    EY_TRY(ey_weights_new_synthetic(&m->weights, m->dev, s.seed, c->gate_blocks, ey_formats_of(m->opts.weights), err));
     EY_TRY(declare(m, err));
 done:
     ey_synthetic_close(&s);
@@ -394,6 +416,21 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
     return m->image && m->raw && m->results ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
 }
 
+/* What the program is for. A matrix unit that is there and stays idle is worth a note, unless that was asked for. */
+static uint32_t choose_kernels(eyrie_model *m)
+{
+    uint32_t formats = ey_weights_formats(m->weights);
+    bool bf16 = (formats >> EYRIE_FORMAT_BF16 & 1u) != 0;
+    char reason[320] = "";
+
+    if (m->opts.compute != EYRIE_COMPUTE_AUTO) return formats;
+    m->unit = bf16 && ey_probe_unit(m->dev, reason);
+    if (!bf16 && m->dev->cpu && ey_tiles_exist())
+        snprintf(reason, sizeof reason, "it multiplies weights in bf16, and these are not (--weights bf16)");
+    if (reason[0]) ey_note(&m->dev->log, "the CPU's matrix unit is not used: %s", reason);
+    return m->unit ? formats | EY_MATRIX_UNIT : formats;
+}
+
 static void model_free(eyrie_model *m)
 {
     if (!m) return;
@@ -404,6 +441,7 @@ static void model_free(eyrie_model *m)
     ey_program_free(m->program);
     ey_state_free(&m->state);
     ey_weights_free(m->weights);
+    ey_file_close(m->file);
     ey_tokenizer_close(m->tokenizer);
     ey_free(m->blocks);
     ey_free(m->image);
@@ -427,7 +465,7 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     progress = (ey_progress){ m->opts.progress, m->opts.progress_user };
     ey_weights_listener(m->weights, &progress);
     ey_tell(&progress, "building kernels", 0);
-    EY_TRY(ey_program_build(&m->program, dev, ey_weights_formats(m->weights), m->opts.kv, err));
+    EY_TRY(ey_program_build(&m->program, dev, choose_kernels(m), m->opts.kv, err));
     EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
     EY_TRY(record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err));
     EY_TRY(check_memory(m, err));
@@ -439,11 +477,15 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     EY_TRY(warm_up(m, &progress, err));
     ey_program_store(m->program);
     dev->children++;
+    if (ey_weights_in_file(m->weights)) {
+        m->file = file;
+        file = NULL;
+    }
     *out = m;
     m = NULL;
 done:
-    ey_file_close(file);
     model_free(m);
+    ey_file_close(file);
     return st;
 }
 
@@ -541,7 +583,7 @@ static void add_option(ey_traits *t, const char *name, const char *option, const
 }
 
 /* The mode of arithmetic comes before the format of the ring, whose default follows from it. Of kernels, those matter whose
- * choice shows in the results' bits; so far all give the same. */
+ * choice shows in the results' bits: the matrix unit's. */
 void ey_model_traits(const eyrie_model *m, ey_traits *t)
 {
     const char *weights = ey_quant_of(m->blocks[0].mlp.in->format)->name;
@@ -557,8 +599,9 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
         snprintf(window, sizeof window, "%" PRIu64 " in a ring of %" PRIu32, m->context.window, m->context.ring_blocks * EY_BLOCK);
     if (m->opts.context) snprintf(context, sizeof context, "--context %" PRIu64, m->opts.context);
     ey_trait_remedy(ey_traits_add(t, "attention window", window), "%s", context);
-    add_option(t, "device class", "--device", m->dev->cpu ? "cpu" : "gpu");
-    ey_trait_remedy(ey_traits_add(t, "kernels", "base"), "an Eyrie that chooses these kernels");
+    add_option(t, "device class", "--kernels", m->dev->cpu ? "cpu" : "gpu");
+    ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
+                    ? "a CPU with AMX that eyrie devices --probe has tried" : "--cache-dir '', which leaves the matrix unit alone");
 }
 
 /* A ring fills from its first block on. */
@@ -630,7 +673,7 @@ static void decode_cost(const eyrie_model *m, eyrie_model_info *info)
     const ey_config *c = &m->config;
     uint64_t table = m->embedding->params;
 
-    info->decode_bytes = info->weight_bytes + info->state_bytes - (m->head == m->embedding ? 0 : table * 2);
+    info->decode_bytes = info->weight_bytes + info->state_bytes - (m->head == m->embedding ? 0 : ey_matrix_bytes(m->embedding));
     info->decode_flops = 2 * ey_weights_params(m->weights) - (m->head == m->embedding ? 0 : 2 * table);
     info->decode_flops += 4ull * ey_config_count(c, EY_ATTENTION) * c->heads * c->head_dim * (m->context.window + 1);
 }
@@ -667,6 +710,7 @@ static void fill_info(const eyrie_model *m, eyrie_model_info *info)
     info->chunk = m->opts.chunk;
     info->bos = c->bos;
     info->has_tokenizer = m->tokenizer != NULL;
+    info->matrix_unit = m->unit;
     decode_cost(m, info);
 }
 
@@ -699,6 +743,114 @@ eyrie_status eyrie_model_inspect(const char *path, const eyrie_model_opts *opts,
 done:
     ey_file_close(file);
     model_free(m);
+    return st;
+}
+
+/* --------------------------------------------------------------------------------------------------------- packing */
+
+static eyrie_status copy_file(const char *from, const char *to, const char *name, eyrie_error *err)
+{
+    char *source = ey_path(from, name), *target = ey_path(to, name);
+    ey_output *o = NULL;
+    ey_map map = { 0 };
+    eyrie_status st;
+
+    if (!source || !target) {
+        st = ey_fail(err, EYRIE_ENOMEM, "%s", name);
+        goto done;
+    }
+    if (!ey_file_exists(source)) goto none;
+    EY_TRY(ey_map_open(&map, source, err));
+    EY_TRY(ey_output_open(&o, target, err));
+    if ((st = ey_output_write(o, map.data, map.size, err)) != EYRIE_OK) (void)ey_output_close(o, false, NULL);
+    else st = ey_output_close(o, true, err);
+    goto done;
+none:
+    st = EYRIE_OK;
+done:
+    ey_map_close(&map);
+    ey_free(source);
+    ey_free(target);
+    return st;
+}
+
+static const char *const packed_files[] = { "config.json", "tokenizer.model", "model.safetensors" };
+enum { PACKED_FILES = sizeof packed_files / sizeof *packed_files };
+
+/* The files of the new checkpoint, in a directory that is there. */
+static eyrie_status write_checkpoint(eyrie_model *m, const char *path, const char *directory, eyrie_error *err)
+{
+    char *name = ey_path(directory, packed_files[PACKED_FILES - 1]);
+    ey_output *o = NULL;
+    eyrie_status st;
+
+    if (!name) return ey_fail(err, EYRIE_ENOMEM, "%s", directory);
+    for (size_t i = 0; i + 1 < PACKED_FILES; i++) EY_TRY(copy_file(path, directory, packed_files[i], err));
+    EY_TRY(ey_output_open(&o, name, err));
+    if ((st = ey_weights_write(m->weights, o, m->identity, err)) != EYRIE_OK) (void)ey_output_close(o, false, NULL);
+    else st = ey_output_close(o, true, err);
+done:
+    ey_free(name);
+    return st;
+}
+
+static void remove_checkpoint(const char *directory)
+{
+    for (size_t i = 0; i < PACKED_FILES; i++) {
+        char *name = ey_path(directory, packed_files[i]);
+        if (name) (void)remove(name);
+        ey_free(name);
+    }
+    (void)remove(directory);
+}
+
+/* Written beside its place, and moved there whole. */
+static eyrie_status write_directory(eyrie_model *m, const char *path, const char *directory, eyrie_error *err)
+{
+    char beside[4096], reason[128];
+    int n = snprintf(beside, sizeof beside, "%s.new-%" PRIu64, directory, ey_process_id());
+    eyrie_status st;
+
+    if (n < 0 || (size_t)n >= sizeof beside) return ey_fail(err, EYRIE_EINVAL, "%.100s...: too long for a path", directory);
+    if (ey_file_exists(directory))
+        return ey_fail(err, EYRIE_EINVAL, "%s: is there already; name a directory that is not, or remove it first", directory);
+    EY_TRY(ey_dir_make(beside, err));
+    st = write_checkpoint(m, path, beside, err);
+    if (st == EYRIE_OK && rename(beside, directory) != 0)
+        st = ey_fail(err, EYRIE_EIO, "cannot move %s to %s: %s", beside, directory, ey_reason(errno, reason));
+    if (st != EYRIE_OK) remove_checkpoint(beside);
+done:
+    return st;
+}
+
+eyrie_status eyrie_pack(const char *path, const char *directory, const eyrie_model_opts *opts, eyrie_error *err)
+{
+    eyrie_device nowhere = { .max_alloc = UINT64_MAX };
+    eyrie_model *m;
+    ey_file *file = NULL;
+    ey_progress progress;
+    char *place = ey_strdup(directory);
+    eyrie_status st;
+
+    if (!(m = ey_calloc(1, sizeof *m)) || !place) {
+        st = ey_fail(err, EYRIE_ENOMEM, "model handle");
+        goto done;
+    }
+    for (size_t n = strlen(place); n > 1 && place[n - 1] == '/'; ) place[--n] = '\0';
+    m->dev = &nowhere;
+    if (!*place || ey_is_synthetic(path)) {
+        st = ey_fail(err, EYRIE_EINVAL, *place ? "%s: has no files to pack" : "%s: to be packed into a directory without a name", path);
+        goto done;
+    }
+    EY_TRY(open_source(m, &file, path, opts, err));
+    progress = (ey_progress){ m->opts.progress, m->opts.progress_user };
+    ey_weights_listener(m->weights, &progress);
+    EY_TRY(identify(m, file, err));
+    st = write_directory(m, path, place, err);
+done:
+    model_free(m);
+    ey_file_close(file);
+    ey_free(place);
     return st;
 }
 

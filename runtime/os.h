@@ -44,9 +44,19 @@ void ey_dir_each(const char *path, ey_dir_visit *visit, void *user);
 void        ey_file_touch(const char *path);            /* last changed now, if it can be */
 const char *ey_reason(int code, char buf[128]);         /* what errno says in words */
 
+/* Calls work(user, worker, i) for each i below n, in any order, in as many threads as `workers` says or there can be, and
+ * returns when all is done. worker < workers tells threads apart. */
+typedef void ey_work(void *user, uint32_t worker, uint32_t i);
+enum { EY_MAX_WORKERS = 64 };
+void     ey_parallel(uint32_t workers, uint32_t n, ey_work *work, void *user);
+uint32_t ey_cores(void);              /* that this process may use: 1 to EY_MAX_WORKERS */
+
 bool     ey_file_exists(const char *path);
 char    *ey_path(const char *directory, const char *name);   /* the file's path, for ey_free; NULL = no memory */
 uint64_t ey_memory_available(void);   /* bytes of host memory that can be had without swapping; 0 = not known */
+uint64_t ey_process_id(void);
+bool     ey_tiles_exist(void);        /* the CPU has a matrix unit for bf16 (AMX) */
+bool     ey_tiles_allow(void);        /* lets all threads of this process use it, for good; the system may say no */
 double   ey_seconds(void);            /* monotonic clock */
 
 #ifdef __cplusplus

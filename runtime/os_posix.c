@@ -3,6 +3,7 @@
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
+#define _DEFAULT_SOURCE        /* syscall */
 #define _FILE_OFFSET_BITS 64   /* files above 2 GiB where longs have 32 bits */
 
 #include "os.h"
@@ -10,6 +11,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +20,10 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#endif
 
 const char *ey_reason(int code, char buf[128])
 {
@@ -264,6 +271,52 @@ void ey_file_touch(const char *path)
     (void)utimensat(AT_FDCWD, path, NULL, 0);
 }
 
+uint64_t ey_process_id(void)
+{
+    return (uint64_t)getpid();
+}
+
+uint32_t ey_cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : (uint32_t)ey_min((uint64_t)n, EY_MAX_WORKERS);
+}
+
+typedef struct crew {
+    ey_work    *work;
+    void       *user;
+    uint32_t    n;
+    atomic_uint next;
+} crew;
+
+typedef struct worker {
+    crew    *of;
+    uint32_t number;
+} worker;
+
+static void *run_worker(void *arg)
+{
+    const worker *w = arg;
+    for (uint32_t i; (i = atomic_fetch_add(&w->of->next, 1)) < w->of->n; ) w->of->work(w->of->user, w->number, i);
+    return NULL;
+}
+
+void ey_parallel(uint32_t workers, uint32_t n, ey_work *work, void *user)
+{
+    pthread_t threads[EY_MAX_WORKERS];
+    worker    members[EY_MAX_WORKERS];
+    crew      c = { .work = work, .user = user, .n = n };
+    uint32_t  started = 1;
+
+    members[0] = (worker){ &c, 0 };
+    for (; started < ey_min(ey_min(workers, n), EY_MAX_WORKERS); started++) {
+        members[started] = (worker){ &c, started };
+        if (pthread_create(&threads[started], NULL, run_worker, &members[started]) != 0) break;
+    }
+    run_worker(&members[0]);
+    while (started-- > 1) pthread_join(threads[started], NULL);
+}
+
 bool ey_file_exists(const char *path)
 {
     struct stat info;
@@ -357,3 +410,27 @@ double ey_seconds(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
+
+#if defined(__x86_64__) && defined(__linux__)
+
+bool ey_tiles_exist(void)
+{
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
+    unsigned a, b, c, d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_BF16 && d & AMX_TILE;
+}
+
+/* Tiles are 8 KiB of registers more to keep of every thread: Linux gives them to those that ask. */
+bool ey_tiles_allow(void)
+{
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
+#else
+
+bool ey_tiles_exist(void) { return false; }
+bool ey_tiles_allow(void) { return false; }
+
+#endif

@@ -33,6 +33,7 @@ typedef struct ey_act {
     uint32_t value;                 /* index of the value in its plan */
     uint32_t stride, offset, width; /* multiples of EY_LANES */
     ey_rms   norm;                  /* still to be taken by its reader, which has to be a product */
+    bool     packed;                /* rounded and laid out for the matrix unit, whose products alone can read it */
 } ey_act;
 
 typedef enum ey_arg_kind { EY_ARG_BUFFER, EY_ARG_VALUE, EY_ARG_INT, EY_ARG_FLOAT } ey_arg_kind;

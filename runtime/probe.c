@@ -5,6 +5,7 @@
  * A probe has a context and a queue of its own, so that what it breaks ends with them. Whatever fails is a verdict. */
 #include "device.h"
 #include "os.h"
+#include "probe.h"
 #include "program.h"
 #include "quant.h"
 
@@ -277,6 +278,79 @@ static void probe_inline_assembly(trial *t)
         return;
     }
     decide(t, EYRIE_YES, "%s compiles and computes right", d->name);
+}
+
+/* ---------------------------------------------------------------------------------------------------- matrix unit */
+
+static bool is_pocl(const trial *t)
+{
+    char name[256] = "";
+    cl_int code;
+    return EY_CL(code, clGetPlatformInfo, t->dev->platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL) == CL_SUCCESS
+           && strcmp(name, "Portable Computing Language") == 0;
+}
+
+/* The kernel runs in this very process, to which the permission to use tiles is bound: it asks the system for its number. */
+static bool runs_here(trial *t)
+{
+    static const char text[] =
+        "kernel void probe(global const uint *x, global uint *y)\n"
+        "{\n"
+        "    long id;\n"
+        "    __asm__ volatile (\"syscall\" : \"=a\"(id) : \"a\"((long)x[0]) : \"rcx\", \"r11\", \"memory\");\n"
+        "    y[0] = (uint)id;\n"
+        "}\n";
+    uint32_t getpid_number = 39, id = 0;
+
+    if (!build(t, t->dev->id, "-cl-std=CL1.2", "", text) || !run(t, &getpid_number, 1, &id, 1, 1)) return false;
+    if (id != (uint32_t)ey_process_id()) decide(t, EYRIE_NO, "its kernels do not run in this process");
+    return id == (uint32_t)ey_process_id();
+}
+
+/* C [16][16] = A [16][32] B [32][16], of small whole numbers in bf16, whose sums are exact; B in pairs of rows. */
+static void probe_amx(trial *t)
+{
+    static const char text[] =
+        "kernel void probe(global const uint *x, global float *y)\n"
+        "{\n"
+        "    uint config[16] = { 1, 0, 0, 0, 0x400040, 0x40, 0, 0, 0, 0, 0, 0, 0x101010, 0, 0, 0 };\n"
+        "    __asm__ volatile (\"ldtilecfg (%0)\\n\\ttilezero %%tmm0\\n\\ttileloadd (%1,%3,1), %%tmm1\\n\\t\"\n"
+        "                      \"tileloadd (%2,%3,1), %%tmm2\\n\\ttdpbf16ps %%tmm2, %%tmm1, %%tmm0\\n\\t\"\n"
+        "                      \"tilestored %%tmm0, (%4,%3,1)\\n\\ttilerelease\"\n"
+        "                      : : \"r\"(config), \"r\"(x), \"r\"(x + 256), \"r\"(64l), \"r\"(y) : \"memory\");\n"
+        "}\n";
+    uint32_t in[512];
+    float a[16][32], b[32][16], out[256] = { 0 };
+
+    if (!t->dev->cpu || !ey_tiles_exist()) {
+        decide(t, EYRIE_NO, t->dev->cpu ? "this CPU has no AMX, or none for bf16" : "the device is no CPU");
+        return;
+    }
+    if (!is_pocl(t)) {      /* others that run on CPUs translate kernels to something that has no assembly */
+        decide(t, EYRIE_NO, "only PoCL is known to take the CPU's assembly");
+        return;
+    }
+    if (!ey_tiles_allow()) {
+        decide(t, EYRIE_NO, "the system does not let this process use the CPU's tiles");
+        return;
+    }
+    for (uint32_t i = 0; i < 512; i++) {
+        a[i / 32][i % 32] = (float)(int32_t)(i * 37 % 127) - 63;
+        b[i / 16][i % 16] = (float)(int32_t)(i * 53 % 125) - 62;
+    }
+    for (uint32_t i = 0; i < 256; i++) {
+        in[i] = ey_f32_to_bf16(a[i / 16][i % 16 * 2]) | (uint32_t)ey_f32_to_bf16(a[i / 16][i % 16 * 2 + 1]) << 16;
+        in[256 + i] = ey_f32_to_bf16(b[i / 16 * 2][i % 16]) | (uint32_t)ey_f32_to_bf16(b[i / 16 * 2 + 1][i % 16]) << 16;
+    }
+    if (!runs_here(t) || !build(t, t->dev->id, "-cl-std=CL1.2", "", text) || !run(t, in, COUNT(in), out, COUNT(out), 1)) return;
+    for (uint32_t i = 0; i < 256; i++) {
+        float sum = 0;
+        for (uint32_t k = 0; k < 32; k++) sum += a[i / 16][k] * b[k][i % 16];
+        if (out[i] == sum) continue;
+        decide(t, EYRIE_NO, "compiles, and computes %g instead of %g", (double)out[i], (double)sum);
+        return;
+    }
+    decide(t, EYRIE_YES, "AMX: compiles and computes right");
 }
 
 /* ----------------------------------------------------------------------------------------------------- sub-groups */
@@ -583,25 +657,27 @@ static void probe_sub_devices(trial *t)
 /* ---------------------------------------------------------------------------------------------------------- table */
 
 static const struct { eyrie_probe about; void (*run)(trial *t); } probes[] = {
-    { { "half", "arithmetic in f16, with the cl_khr_fp16 pragma", "products in f16 on GPUs: no kernel uses it yet", false },
+    { { "half", "arithmetic in f16, with the cl_khr_fp16 pragma", "products in f16 on GPUs: no kernel uses it yet", false, false },
       probe_half_announced },
     { { "half-unannounced", "the same without the pragma, as drivers that do not report it want it",
-        "products in f16 on GPUs: no kernel uses it yet", false }, probe_half_unannounced },
-    { { "sub-group-reduce", "sums over a sub-group", "sums of rows on GPUs: no kernel uses it yet", true },
+        "products in f16 on GPUs: no kernel uses it yet", false, false }, probe_half_unannounced },
+    { { "sub-group-reduce", "sums over a sub-group", "sums of rows on GPUs: no kernel uses it yet", true, false },
       probe_sub_group_reduce },
-    { { "sub-group-shuffle", "values from other work-items of a sub-group", "products on GPUs: no kernel uses it yet", true },
+    { { "sub-group-shuffle", "values from other work-items of a sub-group", "products on GPUs: no kernel uses it yet", true, false },
       probe_sub_group_shuffle },
-    { { "dot-product", "sums of four products of 8-bit integers", "8-bit products: no kernel uses it yet", false },
+    { { "dot-product", "sums of four products of 8-bit integers", "8-bit products: no kernel uses it yet", false, false },
       probe_dot_product },
-    { { "inline-assembly", "assembly in kernels", "matrix units (AMX, PTX mma): no kernel uses it yet", true },
+    { { "inline-assembly", "assembly in kernels", "matrix units (see amx)", true, false },
       probe_inline_assembly },
-    { { "event-times", "times of events that can be true", "profiles; the host's clock is used so far", false },
+    { { "amx", "products of bf16 on an x86 CPU's matrix unit, in assembly", "prefill with bf16 weights, but for --compute f32",
+        true, true }, probe_amx },
+    { { "event-times", "times of events that can be true", "profiles; the host's clock is used so far", false, false },
       probe_event_times },
     { { "large-buffer", "more than 4 GiB in one allocation, or the most there is",
-        "weights in few pieces: they are split by what the device says", false }, probe_large_buffer },
-    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "weights in place of the file's pages: not used yet", false },
+        "weights in few pieces: they are split by what the device says", false, false }, probe_large_buffer },
+    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "weights in place of the file's pages: not used yet", false, false },
       probe_host_pointer },
-    { { "sub-devices", "lanes on parts of the device", "prefill beside decode: not used yet", true }, probe_sub_devices },
+    { { "sub-devices", "lanes on parts of the device", "prefill beside decode: not used yet", true, false }, probe_sub_devices },
 };
 
 const eyrie_probe *eyrie_probe_at(size_t i) { return i < COUNT(probes) ? &probes[i].about : NULL; }
@@ -650,7 +726,7 @@ void eyrie_probe_remember(eyrie_device *dev, const char *name, const eyrie_verdi
     ey_cache_put(dev->cache, cache_kind, key, key_of(dev, name, key), data, 1 + length);
 }
 
-void eyrie_probe_recall(eyrie_device *dev, const char *name, eyrie_verdict *verdict)
+void eyrie_probe_recall(const eyrie_device *dev, const char *name, eyrie_verdict *verdict)
 {
     char key[1024];
     size_t size = 0;
@@ -662,4 +738,20 @@ void eyrie_probe_recall(eyrie_device *dev, const char *name, eyrie_verdict *verd
         memcpy(verdict->reason, data + 1, size - 1);
     }
     ey_free(data);
+}
+
+bool ey_probe_unit(eyrie_device *dev, char reason[320])
+{
+    eyrie_verdict v;
+
+    reason[0] = '\0';
+    if (!dev->cpu || !ey_tiles_exist()) return false;
+    eyrie_probe_recall(dev, "amx", &v);
+    if (v.answer == EYRIE_NOT_PROBED)
+        snprintf(reason, 320, "no probe's verdict is remembered (eyrie devices --probe, with a cache directory)");
+    else if (v.answer != EYRIE_YES)
+        snprintf(reason, 320, "the probe says: %s", v.reason);
+    else if (!ey_tiles_allow())
+        snprintf(reason, 320, "the system does not let this process use it");
+    return !reason[0];
 }

@@ -34,9 +34,10 @@ static const struct { uint32_t vector, heads, vectors; } attention_tiles[] = { {
 
 static const struct { eyrie_format format; const char *macro, *suffix; } formats_known[] = {
     { EYRIE_FORMAT_F32, "F32", "f32" }, { EYRIE_FORMAT_F16, "F16", "f16" }, { EYRIE_FORMAT_BF16, "BF16", "bf16" },
+    { EYRIE_FORMAT_Q8, "Q8", "q8" }, { EYRIE_FORMAT_Q4, "Q4", "q4" },
 };
 
-enum { MAX_KERNELS = 96 };
+enum { MAX_KERNELS = 256 };
 
 static const char build_options[] = "-cl-std=CL1.2";
 static const char cache_kind[] = "program";
@@ -57,6 +58,7 @@ struct ey_program {
     ey_cache     *cache;        /* borrowed; NULL: nothing to keep */
     text          key;          /* what the program is kept under; its text is the end of it */
     size_t        text_at;      /* where in key that begins */
+    uint32_t      formats;      /* it is for, and EY_MATRIX_UNIT */
     bool          from_cache;   /* program was made from the binary in the cache */
 };
 
@@ -197,6 +199,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
     append_image_words(t);
     append_line(t, "#define KV_%s 1", kv == EYRIE_FORMAT_F32 ? "F32" : "F16");
     append_attention_tile(t, dev);
+    if (!dev->fma) append_line(t, "#define WITHOUT_FMA 1");
     EY_TRY(append_file(t, dev, "prelude.cl", err));
     for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
         if (plain_files[i].classes & (dev->cpu ? CPU : GPU)) EY_TRY(append_file(t, dev, plain_files[i].name, err));
@@ -211,6 +214,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
         for (size_t k = 0; k < n_tiles && dev->cpu; k++) EY_TRY(append_products(t, dev, formats_known[f].suffix, tiles[k], err));
         append_line(t, "#undef FORMAT");
     }
+    if (formats & EY_MATRIX_UNIT) EY_TRY(append_file(t, dev, "amx.cl", err));
     if (t->failed) st = ey_fail(err, EYRIE_ENOMEM, "kernel text");
     else if (dev->kernel_dir && t->replaced == 0)
         st = ey_fail(err, EYRIE_EBUILD, "--kernel-dir %s holds none of the kernel files (prelude.cl, matmul.cl, ...): nothing "
@@ -353,6 +357,7 @@ eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t form
     *out = NULL;
     if (!(p = ey_calloc(1, sizeof *p))) return ey_fail(err, EYRIE_ENOMEM, "program");
     p->dev = dev;
+    p->formats = formats;
     p->cache = dev->keeps_kernels ? NULL : dev->cache;
     if (p->cache && (code = append_key(&p->key, dev)) != CL_SUCCESS) {
         note(p, code, "the driver does not say what it is", "its kernels are not kept");
@@ -366,6 +371,11 @@ eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t form
 done:
     ey_program_free(p);
     return st;
+}
+
+bool ey_program_has_unit(const ey_program *p, eyrie_format weights)
+{
+    return (p->formats & EY_MATRIX_UNIT) != 0 && weights == EYRIE_FORMAT_BF16;
 }
 
 void ey_program_store(ey_program *p)

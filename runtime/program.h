@@ -31,11 +31,18 @@ const ey_tile *ey_device_tiles(const eyrie_device *dev, size_t *n);
 /* Of GPUs, in either phase, lowest first. Matrices in blocks get tiles of two panels instead of four. */
 const ey_tile *ey_gpu_tiles(bool decode, size_t *n);
 
+/* Beside the formats that a program is for: products on the CPU's matrix unit. Only where the probe "amx" has said yes, and
+ * this process may use tiles. */
+enum { EY_MATRIX_UNIT = 1 << 30 };
+
 /* Builds the kernels for the weight formats in `formats` (bit 1 << eyrie_format) and the ring's type `kv`: from the binary
  * in the cache, or from their text if there is none or it does not load, which leaves a note.
  * EBUILD: the compiler's first error, with file and line; EIO: a file of --kernel-dir that cannot be read. */
 eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err);
 void         ey_program_free(ey_program *p);
+
+/* Products of prefill with weights in this format are on the matrix unit. */
+bool         ey_program_has_unit(const ey_program *p, eyrie_format weights);
 
 /* The kernel of that name; made at the first call, owned by the program. EBUILD: there is none. */
 eyrie_status ey_program_kernel(ey_program *p, const char *name, cl_kernel *out, eyrie_error *err);

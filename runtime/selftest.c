@@ -7,6 +7,7 @@
  * starts out as NaNs, so that what is not written shows. */
 #include "ops/op.h"
 #include "os.h"
+#include "probe.h"
 #include "ref/ref.h"
 #include "synthetic.h"
 
@@ -24,11 +25,12 @@
  * division counts 5, sqrt, exp and log 6 each; our own functions count as tests/test_math.c bounds them. */
 #define ROUNDING 0x1p-24
 
-enum { SLOTS = 3, MOST_UPLOADS = 9, POOL = 1 << 20 /* floats; the largest check takes half of it */ };
+enum { SLOTS = 3, MOST_ROWS = 16, MOST_UPLOADS = 9, POOL = 1 << 20 /* floats; the largest check takes half of it */ };
 
 typedef struct lab {
     eyrie_device   *dev;
     ey_program     *programs[2];        /* with rings of f32, for all weight formats; of f16 */
+    ey_program     *unit;               /* of the matrix unit; NULL: there is none */
     float          *pool;               /* [POOL] host memory of the check that runs */
     size_t          used;
     eyrie_check_fn *on_check;
@@ -45,6 +47,7 @@ typedef struct rig {
     ey_layer_state state;
     struct { ey_buffer *to; const void *from; } uploads[MOST_UPLOADS];
     uint32_t       n_uploads;
+    bool           unit;                /* its products are the matrix unit's */
     char           variant[40];
     double         seconds, ratio, error, tolerance;    /* of the number that is furthest off, by its tolerance */
     uint64_t       judged;
@@ -144,7 +147,7 @@ static void expect_same(rig *r, const void *got, const void *want, size_t bytes)
 /* Also after an error, since recording needs a plan. */
 static void rig_open(rig *r, eyrie_format kv, ey_phase phase, uint32_t tokens, uint32_t rows)
 {
-    ey_program *program = r->lab->programs[kv == EYRIE_FORMAT_F16];
+    ey_program *program = r->unit ? r->lab->unit : r->lab->programs[kv == EYRIE_FORMAT_F16];
     eyrie_status st = ey_plan_begin(&r->plan, phase, tokens, rows, r->lab->dev, program, &r->scratch,
                                     r->status == EYRIE_OK ? &r->err : NULL);
     if (r->status == EYRIE_OK) r->status = st;
@@ -206,20 +209,17 @@ static ey_act input(rig *r, uint32_t width) { return hold(r, ey_plan_act(&r->pla
 /* Places the values, allocates, fills scratch memory with NaNs, uploads. */
 static void rig_seal(rig *r)
 {
-    const cl_float nan = NAN;
-    uint64_t image = ey_image_capacity(r->plan.tokens, r->plan.rows, r->geometry.rotary);
-    cl_int code;
+    uint64_t image = ey_image_capacity(r->plan.tokens, r->plan.rows, r->geometry.rotary), most = 0;
 
     DO(r, ey_plan_end(&r->plan, &r->err));
     ey_arena_grow(&r->scratch.arena, r->scratch.batch, image * sizeof(int32_t));
     DO(r, ey_arena_commit(&r->scratch.arena, &r->err));
     DO(r, ey_arena_commit(&r->arena, &r->err));
-    for (size_t i = 0; i < r->scratch.arena.n; i++) {
-        const ey_buffer *b = r->scratch.arena.buffers[i];
-        EY_CL(code, clEnqueueFillBuffer, r->lab->dev->queue, b->mem, &nan, sizeof nan, 0, (size_t)b->bytes / 4 * 4, 0, NULL,
-              NULL);
-        DO(r, code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(&r->err, code, "filling a buffer"));
-    }
+    for (size_t i = 0; i < r->scratch.arena.n; i++) most = ey_max(most, r->scratch.arena.buffers[i]->bytes / 4);
+    float *nothing = nans(r, most);
+    for (size_t i = 0; i < r->scratch.arena.n; i++)
+        DO(r, ey_buffer_write(r->lab->dev, r->scratch.arena.buffers[i], 0, r->scratch.arena.buffers[i]->bytes / 4 * 4, nothing,
+                              &r->err));
     for (uint32_t i = 0; i < r->n_uploads; i++)
         DO(r, ey_buffer_write(r->lab->dev, r->uploads[i].to, 0, r->uploads[i].to->bytes, r->uploads[i].from, &r->err));
 }
@@ -259,7 +259,7 @@ static void read_buffer(rig *r, const ey_buffer *b, void *to)
 static void rig_run(rig *r, const ey_row *rows, uint32_t n)
 {
     static const int32_t any[128];
-    ey_row given[4];
+    ey_row given[MOST_ROWS];
     ey_batch batch = { r->plan.phase, n, given };
     int32_t *image = (int32_t *)numbers(r, ey_image_capacity(r->plan.tokens, r->plan.rows, r->geometry.rotary));
 
@@ -274,6 +274,16 @@ static void rig_run(rig *r, const ey_row *rows, uint32_t n)
     DO(r, ey_plan_run(&r->plan, 0, UINT32_MAX, &r->err));
     DO(r, ey_device_finish(r->lab->dev, &r->err));
     r->seconds += ey_seconds() - start;
+}
+
+/* n tokens for an op without a state: one row, in decode as many. */
+static void rig_run_tokens(rig *r, uint32_t n)
+{
+    ey_row rows[MOST_ROWS];
+
+    for (uint32_t i = 0; i < n && i < MOST_ROWS; i++) rows[i] = (ey_row){ .slot = i, .n = 1 };
+    if (r->plan.phase == EY_DECODE) rig_run(r, rows, n);
+    else rig_run(r, &(ey_row){ .n = n }, 1);
 }
 
 /* Batches for ops that go through time: a sequence that begins, over a block and more, and others that go on. */
@@ -325,7 +335,7 @@ static void check_fill(rig *r, const job *j)
     for (size_t i = 0; i < G * P; i++) memcpy(rows + (i / P * PADDED + i % P) * COLS, x + i * K, K * sizeof *x);
     for (size_t i = 0; i < G * PADDED / EY_LANES; i++) q->pack(rows + i * EY_LANES * COLS, COLS, want + i * panel);
 
-    r->status = ey_weights_new_synthetic(&w, r->lab->dev, 7, 0, j->format, &r->err);
+    r->status = ey_weights_new_synthetic(&w, r->lab->dev, 7, 0, ey_formats_all(j->format), &r->err);
     if (r->status == EYRIE_OK) m = ey_weights_matrix(w, &(ey_part){ "w", NULL, { G, P } }, 1, ey_dim_flat(K));
     if (r->status == EYRIE_OK) r->status = ey_weights_check(w, &r->err);
     double start = ey_seconds();
@@ -349,7 +359,7 @@ static void check_norm(rig *r, const job *j)
     for (size_t i = 0; i < D; i++) scale[i] = 1.0f + w[i];
     ey_buffer *b = upload(r, scale, PADDED * sizeof *scale);
     rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, T + 1, COUNT(rows));
-    ey_act in = input(r, PADDED), y = hold(r, ey_norm(&r->plan, in, b, D, 1e-6f, j->choice != 0));
+    ey_act in = input(r, PADDED), y = hold(r, ey_normalise(&r->plan, ey_norm(in, b, D, 1e-6f), j->choice != 0));
     rig_seal(r);
     put(r, in, x, T, D);
     rig_run(r, rows, COUNT(rows));
@@ -385,6 +395,15 @@ static void check_rope(rig *r, const job *j)
 
 /* ------------------------------------------------------------------------------------------------------- products */
 
+/* After the kernel that was recorded last: what it is an instance of goes without saying. */
+static void name_product(rig *r, const char *what)
+{
+    const char *label = r->plan.n > 0 ? r->plan.records[r->plan.n - 1].label : "";
+
+    if (strncmp(label, "matmul_", 7) == 0) label += 7;
+    snprintf(r->variant, sizeof r->variant, "%s%s", label, what);
+}
+
 /* y = x W^T + bias, then y += the same, by the tile for `choice` rows. 5 panels leave part of every tile of several over. */
 static void check_matmul(rig *r, const job *j)
 {
@@ -397,14 +416,15 @@ static void check_matmul(rig *r, const job *j)
     ey_matrix m;
 
     declare_matrix(r, &m, &shard, j->format, W, bias, N, K);
-    rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 1);
+    rig_open(r, EYRIE_FORMAT_F32, j->phase, bucket, j->phase == EY_PREFILL ? 1 : bucket);
     ey_act in = input(r, K), y = hold(r, ey_matmul(&r->plan, in, &m));
     ey_matmul_add(&r->plan, in, &m, y);
     rig_seal(r);
-    if (r->plan.n > 0) snprintf(r->variant, sizeof r->variant, "%s", r->plan.records[0].label + strlen("matmul_"));
+    name_product(r, "");
     put(r, in, x, T, K);
-    rig_run(r, &(ey_row){ .n = T }, 1);
+    rig_run_tokens(r, T);
     get(r, y, got, T, N);
+    if (r->unit) ref_round_bf16((size_t)T * K, x);
     ref_matmul(T, N, K, x, W, bias, want);
     ref_matmul(T, N, K, absolute(r, x, (size_t)T * K), absolute(r, W, N * K), absolute(r, bias, N), magnitude);
     for (size_t i = 0; i < n; i++) want[i] *= 2, magnitude[i] *= 2;
@@ -446,13 +466,14 @@ static void check_gates(rig *r, const job *j)
     declare_matrix(r, &m, &shard, j->format, W, bias, 2 * N, P);
     pair_up(&m);
     m.blocks = G;
-    rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, T, 1);
+    rig_open(r, EYRIE_FORMAT_F32, j->phase, T, j->phase == EY_PREFILL ? 1 : T);
     ey_act in = input(r, N), y = hold(r, ey_matmul(&r->plan, in, &m));
     rig_seal(r);
-    if (r->plan.n > 0) snprintf(r->variant, sizeof r->variant, "%s, gates", r->plan.records[0].label + strlen("matmul_"));
+    name_product(r, ", gates");
     put(r, in, x, T, N);
-    rig_run(r, &(ey_row){ .n = T }, 1);
+    rig_run_tokens(r, T);
     get(r, y, got, T, 2 * N);
+    if (r->unit) ref_round_bf16(n, x);
     for (uint32_t part = 0; part < 2; part++) {
         for (size_t i = 0; i < N; i++) {        /* block b, output o, input k: a file has it as [b, k, o] */
             b[i] = bias[paired(part, i)];
@@ -478,12 +499,12 @@ static void check_geglu(rig *r, const job *j)
     bias[0] = 40.0f, bias[1] = -40.0f;          /* where tanh is flat */
     declare_matrix(r, &m, &shard, j->format, W, bias, 2 * M, K);
     pair_up(&m);
-    rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, T, 1);
-    ey_act in = input(r, K), both = hold(r, ey_matmul(&r->plan, in, &m)), y = hold(r, ey_matmul_geglu(&r->plan, in, &m));
+    rig_open(r, EYRIE_FORMAT_F32, j->phase, T, j->phase == EY_PREFILL ? 1 : T);
+    ey_act in = input(r, K), both = hold(r, ey_matmul(&r->plan, in, &m)), y = hold(r, ey_matmul_geglu(&r->plan, in, &m, NULL));
     rig_seal(r);
-    if (r->plan.n > 1) snprintf(r->variant, sizeof r->variant, "%s", r->plan.records[1].label + strlen("matmul_geglu_"));
+    name_product(r, "");
     put(r, in, x, T, K);
-    rig_run(r, &(ey_row){ .n = T }, 1);
+    rig_run_tokens(r, T);
     get(r, both, sums, T, 2 * M);
     get(r, y, got, T, M);
     const float *gate = take_part(r, sums, 0, T, M), *up = take_part(r, sums, 1, T, M);
@@ -638,9 +659,9 @@ static void run_recurrent(rig *r, eyrie_format format, uint32_t bucket, float *o
     ey_buffer *rates = upload(r, decay, CHANNELS * sizeof(float));
     declare_state(r, before, FLOATS * sizeof(float));
     rig_open(r, EYRIE_FORMAT_F32, EY_DECODE, bucket, bucket);
-    ey_act in = input(r, D), v, y, z = ey_norm(&r->plan, in, scale, D, 1e-6f, false);
+    ey_act in = input(r, D), v, y, z = ey_norm(in, scale, D, 1e-6f);
     ey_matmul_conv1d(&r->plan, z, &in_w, &(ey_conv){ taps, bias, TAPS, &r->state }, &v, &y);
-    ey_act h = hold(r, ey_matmul_rglru(&r->plan, &gates, &(ey_recurrence){ v, y, rates, &r->state, H }));
+    ey_act h = hold(r, ey_matmul_rglru(&r->plan, &gates, &(ey_recurrence){ v, y, rates, &r->state, H, NULL }));
     rig_seal(r);
     put(r, in, x, T, D);
     rig_run(r, set->rows, T);
@@ -726,10 +747,11 @@ static void put_position(eyrie_format kv, void *rings, uint32_t slot, uint64_t p
     }
 }
 
-/* Numbers that f16 holds, so that both types of ring hold the same. */
+/* Numbers that f16 and bf16 hold, so that both types of ring hold the same, and the matrix unit takes them as they are. */
 static float *halves(rig *r, size_t n, uint32_t seed, float most)
 {
     float *x = noise(r, n, seed, most);
+    ref_round_bf16(n, x);
     for (size_t i = 0; i < n; i++) x[i] = ey_f16_to_f32(ey_f32_to_f16(x[i]));
     return x;
 }
@@ -738,7 +760,7 @@ static void check_attention(rig *r, const job *j)
 {
     const row_set *set = &row_sets[j->phase];
     const size_t T = set->tokens, width = HEADS * HEAD, slot = ey_attention_state_bytes(RING, 1, HEAD, j->format);
-    float *q = noise(r, T * width, 1, 2.0f), *k = halves(r, T * HEAD, 2, 1.5f), *v = halves(r, T * HEAD, 3, 1.0f);
+    float *q = halves(r, T * width, 1, 2.0f), *k = halves(r, T * HEAD, 2, 1.5f), *v = halves(r, T * HEAD, 3, 1.0f);
     float *want = numbers(r, T * width), *got = numbers(r, T * width), *roundings = numbers(r, T * HEADS);
     void *before = numbers(r, SLOTS * slot / 4), *after = numbers(r, SLOTS * slot / 4), *rings = numbers(r, SLOTS * slot / 4);
 
@@ -758,11 +780,13 @@ static void check_attention(rig *r, const job *j)
         ref_attention(row->n, past, HEADS, 1, HEAD, WINDOW, q + first * width, keys, values, want + first * width);
         /* A score is HEAD fma, a product with the scale, which is rounded itself, and less the highest: of magnitude up to
          * |q| 1.5. exp makes 6 at most. Each block and the last sum shrink by another exp and product. Then there are as many fma
-         * as keys. All of that twice, above and below the division, which makes 5; the reference 1. Values are at most 1. */
+         * as keys. All of that twice, above and below the division, which makes 5; the reference 1. Values are at most 1.
+         * The matrix unit rounds weights to bf16, and divides by their sum as rounded: 2^-9 twice. */
         for (size_t t = 0; t < (size_t)row->n * HEADS; t++) {
             double score = 0.0, seen = (double)ey_min(WINDOW, past + t / HEADS) + 1;
             for (size_t c = 0; c < HEAD; c++) score += fabs(q[(first * HEADS + t) * HEAD + c]) * 1.5 / sqrt(HEAD);
-            roundings[first * HEADS + t] = (float)(2 * ((HEAD + 4) * score + 6 + 7 * (7 + 2 * score) + seen) + 6);
+            roundings[first * HEADS + t] = (float)(2 * ((HEAD + 4) * score + 6 + 7 * (7 + 2 * score) + seen) + 6
+                                                           + (r->unit ? 0x1p-8 / ROUNDING : 0));
         }
     }
     declare_state(r, before, slot);
@@ -850,14 +874,20 @@ static void check_head(rig *r, const job *j)
 #define F32 EYRIE_FORMAT_F32
 #define F16 EYRIE_FORMAT_F16
 #define BF16 EYRIE_FORMAT_BF16
+#define Q8 EYRIE_FORMAT_Q8
+#define Q4 EYRIE_FORMAT_Q4
 
 static const job jobs[] = {
     { "embed", "f32", check_embed, F32, EY_PREFILL, 0 },
     { "embed", "f16", check_embed, F16, EY_PREFILL, 0 },
     { "embed", "bf16", check_embed, BF16, EY_PREFILL, 0 },
+    { "embed", "q8", check_embed, Q8, EY_PREFILL, 0 },
+    { "embed", "q4", check_embed, Q4, EY_PREFILL, 0 },
     { "fill", "f32", check_fill, F32, EY_PREFILL, 0 },
     { "fill", "f16", check_fill, F16, EY_PREFILL, 0 },
     { "fill", "bf16", check_fill, BF16, EY_PREFILL, 0 },
+    { "fill", "q8", check_fill, Q8, EY_PREFILL, 0 },
+    { "fill", "q4", check_fill, Q4, EY_PREFILL, 0 },
     { "norm", "all tokens", check_norm, F32, EY_PREFILL, 0 },
     { "norm", "wanted tokens", check_norm, F32, EY_PREFILL, 1 },
     { "conv1d", "prefill", check_conv1d, F32, EY_PREFILL, 0 },
@@ -876,11 +906,11 @@ static const job jobs[] = {
     { "head", "capped", check_head, F32, EY_PREFILL, 30 },
 };
 
-static const eyrie_format formats[] = { F32, F16, BF16 };
+static const eyrie_format formats[] = { F32, F16, BF16, Q8, Q4 };
 
-static void run_job(lab *l, const job *j)
+static void run_on(lab *l, bool unit, const job *j)
 {
-    rig r = { .lab = l };
+    rig r = { .lab = l, .unit = unit };
 
     l->used = 0;
     snprintf(r.variant, sizeof r.variant, "%s", j->variant);
@@ -894,6 +924,24 @@ static void run_job(lab *l, const job *j)
                           .failure = r.status == EYRIE_OK ? NULL : &r.err };
     l->failures += !check.passed;
     if (l->on_check) l->on_check(l->user, &check);
+}
+
+static void run_job(lab *l, const job *j) { run_on(l, false, j); }
+
+/* The same on GPUs, in both phases. */
+static void run_gpu_products(lab *l)
+{
+    for (size_t f = 0; f < COUNT(formats); f++)
+        for (ey_phase phase = EY_PREFILL; phase < EY_PHASES; phase++) {
+            size_t n;
+            const ey_tile *tiles = ey_gpu_tiles(phase == EY_DECODE, &n);
+            for (size_t i = 0; i < n; i++) {
+                uint32_t rows = i + 1 < n ? tiles[i].rows : tiles[i].rows + 3;
+                run_job(l, &(job){ "matmul", "", check_matmul, formats[f], phase, rows });
+                run_job(l, &(job){ "matmul", "gates", check_gates, formats[f], phase, rows });
+                run_job(l, &(job){ "geglu", "", check_geglu, formats[f], phase, rows });
+            }
+        }
 }
 
 /* Each tile is chosen by as many rows as it has; the tallest is given some more, so that it goes round. */
@@ -910,12 +958,18 @@ static void run_products(lab *l)
             run_job(l, &(job){ "geglu", "", check_geglu, formats[f], EY_PREFILL, rows });
             if (tiles[i].rows <= EY_FEW_ROWS) run_job(l, &(job){ "recurrent", "", check_fused, formats[f], EY_DECODE, rows });
         }
+    if (!l->unit) return;
+    run_on(l, true, &(job){ "amx", "", check_matmul, BF16, EY_PREFILL, 37 });
+    run_on(l, true, &(job){ "amx", "gates", check_gates, BF16, EY_PREFILL, 37 });
+    run_on(l, true, &(job){ "amx", "geglu", check_geglu, BF16, EY_PREFILL, 37 });
+    run_on(l, true, &(job){ "amx", "attention", check_attention, F32, EY_PREFILL, 0 });
 }
 
 eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures, eyrie_error *err)
 {
     lab l = { .dev = dev, .on_check = on_check, .user = user };
     uint32_t all = 0;
+    char reason[320];
     eyrie_status st;
 
     *failures = 0;
@@ -923,11 +977,15 @@ eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *u
     if (!(l.pool = ey_calloc(POOL, sizeof *l.pool))) return ey_fail(err, EYRIE_ENOMEM, "self-test");
     EY_TRY(ey_program_build(&l.programs[0], dev, all, EYRIE_FORMAT_F32, err));
     EY_TRY(ey_program_build(&l.programs[1], dev, 1u << EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, err));
+    if (ey_probe_unit(dev, reason))
+        EY_TRY(ey_program_build(&l.unit, dev, 1u << EYRIE_FORMAT_BF16 | EY_MATRIX_UNIT, EYRIE_FORMAT_F32, err));
     for (size_t i = 0; i < COUNT(jobs); i++) run_job(&l, &jobs[i]);
-    run_products(&l);
+    if (dev->cpu) run_products(&l);
+    else run_gpu_products(&l);
     *failures = l.failures;
 done:
     for (size_t i = 0; i < COUNT(l.programs); i++) ey_program_free(l.programs[i]);
+    ey_program_free(l.unit);
     ey_free(l.pool);
     return st;
 }

@@ -9,19 +9,24 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { STEP_BYTES = 16 << 20 };             /* of weights between two reports of progress */
+enum { STEP_BYTES = 16 << 20,               /* of weights between two reports of progress */
+       ALONE_BYTES = 1 << 20,               /* packed before another thread has begun */
+       LINE = 64 };                         /* bytes */
 
 /* Where the rows of a matrix come from. */
 typedef struct source {
     const ey_tensor_data *weight, *bias;    /* bias may be NULL */
     ey_dim                rows;
+    uint64_t              count;            /* of weights */
 } source;
 
 typedef struct matrix {
     ey_matrix public;
+    const char *first;                      /* name of the first part, without the prefix; while it is declared */
     source    parts[EY_MAX_PARTS];
     ey_dim    cols;
-    bool      gates;
+    bool      gates, table;
+    const ey_tensor_data *panels;           /* the whole matrix in a packed checkpoint, else NULL */
 } matrix;
 
 typedef struct vector {
@@ -42,10 +47,12 @@ typedef struct made_up {
 struct ey_weights {
     ey_arena       arena;
     const ey_file *file;                    /* NULL: synthetic */
+    bool           packed;                  /* the file holds matrices in panels */
+    const char    *verb;                    /* what the listener hears */
     uint64_t       seed;                    /* of a synthetic model, and the rest of it */
     uint32_t       first_dim;
     made_up       *made_up;
-    eyrie_format   format;
+    ey_formats     formats;
     char           prefix[64];
     bool          *used;                    /* [tensors of the file] */
     uint64_t       params;                  /* elements of all that is used, once declaring has ended */
@@ -59,29 +66,36 @@ struct ey_weights {
     eyrie_error    error;
 };
 
-eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, eyrie_format format, eyrie_error *err)
+eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, ey_formats formats, eyrie_error *err)
 {
+    const char *layout = ey_file_note(file, EY_LAYOUT_NOTE);
     ey_weights *w;
 
     *out = NULL;
+    if (layout && strcmp(layout, EY_LAYOUT) != 0)
+        return ey_fail(err, EYRIE_EFORMAT, "the checkpoint is packed in layout %.20s, this version of Eyrie reads layout %s; pack it "
+                       "again from the checkpoint it was made from (eyrie pack)", layout, EY_LAYOUT);
     if (!(w = ey_calloc(1, sizeof *w)) || !(w->used = ey_calloc(ey_file_count(file) + 1, sizeof *w->used))) {
         ey_free(w);
         return ey_fail(err, EYRIE_ENOMEM, "table of weights");
     }
     w->file = file;
-    w->format = format;
+    w->packed = layout != NULL;
+    w->verb = "loading weights";
+    w->formats = formats;
     ey_arena_init(&w->arena, dev, "weights");
     *out = w;
     return EYRIE_OK;
 }
 
 eyrie_status ey_weights_new_synthetic(ey_weights **out, eyrie_device *dev, uint64_t seed, uint32_t first_dim,
-                                      eyrie_format format, eyrie_error *err)
+                                      ey_formats formats, eyrie_error *err)
 {
     if (!(*out = ey_calloc(1, sizeof **out))) return ey_fail(err, EYRIE_ENOMEM, "table of weights");
     (*out)->seed = seed;
     (*out)->first_dim = first_dim;
-    (*out)->format = format;
+    (*out)->formats = formats;
+    (*out)->verb = "making weights";
     ey_arena_init(&(*out)->arena, dev, "weights");
     return EYRIE_OK;
 }
@@ -180,6 +194,11 @@ static const ey_tensor_data *need(ey_weights *w, const char *name, uint32_t rank
                      w->prefix, name, ey_file_count(w->file));
         return NULL;
     }
+    if (t->dtype == EY_U8) {
+        weights_fail(w, EYRIE_EFORMAT, "%s: %s has dtype U8; only matrices of a packed checkpoint are, this must be F32, F16 or "
+                     "BF16", t->name, t->file);
+        return NULL;
+    }
     if (t->rank != rank || memcmp(t->shape, wanted, rank * sizeof *wanted)) {
         char have[96], want[96];
         shape_text(t->shape, t->rank, have);
@@ -199,20 +218,68 @@ static eyrie_format stored_format(const matrix *m)
     return f;
 }
 
+/* At 4 bits, measured (bench/RESULTS.md): the table is a small part of the weights and a third of the loss, and the gates
+ * are next to nothing of both, but what they get wrong stays in the state. */
+ey_formats ey_formats_of(eyrie_format asked)
+{
+    ey_formats f = ey_formats_all(asked);
+    if (asked == EYRIE_FORMAT_Q4) f.gates = f.tables = EYRIE_FORMAT_Q8;
+    return f;
+}
+
+static eyrie_format format_of(const matrix *m, ey_formats f) { return m->gates ? f.gates : m->table ? f.tables : f.layers; }
+
+/* In a packed checkpoint the matrix has the name of its first part and its format: "model.embed_tokens.weight.q8". */
+static void find_panels(ey_weights *w, matrix *m)
+{
+    eyrie_format asked = format_of(m, w->formats);
+
+    for (uint32_t f = EYRIE_FORMAT_F32; f <= EYRIE_FORMAT_Q4 && !m->panels; f++) {
+        char name[192];
+        snprintf(name, sizeof name, "%s.%s", m->first, ey_quant_of((eyrie_format)f)->name);
+        m->public.format = (eyrie_format)f;
+        m->panels = lookup(w, name);
+    }
+    if (!m->panels)
+        weights_fail(w, EYRIE_EFORMAT, "%s%s: missing in the packed checkpoint; config.json asks for it", w->prefix, m->first);
+    else if (m->panels->dtype != EY_U8)
+        weights_fail(w, EYRIE_EFORMAT, "%s: %s has dtype %s; matrices of a packed checkpoint are U8", m->panels->name,
+                     m->panels->file, ey_dtype_name(m->panels->dtype));
+    else if (asked != EYRIE_FORMAT_DEFAULT && asked != m->public.format)
+        weights_fail(w, EYRIE_EINVAL, "%s: packed as %s, to be %s; leave --weights out, or take the checkpoint it was "
+                     "packed from", m->panels->name, ey_quant_of(m->public.format)->name, ey_quant_of(asked)->name);
+}
+
+/* The buffer is to be those pages of the file, where the device works in the host's memory and lines stay whole. */
+static void use_in_place(ey_weights *w, ey_buffer *b, const unsigned char *data)
+{
+    if (w->arena.dev->host_memory && (uintptr_t)data % LINE == 0) b->host = data;
+}
+
 /* Rows, shards and bias of a matrix whose sources are set. */
 static void lay_out(ey_weights *w, matrix *m)
 {
     ey_matrix *p = &m->public;
     const ey_quant *q;
 
-    p->format = w->format != EYRIE_FORMAT_DEFAULT ? w->format : stored_format(m);
+    if (w->packed) find_panels(w, m);
+    else p->format = format_of(m, w->formats);
+    if (w->status != EYRIE_OK) return;
+    if (p->format == EYRIE_FORMAT_DEFAULT) p->format = stored_format(m);
     q = ey_quant_of(p->format);
     for (uint32_t i = 0; i < p->n_parts; i++) {
         p->part_rows[i] = ey_dim_padded(m->parts[i].rows);
         p->rows += p->part_rows[i];
-        p->params += m->parts[i].weight->count;
+        p->params += m->parts[i].count;
     }
     uint64_t panel = ey_quant_panel_bytes(q, p->cols), panels = p->rows / EY_LANES, together = p->paired ? 2 : 1;
+    if (m->panels && (m->panels->rank != 2 || m->panels->shape[0] != panels || m->panels->shape[1] != panel)) {
+        char have[96];
+        shape_text(m->panels->shape, m->panels->rank, have);
+        weights_fail(w, EYRIE_EFORMAT, "%s: %s has [%s], config.json wants [%" PRIu64 ", %" PRIu64 "]", m->panels->name,
+                     m->panels->file, have, panels, panel);
+        return;
+    }
     uint64_t per_shard = ey_max(w->arena.dev->max_alloc / panel / together, 1) * together;
     p->n_shards = (uint32_t)((panels + per_shard - 1) / per_shard);
     if (!(p->shards = ey_calloc(p->n_shards, sizeof *p->shards))
@@ -229,6 +296,7 @@ static void lay_out(ey_weights *w, matrix *m)
             weights_fail(w, EYRIE_ENOMEM, "%s", p->name);
             return;
         }
+        if (m->panels) use_in_place(w, p->shards[i].buffer, m->panels->data + first * panel);
     }
 }
 
@@ -246,21 +314,27 @@ static matrix *new_matrix(ey_weights *w, const char *name, uint32_t n_parts)
     snprintf(m->public.name, sizeof m->public.name, "%.40s%.50s", w->prefix, name);
     m->public.n_parts = n_parts;
     m->public.blocks = 1;
+    m->first = name;
     return m;
 }
 
-static ey_matrix *dense(ey_weights *w, const ey_part *parts, uint32_t n_parts, bool paired, ey_dim cols)
+/* How a matrix that is no gate differs from others. */
+typedef enum kind { ROWS, PAIR, TABLE } kind;
+
+static ey_matrix *dense(ey_weights *w, const ey_part *parts, uint32_t n_parts, kind of_kind, ey_dim cols)
 {
     matrix *m = new_matrix(w, parts[0].weight, n_parts);
 
     if (!m) return NULL;
-    m->public.paired = paired;
+    m->public.paired = of_kind == PAIR;
+    m->table = of_kind == TABLE;
     m->cols = cols;
     m->public.cols = ey_dim_padded(cols);
     for (uint32_t i = 0; i < n_parts; i++) {
         uint64_t rows = ey_dim_count(parts[i].rows);
         m->parts[i].rows = parts[i].rows;
-        m->parts[i].weight = need(w, parts[i].weight, 2, rows, ey_dim_count(cols), 0);
+        m->parts[i].count = rows * ey_dim_count(cols);
+        if (!w->packed) m->parts[i].weight = need(w, parts[i].weight, 2, rows, ey_dim_count(cols), 0);
         if (parts[i].bias) m->parts[i].bias = need(w, parts[i].bias, 1, rows, 0, 0);
     }
     if (w->status == EYRIE_OK) lay_out(w, m);
@@ -269,10 +343,15 @@ static ey_matrix *dense(ey_weights *w, const ey_part *parts, uint32_t n_parts, b
 
 ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols)
 {
-    return dense(w, parts, n_parts, false, cols);
+    return dense(w, parts, n_parts, ROWS, cols);
 }
 
-ey_matrix *ey_weights_pair(ey_weights *w, const ey_part parts[2], ey_dim cols) { return dense(w, parts, 2, true, cols); }
+ey_matrix *ey_weights_table(ey_weights *w, const char *name, ey_dim rows, ey_dim cols)
+{
+    return dense(w, &(ey_part){ name, NULL, rows }, 1, TABLE, cols);
+}
+
+ey_matrix *ey_weights_pair(ey_weights *w, const ey_part parts[2], ey_dim cols) { return dense(w, parts, 2, PAIR, cols); }
 
 ey_matrix *ey_weights_gates(ey_weights *w, const ey_part parts[2])
 {
@@ -286,7 +365,8 @@ ey_matrix *ey_weights_gates(ey_weights *w, const ey_part parts[2])
         m->cols = ey_dim_flat(rows.size);
         m->public.cols = ey_pad(rows.size);
         m->public.blocks = rows.groups;
-        m->parts[i].weight = need(w, parts[i].weight, 3, rows.groups, rows.size, rows.size);
+        m->parts[i].count = (uint64_t)rows.groups * rows.size * rows.size;
+        if (!w->packed) m->parts[i].weight = need(w, parts[i].weight, 3, rows.groups, rows.size, rows.size);
         m->parts[i].bias = need(w, parts[i].bias, 2, rows.groups, rows.size, 0);
     }
     if (w->status == EYRIE_OK) lay_out(w, m);
@@ -346,7 +426,7 @@ eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err)
     for (size_t i = 0; i < w->n_matrices; i++)
         for (uint32_t k = 0; k < w->matrices[i]->public.n_parts; k++) {
             const source *s = &w->matrices[i]->parts[k];
-            w->params += s->weight->count + (s->bias ? s->bias->count : 0);
+            w->params += s->count + (s->bias ? s->bias->count : 0);
         }
     for (size_t i = 0; i < w->n_vectors; i++) w->params += w->vectors[i].data->count;
     return EYRIE_OK;
@@ -354,7 +434,26 @@ eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err)
 
 uint64_t ey_weights_bytes(const ey_weights *w) { return w->arena.bytes; }
 
+uint64_t ey_weights_bytes_as(const ey_weights *w, eyrie_format asked)
+{
+    ey_formats f = ey_formats_of(asked);
+    uint64_t bytes = w->arena.bytes;
+
+    for (size_t i = 0; i < w->n_matrices && !w->packed; i++) {
+        ey_matrix as = w->matrices[i]->public;
+        bytes -= ey_matrix_bytes(&as);
+        as.format = format_of(w->matrices[i], f);
+        bytes += ey_matrix_bytes(&as);
+    }
+    return bytes;
+}
+
 uint64_t ey_weights_params(const ey_weights *w) { return w->params; }
+
+uint64_t ey_matrix_bytes(const ey_matrix *m)
+{
+    return m->rows / EY_LANES * ey_quant_panel_bytes(ey_quant_of(m->format), m->cols);
+}
 
 uint32_t ey_weights_formats(const ey_weights *w)
 {
@@ -378,7 +477,7 @@ static void advance(ey_weights *w, uint64_t bytes)
     w->done += bytes;
     if (w->done < w->told + STEP_BYTES && w->done < w->panel_bytes) return;
     w->told = w->done;
-    ey_tell(&w->listener, w->file ? "loading weights" : "making weights", (double)w->done / (double)w->panel_bytes);
+    ey_tell(&w->listener, w->verb, (double)w->done / (double)w->panel_bytes);
 }
 
 static ey_recipe recipe_of(const ey_weights *w, const ey_tensor_data *t)
@@ -467,35 +566,83 @@ done:
     return st;
 }
 
+/* Panels of a matrix on their way into the format. Workers share nothing but what they read. */
+typedef struct packing {
+    const matrix   *m;
+    const ey_quant *q;
+    uint64_t        panel_bytes;
+    uint32_t        row;                    /* the first of the panels that are being made */
+    unsigned char  *to;
+    size_t          floats;                 /* of a worker: 16 rows, and one of the file */
+    float          *memory;
+} packing;
+
+static void pack_panel(void *user, uint32_t worker, uint32_t i)
+{
+    const packing *p = user;
+    float *rows = p->memory + worker * p->floats;
+
+    read_panel(p->m, p->row + i * EY_LANES, rows, rows + EY_LANES * p->m->public.cols);
+    p->q->pack(rows, p->m->public.cols, p->to + i * p->panel_bytes);
+}
+
+/* Rows [row, row + n) to `to`. */
+static eyrie_status pack_rows(ey_weights *w, const matrix *m, uint32_t row, uint32_t n, unsigned char *to, eyrie_error *err)
+{
+    packing p = { .m = m, .q = ey_quant_of(m->public.format), .row = row, .to = to };
+    uint32_t workers = ey_cores(), panels = n / EY_LANES;
+
+    p.panel_bytes = ey_quant_panel_bytes(p.q, m->public.cols);
+    p.floats = (size_t)EY_LANES * m->public.cols + ey_max(ey_dim_count(m->cols), EY_LANES);
+    if (panels * p.panel_bytes < ALONE_BYTES) workers = 1;
+    if (!(p.memory = ey_calloc(workers * p.floats, sizeof *p.memory)))
+        return ey_fail(err, EYRIE_ENOMEM, "%s: packing it", m->public.name);
+    for (uint32_t done = 0, step; done < panels; done += step) {
+        step = (uint32_t)ey_min(panels - done, ey_max(STEP_BYTES / p.panel_bytes, 1));
+        ey_parallel(workers, step, pack_panel, &p);
+        p.row += step * EY_LANES;
+        p.to += step * p.panel_bytes;
+        advance(w, step * p.panel_bytes);
+    }
+    ey_free(p.memory);
+    return EYRIE_OK;
+}
+
+/* What is packed already, and not used in place. */
+static eyrie_status copy_shard(ey_weights *w, const matrix *m, const struct ey_shard *s, eyrie_error *err)
+{
+    uint64_t panel = ey_quant_panel_bytes(ey_quant_of(m->public.format), m->public.cols), bytes = s->rows / EY_LANES * panel;
+    const unsigned char *from = m->panels->data + s->row0 / EY_LANES * panel;
+    eyrie_status st = EYRIE_OK;
+
+    for (uint64_t done = 0, n; done < bytes; done += n) {
+        n = ey_min(bytes - done, STEP_BYTES);
+        if (!s->buffer->host) EY_TRY(ey_buffer_write(w->arena.dev, s->buffer, done, n, from + done, err));
+        advance(w, n);
+    }
+done:
+    return st;
+}
+
 static eyrie_status load_matrix(ey_weights *w, const matrix *m, eyrie_error *err)
 {
     const ey_matrix *p = &m->public;
-    const ey_quant *q = ey_quant_of(p->format);
-    uint64_t panel_bytes = ey_quant_panel_bytes(q, p->cols);
-    float *rows = ey_calloc((size_t)EY_LANES * p->cols, sizeof *rows);
-    float *scratch = ey_calloc(ey_max(ey_dim_count(m->cols), EY_LANES), sizeof *scratch);
     eyrie_status st = EYRIE_OK;
 
-    if (!rows || !scratch) {
-        st = ey_fail(err, EYRIE_ENOMEM, "%s: packing it", p->name);
-        goto done;
-    }
     for (uint32_t i = 0; i < p->n_shards; i++) {
-        unsigned char *to;
-        void *mapped;
-        EY_TRY(ey_buffer_map(w->arena.dev, p->shards[i].buffer, &mapped, err));
-        to = mapped;
-        for (uint32_t r = 0; r < p->shards[i].rows; r += EY_LANES, to += panel_bytes) {
-            read_panel(m, p->shards[i].row0 + r, rows, scratch);
-            q->pack(rows, p->cols, to);
-            advance(w, panel_bytes);
+        void *to;
+        if (m->panels) {
+            EY_TRY(copy_shard(w, m, &p->shards[i], err));
+            continue;
         }
-        EY_TRY(ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, mapped, err));
+        EY_TRY(ey_buffer_map(w->arena.dev, p->shards[i].buffer, &to, err));
+        st = pack_rows(w, m, p->shards[i].row0, p->shards[i].rows, to, err);
+        eyrie_status unmapped = ey_buffer_unmap(w->arena.dev, p->shards[i].buffer, to, st == EYRIE_OK ? err : NULL);
+        if (st == EYRIE_OK) st = unmapped;
+        if (st != EYRIE_OK) goto done;
     }
     st = load_bias(w, m, err);
 done:
-    ey_free(rows);
-    ey_free(scratch);
     return st;
 }
 
@@ -542,6 +689,99 @@ done:
     return st;
 }
 
+bool ey_weights_in_file(const ey_weights *w)
+{
+    for (size_t i = 0; i < w->arena.n; i++)
+        if (w->arena.buffers[i]->host) return true;
+    return false;
+}
+
+/* -------------------------------------------------------------------------------------------------------- writing */
+
+static eyrie_status write_gap(ey_output *o, uint64_t bytes, eyrie_error *err)
+{
+    static const unsigned char zeros[EY_ALIGNMENT];
+    return ey_output_write(o, zeros, ey_file_gap(bytes), err);
+}
+
+static eyrie_status write_matrix(ey_weights *w, const matrix *m, ey_output *o, unsigned char *memory, eyrie_error *err)
+{
+    uint64_t panel = ey_quant_panel_bytes(ey_quant_of(m->public.format), m->public.cols);
+    uint32_t most = (uint32_t)ey_max(STEP_BYTES / panel, 1) * EY_LANES;
+    eyrie_status st;
+
+    for (uint32_t row = 0, n; row < m->public.rows; row += n) {
+        n = (uint32_t)ey_min(m->public.rows - row, most);
+        EY_TRY(pack_rows(w, m, row, n, memory, err));
+        EY_TRY(ey_output_write(o, memory, n / EY_LANES * panel, err));
+    }
+    st = write_gap(o, m->public.rows / EY_LANES * panel, err);
+done:
+    return st;
+}
+
+/* The tensors of the new file: matrices in panels, with names that the caller frees, then what stays as it is. */
+static size_t list_tensors(const ey_weights *w, ey_tensor_data *list)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->n_matrices; i++) {
+        const matrix *m = w->matrices[i];
+        const ey_quant *q = ey_quant_of(m->public.format);
+        const char *first = m->parts[0].weight->name;
+        size_t length = strlen(first) + 8;
+        char *name = ey_calloc(length, 1);
+        ey_tensor_data *t = &list[n++];
+        if (name) snprintf(name, length, "%s.%s", first, q->name);
+        *t = (ey_tensor_data){ .name = name, .dtype = EY_U8, .rank = 2 };
+        t->shape[0] = m->public.rows / EY_LANES;
+        t->shape[1] = ey_quant_panel_bytes(q, m->public.cols);
+        t->count = t->shape[0] * t->shape[1];
+    }
+    for (size_t i = 0; i < w->n_matrices; i++)
+        for (uint32_t k = 0; k < w->matrices[i]->public.n_parts; k++)
+            if (w->matrices[i]->parts[k].bias) list[n++] = *w->matrices[i]->parts[k].bias;
+    for (size_t i = 0; i < w->n_vectors; i++) list[n++] = *w->vectors[i].data;
+    return n;
+}
+
+eyrie_status ey_weights_write(ey_weights *w, ey_output *o, const char *identity, eyrie_error *err)
+{
+    const char *const notes[] = { EY_LAYOUT_NOTE, EY_LAYOUT, EY_IDENTITY_NOTE, identity };
+    ey_tensor_data *list = ey_calloc(w->n_matrices * (1 + EY_MAX_PARTS) + w->n_vectors, sizeof *list);
+    unsigned char *memory = NULL;
+    uint64_t largest = STEP_BYTES;
+    size_t n = 0;
+    eyrie_status st = EYRIE_OK;
+
+    if (w->packed) {
+        st = ey_fail(err, EYRIE_EINVAL, "the checkpoint is packed already; pack the one it was made from");
+        goto done;
+    }
+    if (list) n = list_tensors(w, list);
+    for (size_t i = 0; i < w->n_matrices && list; i++) {
+        largest = ey_max(largest, list[i].shape[1]);
+        if (!list[i].name) n = 0;
+    }
+    if (n == 0 || !(memory = ey_calloc((size_t)largest, 1))) {
+        st = ey_fail(err, EYRIE_ENOMEM, "packing weights");
+        goto done;
+    }
+    w->verb = "packing weights";
+    EY_TRY(ey_file_write_header(o, list, n, notes, sizeof notes / sizeof *notes / 2, err));
+    for (size_t i = 0; i < w->n_matrices; i++) EY_TRY(write_matrix(w, w->matrices[i], o, memory, err));
+    for (size_t i = w->n_matrices; i < n; i++) {
+        uint64_t bytes = list[i].count * ey_dtype_size(list[i].dtype);
+        EY_TRY(ey_output_write(o, list[i].data, bytes, err));
+        EY_TRY(write_gap(o, bytes, err));
+    }
+done:
+    for (size_t i = 0; i < w->n_matrices && list; i++) ey_free((char *)(uintptr_t)list[i].name);
+    ey_free(list);
+    ey_free(memory);
+    return st;
+}
+
 /* --------------------------------------------------------------------------------------------------------- making up */
 
 /* Sets the kernel's arguments in order. */
@@ -566,9 +806,9 @@ static cl_int set_args(cl_kernel kernel, const cl_mem *panels, const cl_int ints
 static eyrie_status fill_panels(ey_weights *w, const matrix *m, const source *s, cl_kernel kernel, const ey_buffer *shard,
                                 uint32_t row, uint32_t first, uint32_t n, eyrie_error *err)
 {
-    static const size_t one[2] = { 1, 1 };
+    static const size_t one = 1;
     const uint64_t P = s->rows.size, columns = ey_dim_count(m->cols);
-    const size_t global[2] = { n, m->cols.groups };
+    const size_t global = n;
     const cl_int ints[6] = { (cl_int)(row / EY_LANES), m->public.paired ? 2 : 1, (cl_int)(first / EY_LANES),
                              (cl_int)m->public.cols, (cl_int)P, (cl_int)m->cols.size };
     const cl_ulong dense[3] = { P * columns, columns, 1 }, gates[3] = { P * P, 1, P };
@@ -576,7 +816,7 @@ static eyrie_status fill_panels(ey_weights *w, const matrix *m, const source *s,
     cl_int code = set_args(kernel, &shard->mem, ints, m->gates ? gates : dense, &recipe);
 
     if (code == CL_SUCCESS)
-        EY_CL(code, clEnqueueNDRangeKernel, w->arena.dev->queue, kernel, 2, NULL, global, one, 0, NULL, NULL);
+        EY_CL(code, clEnqueueNDRangeKernel, w->arena.dev->queue, kernel, 1, NULL, &global, &one, 0, NULL, NULL);
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: making its weights", m->public.name);
 }
 

@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "file.h"
+#include "os.h"
 #include "program.h"
 #include "quant.h"
 
@@ -50,12 +51,24 @@ typedef enum ey_transform {
 
 typedef struct ey_weights ey_weights;
 
-/* `file` is read until ey_weights_load returns, and not after. `format`: of all matrices, EYRIE_FORMAT_DEFAULT = each as in the file. */
-eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, eyrie_format format, eyrie_error *err);
+/* How matrices lie in panels and stacks, stated in packed checkpoints (eyrie_pack): another number for every change. */
+#define EY_LAYOUT "1"
+
+/* What matrices are kept as; EYRIE_FORMAT_DEFAULT = each as in the file. Tables are embedding and head. */
+typedef struct ey_formats {
+    eyrie_format layers, gates, tables;
+} ey_formats;
+
+static inline ey_formats ey_formats_all(eyrie_format f) { return (ey_formats){ f, f, f }; }
+/* What a model gets whose weights are asked for in that format. */
+ey_formats ey_formats_of(eyrie_format asked);
+
+/* `file` is read until ey_weights_load returns, and not after, unless ey_weights_in_file. */
+eyrie_status ey_weights_new(ey_weights **out, eyrie_device *dev, const ey_file *file, ey_formats formats, eyrie_error *err);
 /* The same without a file: whatever is declared is there, elements as synthetic.h makes them, in bf16 by default.
  * first_dim is what ey_weights_first_dim answers. */
 eyrie_status ey_weights_new_synthetic(ey_weights **out, eyrie_device *dev, uint64_t seed, uint32_t first_dim,
-                                      eyrie_format format, eyrie_error *err);
+                                      ey_formats formats, eyrie_error *err);
 void         ey_weights_free(ey_weights *w);
 /* Who is told how far loading is. */
 void         ey_weights_listener(ey_weights *w, const ey_progress *progress);
@@ -70,6 +83,8 @@ typedef struct ey_part {
 
 void ey_weights_prefix(ey_weights *w, const char *format, ...) EY_PRINTF(2, 3);
 ey_matrix *ey_weights_matrix(ey_weights *w, const ey_part *parts, uint32_t n_parts, ey_dim cols);
+/* The embedding or the head: [vocabulary, width]. */
+ey_matrix *ey_weights_table(ey_weights *w, const char *name, ey_dim rows, ey_dim cols);
 /* Two parts of as many rows each, paired, so that one work-item has the sums that belong together. */
 ey_matrix *ey_weights_pair(ey_weights *w, const ey_part parts[2], ey_dim cols);
 /* The gates, paired: each part is [G, P, P], stored [in, out], with a bias [G, P]; G blocks on the diagonal. */
@@ -88,7 +103,16 @@ eyrie_status ey_weights_check(ey_weights *w, eyrie_error *err);
 
 uint64_t ey_weights_bytes(const ey_weights *w);
 uint64_t ey_weights_params(const ey_weights *w);    /* elements in the file of everything declared; once checked */
+uint64_t ey_weights_bytes_as(const ey_weights *w, eyrie_format asked);      /* in that format, if it can be had */
+uint64_t ey_matrix_bytes(const ey_matrix *m);       /* its panels' */
 uint32_t ey_weights_formats(const ey_weights *w);   /* bit 1 << format of every matrix */
+
+/* Whether matrices are used where they lie in the file, which then has to stay open and as it is. */
+bool         ey_weights_in_file(const ey_weights *w);
+
+/* Writes a checkpoint's file in which the matrices are packed, to load without packing, or as they lie. `identity` is the
+ * model's. EINVAL: this one is packed already. */
+eyrie_status ey_weights_write(ey_weights *w, ey_output *o, const char *identity, eyrie_error *err);
 
 /* Allocates, then reads and packs; or, of a synthetic model, makes matrices on the device with `program`'s kernels. */
 eyrie_status ey_weights_load(ey_weights *w, eyrie_error *err);

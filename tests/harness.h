@@ -29,6 +29,7 @@ enum { MOST_IN_BATCH = 64 };        /* rows */
 typedef struct lab {
     eyrie_device *device;           /* NULL: there is none */
     ey_program   *programs[2];      /* for rings of f32 and f16, all weight formats; built when first asked for */
+    uint32_t      more;             /* that they are for, such as EY_MATRIX_UNIT */
 } lab;
 
 static lab           shared;        /* by all tests of a program */
@@ -58,11 +59,12 @@ static inline void lab_close(lab *l)
 
 static inline ey_program *lab_program(lab *l, eyrie_format kv)
 {
-    const uint32_t all = 1u << EYRIE_FORMAT_F32 | 1u << EYRIE_FORMAT_F16 | 1u << EYRIE_FORMAT_BF16;
+    const uint32_t all = 1u << EYRIE_FORMAT_F32 | 1u << EYRIE_FORMAT_F16 | 1u << EYRIE_FORMAT_BF16
+                         | 1u << EYRIE_FORMAT_Q8 | 1u << EYRIE_FORMAT_Q4;
     ey_program   **p = &l->programs[kv == EYRIE_FORMAT_F16];
 
     if (!l->device) skip();
-    if (!*p) assert_ok(ey_program_build(p, l->device, all, kv, &err));
+    if (!*p) assert_ok(ey_program_build(p, l->device, all | l->more, kv, &err));
     return *p;
 }
 
@@ -161,7 +163,7 @@ static inline ey_weights *rig_weights(rig *r, const char *directory, eyrie_forma
     for (size_t i = 0; i < n; to += counts[i++]) memcpy(to, tensors[i].x, counts[i] * sizeof *to);
     write_safetensors(directory, "model.safetensors", header, body, total * sizeof *body);
     assert_ok(ey_file_open(&r->file, directory, &err));
-    assert_ok(ey_weights_new(&r->weights, r->lab->device, r->file, format, &err));
+    assert_ok(ey_weights_new(&r->weights, r->lab->device, r->file, ey_formats_all(format), &err));
     return r->weights;
 }
 

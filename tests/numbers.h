@@ -11,7 +11,8 @@
  * division counts 5, sqrt, exp, expm1 and log 6 each, tanh 10. */
 #define ROUNDING 0x1p-24
 
-static const eyrie_format weight_formats[] = { EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, EYRIE_FORMAT_BF16 };
+static const eyrie_format weight_formats[] = { EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, EYRIE_FORMAT_BF16, EYRIE_FORMAT_Q8,
+                                              EYRIE_FORMAT_Q4 };
 
 /* Everything made here is freed by free_numbers, so that tests need not do it one by one. */
 static struct made {
@@ -78,17 +79,26 @@ static inline float *untouched(size_t n)
     return x;
 }
 
-/* x as a matrix of that format keeps it. */
-static inline float *rounded(eyrie_format format, const float *x, size_t n)
+/* x [rows, groups * size] as a matrix of that format keeps it, each group of columns padded to 16 as on the device. */
+static inline float *rounded(eyrie_format format, const float *x, size_t rows, uint32_t groups, uint32_t size)
 {
     const ey_quant *q = ey_quant_of(format);
-    uint32_t        K = (uint32_t)ey_round_up((n + EY_LANES - 1) / EY_LANES, 2);
-    float          *rows = zeros((size_t)K * EY_LANES), *panel = zeros((size_t)K * EY_LANES);
+    uint32_t        K = groups * ey_pad(size);
+    float          *panel = zeros((size_t)EY_LANES * K), *padded = zeros((size_t)EY_LANES * K);
+    float          *out = zeros(rows * groups * size);
 
-    memcpy(rows, x, n * sizeof *x);
-    q->pack(rows, K, panel);
-    q->unpack(panel, K, rows);
-    return rows;
+    for (size_t first = 0; first < rows; first += EY_LANES)
+        for (int back = 0; back < 2; back++) {
+            for (size_t i = 0; i < EY_LANES * groups && first * groups + i < rows * groups; i++) {
+                size_t at = (first * groups + i) * size;
+                if (back) memcpy(out + at, padded + i * ey_pad(size), size * sizeof *x);
+                else memcpy(padded + i * ey_pad(size), x + at, size * sizeof *x);
+            }
+            if (back) break;
+            q->pack(padded, K, panel);
+            q->unpack(panel, K, padded);
+        }
+    return out;
 }
 
 /* Each |got - want| is at most that many roundings of its magnitude, or what a denormal is: devices may make it 0. */

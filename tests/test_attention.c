@@ -3,6 +3,8 @@
  * it, so that what one kernel does wrong is not made good by another. */
 #include "harness.h"
 
+#include <eyrie/eyrie_tools.h>
+
 typedef struct shape {
     uint32_t heads, kv_heads, d, window, ring_blocks;
 } shape;
@@ -13,6 +15,8 @@ static const shape shapes[] = {
 };
 
 #define KEYS 1.5f       /* the largest number in a key */
+
+static lab with_unit;        /* with a matrix unit; no program: there is none */
 
 static const eyrie_format kv_formats[] = { EYRIE_FORMAT_F32, EYRIE_FORMAT_F16 };
 
@@ -29,12 +33,12 @@ typedef struct inputs {
     float *q, *k, *v;
 } inputs;
 
-static void attention_open(attention *a, shape s, eyrie_format kv, ey_phase phase, uint32_t tokens, uint32_t rows)
+static void attention_open(attention *a, lab *l, shape s, eyrie_format kv, ey_phase phase, uint32_t tokens, uint32_t rows)
 {
     uint32_t d = ey_pad(s.d), H = s.heads * d, K = s.kv_heads * d;
 
     *a = (attention){ .s = s, .kv = kv };
-    rig_open(&a->r, &shared, kv, phase, tokens, rows);
+    rig_open(&a->r, l, kv, phase, tokens, rows);
     a->r.geometry = (ey_geometry){ .window = s.window, .ring_blocks = s.ring_blocks };
     ey_act all = hold(&a->r, ey_plan_act(&a->r.plan, tokens, H + 2 * K));
     a->q = ey_act_slice(all, 0, H);
@@ -62,10 +66,18 @@ static float *attention_run(attention *a, const row_set *set, inputs in, void *r
     return get(&a->r, a->out, heads, T);
 }
 
+/* Numbers that bf16 holds, so that the matrix unit rounds no more than the weights of the softmax. */
+static float *plain_noise(size_t n, uint32_t seed, float most)
+{
+    float *x = noise(n, seed, most);
+    ref_round_bf16(n, x);
+    return x;
+}
+
 static inputs make_inputs(shape s, size_t T)
 {
     size_t queries = T * s.heads * s.d, keys = T * s.kv_heads * s.d;
-    return (inputs){ noise(queries, 1, 2.0f), noise(keys, 2, KEYS), noise(keys, 3, 1.0f) };
+    return (inputs){ plain_noise(queries, 1, 2.0f), plain_noise(keys, 2, KEYS), plain_noise(keys, 3, 1.0f) };
 }
 
 static inputs from_token(shape s, inputs in, size_t t)
@@ -108,7 +120,7 @@ static void want_row(const attention *a, const ey_row *row, inputs in, void *bef
     shape    s = a->s;
     uint64_t past = ey_min(row->position, s.ring_blocks * 64u), first = row->position - past;
     size_t   width = (size_t)s.kv_heads * s.d, n = (size_t)(past + row->n) * width;
-    float   *k = noise(n, 4 + row->slot, KEYS), *v = noise(n, 14 + row->slot, 1.0f);
+    float   *k = plain_noise(n, 4 + row->slot, KEYS), *v = plain_noise(n, 14 + row->slot, 1.0f);
 
     memcpy(k + past * width, in.k, row->n * width * sizeof *k);
     memcpy(v + past * width, in.v, row->n * width * sizeof *v);
@@ -124,16 +136,18 @@ static void want_row(const attention *a, const ey_row *row, inputs in, void *bef
     /* A score is d fma, a product with the scale, which is rounded itself, and less the highest: of magnitude up to
      * |q| KEYS. exp makes 6 at most. Each of up to 5 blocks and the last sum shrink by another exp and product. Then there
      * are as many fma as keys. All of that twice, above and below the division, which makes 5; the reference 1.
-     * Values are at most 1. */
+     * Values are at most 1. The matrix unit rounds each weight to bf16, by up to 2^-9 of it; they are divided by their
+     * sum as rounded, so that makes up to twice as much. */
     for (size_t i = 0; i < (size_t)row->n * s.heads * s.d; i += s.d) {
         double score = 0.0, keys = (double)ey_min(s.window, past + i / s.d / s.heads) + 1;
         for (size_t j = 0; j < s.d; j++) score += fabs(in.q[i + j]) * KEYS / sqrt(s.d);
         for (size_t j = 0; j < s.d; j++)
-            allowed[i + j] = (float)(2 * ((s.d + 4) * score + 6 + 6 * (7 + 2 * score) + keys) + 6);
+            allowed[i + j] = (float)(2 * ((s.d + 4) * score + 6 + 6 * (7 + 2 * score) + keys) + 6
+                                     + (a->r.lab->more ? 0x1p-8 / ROUNDING : 0));
     }
 }
 
-static void check_attention(shape s, eyrie_format kv, ey_phase phase, const row_set *set)
+static void check_attention(lab *l, shape s, eyrie_format kv, ey_phase phase, const row_set *set)
 {
     uint32_t  T = tokens_of(set);
     size_t    width = (size_t)s.heads * s.d;
@@ -141,7 +155,7 @@ static void check_attention(shape s, eyrie_format kv, ey_phase phase, const row_
     inputs    in = make_inputs(s, T);
     attention a;
 
-    attention_open(&a, s, kv, phase, T + 3, set->n + 1);
+    attention_open(&a, l, s, kv, phase, T + 3, set->n + 1);
     float *rings = untouched(SLOTS * a.ring_floats), *after = untouched(SLOTS * a.ring_floats);
     for (uint32_t i = 0, at = 0; i < set->n; at += set->rows[i++].n)
         want_row(&a, &set->rows[i], from_token(s, in, at), rings, after, want + at * width, allowed + at * width);
@@ -157,9 +171,9 @@ static void every_shape(void **state)
         for (size_t f = 0; f < COUNT(kv_formats); f++) {
             if (on_gpu() && f != i % 2) continue;       /* barriers take PoCL long */
             for (size_t k = 0; k < COUNT(prefill_sets); k++)
-                if (!on_gpu() || shapes[i].heads < 100 || k < 3) check_attention(shapes[i], kv_formats[f], EY_PREFILL, &prefill_sets[k]);
+                if (!on_gpu() || shapes[i].heads < 100 || k < 3) check_attention(&shared, shapes[i], kv_formats[f], EY_PREFILL, &prefill_sets[k]);
             for (size_t k = 0; k < COUNT(decode_sets); k++)
-                check_attention(shapes[i], kv_formats[f], EY_DECODE, &decode_sets[k]);
+                check_attention(&shared, shapes[i], kv_formats[f], EY_DECODE, &decode_sets[k]);
         }
 }
 
@@ -171,7 +185,7 @@ static void many_splits(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(positions); i++)
-        check_attention(s, EYRIE_FORMAT_F32, EY_DECODE, &(row_set){ 1, { ROW(1, 1, positions[i]) } });
+        check_attention(&shared, s, EYRIE_FORMAT_F32, EY_DECODE, &(row_set){ 1, { ROW(1, 1, positions[i]) } });
 }
 
 /* Scores so far apart that only one key counts, whose block or split comes first, last, or between others. */
@@ -189,7 +203,7 @@ static void sharp_scores(void **state)
             attention a;
 
             for (uint32_t j = 0; j < 16; j++) k[0][j] = -20.0f, k[1][j] = 30.0f, q[j] = 10.0f;
-            attention_open(&a, s, EYRIE_FORMAT_F16, phase, 1, 1);
+            attention_open(&a, &shared, s, EYRIE_FORMAT_F16, phase, 1, 1);
             float *rings = untouched(SLOTS * a.ring_floats);
             for (uint64_t p = position - 1023; p < position; p++)
                 put_position(&a, rings, 3, p, k[p == peaks[i]], v + p * 16);
@@ -201,13 +215,12 @@ static void sharp_scores(void **state)
 }
 
 /* Chunks that end at multiples of 64 give the bits of one, and the same ring. */
-static void chunks_change_nothing(void **state)
+static void check_chunks(lab *l)
 {
     static const uint32_t chunks[] = { 28, 64, 128, 37 };
     const uint32_t T = 257, start = 100;
     const row_set  first = { 1, { ROW(2, start, 0) } }, whole = { 1, { ROW(2, T, start) } };
 
-    (void)state;
     for (size_t k = 0; k < COUNT(shapes); k++) {
         if (on_gpu() && k % 3 != 1) continue;           /* with padding, with three key/value heads, with groups of 4 */
         shape     s = shapes[k];
@@ -215,7 +228,7 @@ static void chunks_change_nothing(void **state)
         inputs    in = make_inputs(s, T), past = make_inputs(s, start);
         attention a;
 
-        attention_open(&a, s, kv_formats[k % 2], EY_PREFILL, T, 1);
+        attention_open(&a, l, s, kv_formats[k % 2], EY_PREFILL, T, 1);
         float *once = untouched(SLOTS * a.ring_floats), *parts = zeros(SLOTS * a.ring_floats);
         attention_run(&a, &first, past, once);
         memcpy(parts, once, SLOTS * a.ring_floats * sizeof *once);
@@ -231,25 +244,24 @@ static void chunks_change_nothing(void **state)
 }
 
 /* Each row alone, in a plan of its own size, gives the bits that it gives among others. */
-static void neighbours_change_nothing(void **state)
+static void check_neighbours(lab *l)
 {
     const row_set *const sets[EY_PHASES] = { [EY_PREFILL] = busiest_prefill, [EY_DECODE] = busiest_decode };
     const shape    s = { 4, 2, 32, 100, 2 };        /* without padding, which noise would fill */
     const size_t   width = 4 * 32;
 
-    (void)state;
     for (ey_phase phase = EY_PREFILL; phase < EY_PHASES; phase++) {
         const row_set *set = sets[phase];
         uint32_t       T = tokens_of(set);
         inputs         in = make_inputs(s, T);
         attention      all, one;
 
-        attention_open(&all, s, EYRIE_FORMAT_F32, phase, T, set->n);
+        attention_open(&all, l, s, EYRIE_FORMAT_F32, phase, T, set->n);
         float *together = noise(SLOTS * all.ring_floats, 5, 1.0f), *alone = noise(SLOTS * all.ring_floats, 5, 1.0f);
         float *want = attention_run(&all, set, in, together);
         for (uint32_t i = 0, at = 0; i < set->n; at += set->rows[i++].n) {
             const row_set row = { 1, { set->rows[i] } };
-            attention_open(&one, s, EYRIE_FORMAT_F32, phase, row.rows[0].n, 1);
+            attention_open(&one, l, s, EYRIE_FORMAT_F32, phase, row.rows[0].n, 1);
             float *got = attention_run(&one, &row, from_token(s, in, at), alone);
             check_same("row", got, want + at * width, row.rows[0].n * width);
             rig_close(&one.r);
@@ -257,6 +269,48 @@ static void neighbours_change_nothing(void **state)
         check_same("ring", alone, together, SLOTS * all.ring_floats);
         rig_close(&all.r);
     }
+}
+
+static void chunks_change_nothing(void **state)
+{
+    (void)state;
+    check_chunks(&shared);
+}
+
+static void neighbours_change_nothing(void **state)
+{
+    (void)state;
+    check_neighbours(&shared);
+}
+
+static void on_the_matrix_unit(void **state)
+{
+    (void)state;
+    if (!with_unit.more) skip();
+    for (size_t i = 0; i < COUNT(shapes); i++)
+        for (size_t k = 0; k < COUNT(prefill_sets); k++)
+            check_attention(&with_unit, shapes[i], kv_formats[(i + k) % 2], EY_PREFILL, &prefill_sets[k]);
+    check_chunks(&with_unit);
+    check_neighbours(&with_unit);
+}
+
+static int open_labs(void **state)
+{
+    eyrie_verdict v;
+
+    open_shared(state);
+    lab_open(&with_unit, 0, 0);
+    if (!with_unit.device) return 0;
+    assert_ok(eyrie_probe_run(with_unit.device, "amx", &v, &err));
+    if (v.answer == EYRIE_YES) with_unit.more = EY_MATRIX_UNIT;
+    else fprintf(stderr, "skipping: no matrix unit: %s\n", v.reason);
+    return 0;
+}
+
+static int close_labs(void **state)
+{
+    lab_close(&with_unit);
+    return close_shared(state);
 }
 
 int main(void)
@@ -267,6 +321,7 @@ int main(void)
         op_test(sharp_scores),
         op_test(chunks_change_nothing),
         op_test(neighbours_change_nothing),
+        op_test(on_the_matrix_unit),
     };
-    return run_op_tests(tests);
+    return cmocka_run_group_tests(tests, open_labs, close_labs);
 }

@@ -577,8 +577,8 @@ static void kernels_are_kept(void **state)
     snprintf(in_the_way, sizeof in_the_way, "%s/file", dir);
     write_text(dir, "file", "");
     for (size_t i = 0; i < COUNT(cases); i++) {
-        const char *const args[] = { "run", "-m", MODEL, "-p", "ROMEO:", "-n", "8", cases[i].option ? "--cache-dir" : NULL,
-                                     cases[i].option, NULL };
+        const char *const args[] = { "run", "-m", MODEL, "-p", "ROMEO:", "-n", "8", "--compute", "f32",
+                                     cases[i].option ? "--cache-dir" : NULL, cases[i].option, NULL };
         result r = finish(dir, start(dir, cases[i].how, args));
         expect_status(&r, 0);
         expect_contains(r.err, cases[i].says);
@@ -678,7 +678,7 @@ static void devices(void **state)
 static void devices_probed(void **state)
 {
     static const char *const names[] = { "half", "half-unannounced", "sub-group-reduce", "sub-group-shuffle", "dot-product",
-                                         "inline-assembly", "event-times", "large-buffer", "host-pointer", "sub-devices" };
+                                         "inline-assembly", "amx", "event-times", "large-buffer", "host-pointer", "sub-devices" };
     size_t at = 0;
     json_t *before = expect_json(run(*state, "devices", "--device", "0", "--cache-dir", *state, "--json"));
     json_t *probed = expect_json(run(*state, "devices", "--probe", "--device", "0", "--cache-dir", *state, "--json"));
@@ -704,6 +704,26 @@ static void devices_probed(void **state)
     json_decref(before);
     json_decref(probed);
     json_decref(after);
+}
+
+/* The first run finds out what kernels are chosen by, and what follows goes by it; with f32 compute there is no choice. */
+static void verdicts_are_found_at_need(void **state)
+{
+    static const struct { const char *compute; bool known; } cases[] = { { "f32", false }, { "auto", true } };
+    size_t at = 0;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        result r = run(*state, "run", "-m", MODEL, "-p", "ROMEO:", "-n", "1", "--compute", cases[i].compute, "--cache-dir", *state);
+        expect_status(&r, 0);
+        assert_null(strstr(r.err, "no probe's verdict"));
+        done(&r);
+        json_t *object = expect_json(run(*state, "devices", "--device", "0", "--cache-dir", *state, "--json"));
+        const json_t *capabilities = json_object_get(json_array_get(devices_of(object, &at), 0), "capabilities");
+        const json_t *amx = json_object_get(capabilities, "amx"), *half = json_object_get(capabilities, "half");
+        assert_int_equal(strcmp(string(amx, "answer"), "not probed") != 0, cases[i].known);
+        assert_string_equal(string(half, "answer"), "not probed");
+        json_decref(object);
+    }
 }
 
 static void no_such_device(void **state)
@@ -769,7 +789,8 @@ int main(void)
         test_in_dir(end_of_context), test_in_dir(interrupted_run_ends_in_order), test_in_dir(scores_of_golden),
         test_in_dir(score_of_text), test_in_dir(score_of_one_token), test_in_dir(failed_score_leaves_no_logits),
         test_in_dir(info), test_in_dir(failures), test_in_dir(kernels_are_kept), test_in_dir(output_that_fails),
-        test_in_dir(reader_that_leaves), test_in_dir(devices), test_in_dir(devices_probed), test_in_dir(no_such_device),
+        test_in_dir(reader_that_leaves), test_in_dir(devices), test_in_dir(devices_probed),
+        test_in_dir(verdicts_are_found_at_need), test_in_dir(no_such_device),
         test_in_dir(selftest), test_in_dir(selftest_names_a_wrong_kernel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,10 +40,10 @@ static void layer_open(layer *l, const char *directory, eyrie_format format, ey_
     ey_plan *p = &l->r.plan;
 
     l->x = hold(&l->r, ey_plan_act(p, max_rows, ey_pad(D)));
-    ey_act z = ey_norm(p, l->x, norm, D, 1e-6f, false), v, y;
+    ey_act z = ey_norm(l->x, norm, D, 1e-6f), v, y;
     ey_matmul_conv1d(p, z, in, &(ey_conv){ conv, bias, TAPS, state }, &v, &y);
-    l->h = hold(&l->r, ey_matmul_rglru(p, gates, &(ey_recurrence){ v, y, decay, state, (TAPS - 1) * padded }));
-    l->g = hold(&l->r, ey_matmul_geglu(p, z, mlp));
+    l->h = hold(&l->r, ey_matmul_rglru(p, gates, &(ey_recurrence){ v, y, decay, state, (TAPS - 1) * padded, NULL }));
+    l->g = hold(&l->r, ey_matmul_geglu(p, z, mlp, NULL));
     rig_seal(&l->r);
 }
 

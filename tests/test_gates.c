@@ -12,8 +12,16 @@ typedef struct gates {
     ey_dim     dim;
     ey_matrix *m;
     ey_act     x, y;
-    float     *W[2], *bias[2];      /* W as the format keeps it */
+    float     *given[2], *W[2], *bias[2];       /* W: given, as the format keeps it */
 } gates;
+
+/* [G, in, out] to [G, out, in], and back: scales are shared along the inputs. */
+static float *transposed(const float *x, size_t G, size_t P)
+{
+    float *y = zeros(G * P * P);
+    for (size_t i = 0; i < G * P * P; i++) y[i / (P * P) * P * P + i % P * P + i / P % P] = x[i];
+    return y;
+}
 
 static void gates_open(gates *g, lab *l, const char *directory, ey_phase phase, eyrie_format format, uint32_t bucket,
                        ey_dim dim)
@@ -23,11 +31,12 @@ static void gates_open(gates *g, lab *l, const char *directory, ey_phase phase, 
 
     *g = (gates){ .dim = dim };
     for (uint32_t i = 0; i < 2; i++) {
-        g->W[i] = rounded(format, noise(n, 10 + i, 1.0f), n);
+        g->given[i] = noise(n, 10 + i, 1.0f);
+        g->W[i] = transposed(rounded(format, transposed(g->given[i], G, P), G * P, 1, P), G, P);
         g->bias[i] = noise((size_t)G * P, 20 + i, 1.0f);
     }
-    const tensor file[] = { { "wa", { G, P, P }, g->W[0] }, { "ba", { G, P }, g->bias[0] },
-                            { "wi", { G, P, P }, g->W[1] }, { "bi", { G, P }, g->bias[1] } };
+    const tensor file[] = { { "wa", { G, P, P }, g->given[0] }, { "ba", { G, P }, g->bias[0] },
+                            { "wi", { G, P, P }, g->given[1] }, { "bi", { G, P }, g->bias[1] } };
     rig_open(&g->r, l, EYRIE_FORMAT_F32, phase, bucket, phase == EY_PREFILL ? 1 : bucket);
     g->m = ey_weights_gates(rig_weights(&g->r, directory, format, file, COUNT(file)),
                             (ey_part[]){ { "wa", "ba", dim }, { "wi", "bi", dim } });
@@ -65,7 +74,7 @@ static void every_tile_and_format(void **state)
     static const struct { uint32_t vector; ey_phase phase; } variants[] = { { 1, EY_PREFILL }, { 16, EY_DECODE } };
 
     for (size_t v = 0; v < COUNT(variants); v++) {
-        const char *used[40];
+        const char *used[80];
         size_t      n_used = 0, tiles;
         lab         l;
 

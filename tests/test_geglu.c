@@ -22,7 +22,7 @@ static void gated_open(gated *g, lab *l, const char *directory, ey_phase phase, 
                            (ey_part[]){ { "g", "bg", ey_dim_flat(M) }, { "u", "bu", ey_dim_flat(M) } }, ey_dim_flat(K));
     g->x = hold(&g->r, ey_plan_act(&g->r.plan, bucket, ey_pad(K)));
     g->both = hold(&g->r, ey_matmul(&g->r.plan, g->x, g->m));
-    g->y = hold(&g->r, ey_matmul_geglu(&g->r.plan, g->x, g->m));
+    g->y = hold(&g->r, ey_matmul_geglu(&g->r.plan, g->x, g->m, NULL));
     rig_seal(&g->r);
 }
 

@@ -20,7 +20,7 @@ static void head_open(head *h, lab *l, const char *directory, eyrie_format forma
 {
     const tensor file[] = { { "w", { V, 1 }, w } };
 
-    *h = (head){ .V = V, .wanted = wanted, .cap = cap, .w = rounded(format, w, V) };
+    *h = (head){ .V = V, .wanted = wanted, .cap = cap, .w = rounded(format, w, V, 1, 1) };
     rig_open(&h->r, l, EYRIE_FORMAT_F32, EY_PREFILL, wanted + 2, 2);
     h->m = ey_weights_matrix(rig_weights(&h->r, directory, format, file, 1),
                              &(ey_part){ "w", NULL, ey_dim_flat(V) }, 1, ey_dim_flat(1));
@@ -157,6 +157,7 @@ static void every_vocabulary(void **state)
             }
     check_head(&shared, *state, EYRIE_FORMAT_F16, scattered(4097), 4097, 30.0f);
     check_head(&shared, *state, EYRIE_FORMAT_BF16, scattered(4097), 4097, 0.0f);
+    check_head(&shared, *state, EYRIE_FORMAT_Q8, scattered(4097), 4097, 0.0f);
 }
 
 /* One allocation holds 17 panels of 32, so the matrix has to be in two. */

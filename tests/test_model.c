@@ -6,10 +6,15 @@
 #include "golden.h"
 #include "model.h"
 
+#include <eyrie/eyrie_tools.h>
+
 #include <math.h>
 
 /* What the project promises against the goldens. They are f32 NumPy, themselves up to 3e-6 from f64. */
 #define GOLDEN_TOLERANCE 1e-4
+/* With the matrix unit, the input of every product has 8 bits: a relative error of 2^-9, the same as bf16 weights have, which
+ * cost 2e-1 at most below; inputs average better. */
+#define UNIT_TOLERANCE 1e-1
 /* Another chunking regroups sums of the softmax only; f32 rounding through all layers stays below this promise. */
 #define CHUNK_TOLERANCE 1e-5
 
@@ -23,6 +28,8 @@ static eyrie_device *device;
 static const char *const *goldens;
 static size_t n_goldens;
 static bool on_gpu;                     /* with the kernels for GPUs */
+static void         *directory;     /* its cache */
+static bool          unit;          /* it has a matrix unit */
 
 static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compute, eyrie_format weights)
 {
@@ -38,6 +45,14 @@ static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compu
     assert_ok(eyrie_model_open(&m, device, path, &opts, &err));
     assert_true(ey_model_get_limits(m).logits == MOST_TOKENS);      /* of every token of a step */
     return m;
+}
+
+/* Where the text is read with the matrix unit: weights in bf16, and a CPU that has one. */
+static bool has_unit(const eyrie_model *m)
+{
+    eyrie_model_info info = { .struct_size = sizeof info };
+    assert_ok(eyrie_model_get_info(m, &info, &err));
+    return info.matrix_unit;
 }
 
 /* Runs a batch and reads the logits of all its tokens: [tokens, V]. */
@@ -252,6 +267,7 @@ static void narrower_formats_stay_close(void **state)
         { EYRIE_COMPUTE_AUTO, EYRIE_FORMAT_DEFAULT, 2e-2 },
         { EYRIE_COMPUTE_F32, EYRIE_FORMAT_F16, 2e-2 },
         { EYRIE_COMPUTE_F32, EYRIE_FORMAT_BF16, 2e-1 },
+        { EYRIE_COMPUTE_F32, EYRIE_FORMAT_Q8, 2e-1 },
     };
 
     (void)state;
@@ -262,21 +278,67 @@ static void narrower_formats_stay_close(void **state)
             float *got = rows_of(&g);
 
             read_text(m, 0, g.tokens, 0, g.T, MOST_TOKENS, got);
-            assert_close(goldens[i], "formats", (uint32_t)k, relative_error(got, g.logits, (size_t)g.T * g.V), cases[k].tolerance);
+            assert_close(goldens[i], "formats", (uint32_t)k, relative_error(got, g.logits, (size_t)g.T * g.V),
+                         has_unit(m) ? UNIT_TOLERANCE : cases[k].tolerance);
             free(got);
             golden_close(&g);
             assert_ok(eyrie_model_close(m));
         }
 }
 
+/* It computes what its rounding of activations to bf16 makes of the golden, and nothing is rounded with f32 compute.
+ * Chunks that are multiples of 64 change no bit. */
+static void the_matrix_unit(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < n_goldens; i++) {
+        golden g;
+        eyrie_model *m = open_golden(goldens[i], &g, EYRIE_COMPUTE_F32, EYRIE_FORMAT_BF16);
+        float *whole = rows_of(&g), *other = rows_of(&g);
+        size_t n = (size_t)g.T * g.V;
+        ey_traits traits;
+
+        assert_false(has_unit(m));
+        read_text(m, 0, g.tokens, 0, g.T, MOST_TOKENS, other);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+
+        m = open_golden(goldens[i], &g, EYRIE_COMPUTE_AUTO, EYRIE_FORMAT_BF16);
+        assert_int_equal(has_unit(m), unit);
+        ey_model_traits(m, &traits);
+        assert_string_equal(traits.list[traits.n - 1].value, unit ? "base, prefill on AMX" : "base");
+        read_text(m, 0, g.tokens, 0, g.T, MOST_TOKENS, whole);
+        assert_close(goldens[i], "matrix unit, tokens", g.T, relative_error(whole, other, n), UNIT_TOLERANCE);
+        if (unit && !memcmp(whole, other, n * sizeof *whole)) fail_msg("%s: nothing was rounded", goldens[i]);
+        for (uint32_t chunk = 64; chunk <= 256; chunk *= 2) {
+            read_text(m, chunk / 128, g.tokens, 0, g.T, chunk, other);
+            if (memcmp(other, whole, n * sizeof *whole))
+                fail_msg("%s: chunks of %u give other bits than one pass", goldens[i], (unsigned)chunk);
+        }
+        free(whole);
+        free(other);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+    }
+}
+
+/* The device remembers what it can do, so the models get what they would get in use. */
 static int open_class(eyrie_kernels kernels, const char *const *list, size_t n)
 {
     eyrie_device_opts opts = { .struct_size = sizeof opts, .kernels = kernels };
+    eyrie_verdict v;
 
-    if (eyrie_device_open(&device, &opts, &err) != EYRIE_OK) fprintf(stderr, "no device, skipping: %s\n", err.text);
+    make_dir(&directory);
+    opts.cache_dir = directory;
     on_gpu = kernels == EYRIE_KERNELS_GPU;
     goldens = list;
     n_goldens = n;
+    if (eyrie_device_open(&device, &opts, &err) != EYRIE_OK) {
+        fprintf(stderr, "no device, skipping: %s\n", err.text);
+    } else if (!on_gpu && eyrie_probe_run(device, "amx", &v, &err) == EYRIE_OK) {
+        unit = v.answer == EYRIE_YES;
+        if (!unit) fprintf(stderr, "no matrix unit: %s\n", v.reason);
+    }
     return 0;
 }
 
@@ -294,8 +356,11 @@ static int open_device_as_gpu(void **state)
 
 static int close_device(void **state)
 {
+    int status = eyrie_device_close(device) == EYRIE_OK ? 0 : -1;
+
     (void)state;
-    return eyrie_device_close(device) == EYRIE_OK ? 0 : -1;
+    remove_dir(&directory);
+    return status;
 }
 
 /* test_model [PATTERN]: those tests alone, * and ? being any characters. */
@@ -308,6 +373,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_batch_equals_each_alone),
         cmocka_unit_test(a_copied_slot_goes_on),
         cmocka_unit_test(narrower_formats_stay_close),
+        cmocka_unit_test(the_matrix_unit),
     };
     const struct CMUnitTest gpu_tests[] = {
         cmocka_unit_test(goldens_in_one_pass),

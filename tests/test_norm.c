@@ -20,7 +20,7 @@ static void check_norm(const char *directory, uint32_t D, float eps, float size,
     ey_weights *weights = rig_weights(&r, directory, EYRIE_FORMAT_F32, file, 1);
     ey_buffer  *scale = ey_weights_vector(weights, "w", ey_dim_flat(D), 1, EY_ONE_PLUS);
     ey_act in = hold(&r, ey_plan_act(&r.plan, bucket, ey_pad(D)));
-    ey_act y = hold(&r, ey_norm(&r.plan, in, scale, D, eps, wanted));
+    ey_act y = hold(&r, ey_normalise(&r.plan, ey_norm(in, scale, D, eps), wanted));
     rig_seal(&r);
     put(&r, in, ey_dim_flat(D), x, T);
     rig_run(&r, rows, n_rows, NULL);

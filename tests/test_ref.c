@@ -111,6 +111,18 @@ static void matmul_by_hand(void **unused)
     near_to(y[1], 32.0, 0.0, "without bias");
 }
 
+static void rounding_to_8_bits(void **unused)
+{
+    /* 8 bits hold whole numbers up to 256; above, those that are even, then multiples of 4. Halves go to the even one. */
+    float x[] = { 0.0f, -0.0f, 1.0f, 255.0f, 256.0f, 257.0f, 258.0f, 259.0f, -261.0f, 513.9f, 514.0f, 518.0f, 0x1.ffp-20f, INFINITY };
+    const float want[] = { 0.0f, -0.0f, 1.0f, 255.0f, 256.0f, 256.0f, 258.0f, 260.0f, -260.0f, 512.0f, 512.0f, 520.0f, 0x1p-19f,
+                           INFINITY };
+
+    (void)unused;
+    ref_round_bf16(COUNT(x), x);
+    assert_memory_equal(x, want, sizeof x);
+}
+
 static void gates_are_blocks_stored_in_out(void **unused)
 {
     (void)unused;
@@ -411,6 +423,7 @@ int main(void)
         cmocka_unit_test(embedding_takes_scaled_rows),
         cmocka_unit_test(norm_divides_by_root_mean_square),
         cmocka_unit_test(matmul_by_hand),
+        cmocka_unit_test(rounding_to_8_bits),
         cmocka_unit_test(gates_are_blocks_stored_in_out),
         cmocka_unit_test(conv1d_by_hand),
         cmocka_unit_test(conv1d_split_is_whole),

@@ -25,8 +25,8 @@
  *     On failure an output handle is set to NULL. `err` belongs to the caller; nothing global is kept.
  *   - Zero means "default" in every option, so { sizeof(eyrie_model_opts) } is a complete set, and NULL is as good.
  *     struct_size lets a newer library serve a caller that was built against an older header.
- *   - The caller drives: the library starts no threads of its own (the OpenCL implementation may), reads no environment
- *     variable, and prints nothing. Notes go to the log callback.
+ *   - The caller drives: the library starts no threads of its own (the OpenCL implementation may) but while it packs
+ *     weights, when all cores share the work; it reads no environment variable, and prints nothing. Notes go to the log callback.
  *   - A handle and everything opened from it belong to one thread at a time. Different devices are independent.
  *   - Close children before parents; closing a parent first returns EYRIE_EBUSY and does nothing.
  */
@@ -129,9 +129,17 @@ typedef enum eyrie_format {    /* how numbers are stored on the device */
     EYRIE_FORMAT_DEFAULT = 0,  /* weights: as in the file, bf16 in synthetic models. keys and values: f16, or f32 with EYRIE_COMPUTE_F32 */
     EYRIE_FORMAT_F32 = 1,
     EYRIE_FORMAT_F16 = 2,
-    EYRIE_FORMAT_BF16 = 3      /* weights only */
+    EYRIE_FORMAT_BF16 = 3,     /* weights only, like all that follow */
+    EYRIE_FORMAT_Q8 = 4,       /* 8 bits, each 32 weights of a row share an f16 scale: 8.5 bits a weight */
+    EYRIE_FORMAT_Q4 = 5        /* 4 bits likewise, 4.5; q8 the embedding, the head, and the gates of the recurrence */
 } eyrie_format;
 
+/* With EYRIE_COMPUTE_AUTO, products of prefill with weights in bf16 run on the matrix unit of an x86 CPU (AMX) where there
+ * is one that works: it rounds their inputs to bf16 (nearest even) and sums in f32. Weights are never rounded for it, and
+ * decode does without. It is used if the verdict of the probe "amx" (eyrie_tools.h) is remembered in the device's cache
+ * directory; the command sees to that by itself. Opening such a model makes the system let the whole process use the
+ * unit's registers (arch_prctl on Linux), for good: threads that use them take 8 KiB more, and so do the frames of signal
+ * handlers that interrupt them. */
 typedef enum eyrie_compute {
     EYRIE_COMPUTE_AUTO = 0,    /* what is fast and within the stored formats' own error */
     EYRIE_COMPUTE_F32 = 1      /* nothing is rounded below f32 but the stored weights themselves */
@@ -172,6 +180,7 @@ typedef struct eyrie_model_info {
     uint64_t      decode_flops;       /* two for each multiply-add, the window full, the head included */
     int32_t       bos;                /* -1 = none */
     bool          has_tokenizer;
+    bool          matrix_unit;        /* prefill uses the CPU's (EYRIE_COMPUTE_AUTO); false from eyrie_model_inspect */
 } eyrie_model_info;
 
 /* Opens the checkpoint directory `path` (config.json, *.safetensors, and tokenizer.model if there is one) on `dev`:
@@ -195,6 +204,13 @@ EYRIE_API eyrie_status eyrie_model_get_info(const eyrie_model *model, eyrie_mode
 /* The same from the files' headers alone: no device, no weights read. */
 EYRIE_API eyrie_status eyrie_model_inspect(const char *path, const eyrie_model_opts *opts, eyrie_model_info *info,
                                            eyrie_error *err);
+
+/* Writes the checkpoint `path` once more, to `directory`, with its matrices as opts->weights says and in the order in which
+ * devices read them: eyrie_model_open takes it like any other, with the same results, and neither packs nor, where device
+ * and host share their memory, copies: it maps the file, which must stay as it is while the model is open. Needs no device.
+ * The directory appears whole or not at all. A packed checkpoint is for versions of Eyrie with the same layout; others say
+ * so. EINVAL: `directory` is there already, or `path` is packed already. Of opts, weights and progress count. */
+EYRIE_API eyrie_status eyrie_pack(const char *path, const char *directory, const eyrie_model_opts *opts, eyrie_error *err);
 
 /* Text to token ids, <bos> first. Writes at most `capacity` ids and always sets *n to the number there are, so a call
  * with capacity 0 asks for the size. `text` is UTF-8 of `length` bytes, zero bytes allowed.

@@ -49,6 +49,7 @@ typedef struct eyrie_probe {
     const char *what;              /* what the answer says */
     const char *use;               /* which path would use it, and whether one does */
     bool        dangerous;         /* drivers are known to crash over it: run it in a process that may die */
+    bool        decides;           /* kernels are chosen by its verdict */
 } eyrie_probe;
 
 typedef enum eyrie_answer {
@@ -72,9 +73,10 @@ EYRIE_API const char *eyrie_answer_text(eyrie_answer answer);      /* "not probe
 EYRIE_API eyrie_status eyrie_probe_run(eyrie_device *dev, const char *name, eyrie_verdict *verdict, eyrie_error *err);
 
 /* Verdicts are remembered by device and driver where the device was opened with a cache; a verdict of EYRIE_NOT_PROBED is
- * not. recall: EYRIE_NOT_PROBED where nothing is remembered. Nothing else in the library runs a probe. */
+ * not. recall: EYRIE_NOT_PROBED where nothing is remembered. Nothing else in the library runs a probe, but a model
+ * is opened with what `decides`. */
 EYRIE_API void eyrie_probe_remember(eyrie_device *dev, const char *name, const eyrie_verdict *verdict);
-EYRIE_API void eyrie_probe_recall(eyrie_device *dev, const char *name, eyrie_verdict *verdict);
+EYRIE_API void eyrie_probe_recall(const eyrie_device *dev, const char *name, eyrie_verdict *verdict);
 
 /* --------------------------------------------------------------------------------------------------------- limits */
 

@@ -30,12 +30,12 @@ void ey_attention_emit(ey_plan *p, const ey_attention_layer *l, const ey_layer_c
     const ey_config *f = c->config;
     uint32_t d = ey_pad(f->head_dim);
 
-    ey_act z   = ey_norm(p, x, l->norm, f->width, f->eps, false);
+    ey_act z   = ey_norm(x, l->norm, f->width, f->eps);
     ey_act qkv = ey_matmul(p, z, l->in);
     ey_act o   = ey_attend(p, &(ey_attention){ .q = ey_part_of(qkv, l->in, 0), .k = ey_part_of(qkv, l->in, 1),
                                                .v = ey_part_of(qkv, l->in, 2), .heads = f->heads, .kv_heads = f->kv_heads,
                                                .d = d, .rotary = f->rotary, .scale = (float)(1.0 / sqrt(f->head_dim)),
                                                .window = c->window, .ring_blocks = c->ring_blocks, .kv = c->kv,
-                                               .state = state });
+                                               .reader = l->out, .state = state });
     ey_matmul_add(p, o, l->out, x);
 }

@@ -13,7 +13,7 @@ void ey_mlp_declare(ey_mlp *l, ey_weights *w, const ey_layer_context *c)
 
 void ey_mlp_emit(ey_plan *p, const ey_mlp *l, const ey_layer_context *c, ey_act x)
 {
-    ey_act z = ey_norm(p, x, l->norm, c->config->width, c->config->eps, false);
-    ey_act g = ey_matmul_geglu(p, z, l->in);
+    ey_act z = ey_norm(x, l->norm, c->config->width, c->config->eps);
+    ey_act g = ey_matmul_geglu(p, z, l->in, l->out);
     ey_matmul_add(p, g, l->out, x);
 }

@@ -4,7 +4,7 @@
 void ey_recurrent_declare(ey_recurrent *l, ey_weights *w, const ey_layer_context *c)
 {
     uint32_t D = c->config->width, N = c->config->lru_width, taps = c->config->conv_taps;
-    uint32_t G = ey_weights_first_dim(w, "temporal_block.rg_lru.input_gate_weight");
+    uint32_t G = ey_weights_first_dim(w, "temporal_block.rg_lru.input_gate_bias");
 
     if (G == 0 || N % G != 0) G = 1;        /* the gates' own declaration says what is wrong */
     l->width = (ey_dim){ G, N / G };
@@ -32,10 +32,10 @@ void ey_recurrent_emit(ey_plan *p, const ey_recurrent *l, const ey_layer_context
 {
     uint32_t N = ey_dim_padded(l->width), taps = c->config->conv_taps;
 
-    ey_act z  = ey_norm(p, x, l->norm, c->config->width, c->config->eps, false);
+    ey_act z  = ey_norm(x, l->norm, c->config->width, c->config->eps);
     ey_act v, y;
     ey_matmul_conv1d(p, z, l->in, &(ey_conv){ l->conv, l->conv_bias, taps, state }, &v, &y);
     ey_act h  = ey_matmul_rglru(p, l->gates, &(ey_recurrence){ .v = v, .y = y, .decay = l->decay, .state = state,
-                                                               .h_offset = (taps - 1) * N });
+                                                               .h_offset = (taps - 1) * N, .reader = l->out });
     ey_matmul_add(p, h, l->out, x);
 }

@@ -4,8 +4,9 @@
 
 #include <assert.h>
 
-enum { SPLIT = 4 };             /* as in attention.cl and gpu_attention.cl */
-enum { QUERIES = 16 };          /* of a tile; as in gpu_attention.cl */
+enum { SPLIT = 4,                               /* as in attention.cl and gpu_attention.cl */
+       QUERIES = 16,                            /* of a tile; as in gpu_attention.cl */
+       UNIT_QUERIES = 128, UNIT_MOST_D = 256 }; /* as in amx.cl */
 
 static uint64_t unit_bytes(uint32_t d, eyrie_format kv) { return 2ull * EY_BLOCK * d * (kv == EYRIE_FORMAT_F32 ? 4 : 2); }
 
@@ -35,16 +36,27 @@ static ey_act prefill(ey_plan *p, const ey_attention *a)
     uint32_t units = a->ring_blocks * a->kv_heads;
     uint64_t staged_bytes = (uint64_t)p->blocks * a->kv_heads * unit_bytes(a->d, a->kv);
     ey_act staged = ey_plan_act(p, staged_bytes / sizeof(float) / EY_LANES, EY_LANES);   /* raw memory of the ring's type */
-    ey_act out = ey_plan_act(p, p->tokens, a->heads * a->d);
+    bool unit = ey_program_has_unit(p->program, EYRIE_FORMAT_BF16) && a->d <= UNIT_MOST_D;
+    ey_act out = unit ? ey_act_for(p, a->heads * a->d, a->reader) : ey_plan_act(p, p->tokens, a->heads * a->d);
 
     ey_rope(p, turning(a), a->heads + a->kv_heads, a->d, a->rotary);
     EY_LAUNCH(p, "attention_stage", p->blocks, a->kv_heads, 1, ((ey_cost){ 2 * staged_bytes, 0 }), ey_val(a->k),
               ey_int(a->k.stride), ey_int(a->k.offset), ey_int(a->v.offset), ey_int(a->d), ey_int(a->kv_heads),
               ey_buf(a->state->buffer), ey_int(units), ey_val(staged));
-    EY_LAUNCH(p, "attention_prefill", p->tokens, a->kv_heads, 1, window_cost(a, p->tokens, p->blocks), ey_val(a->q),
-              ey_int(a->q.stride), ey_int(a->q.offset), ey_int(a->d), ey_int(a->heads / a->kv_heads),
-              ey_int(a->kv_heads), ey_int(a->window), ey_float(a->scale), ey_buf(a->state->buffer),
-              ey_int(a->ring_blocks), ey_int(units), ey_val(staged), ey_val(out), ey_int(out.stride));
+    if (unit) {
+        uint32_t each = UNIT_QUERIES / (a->heads / a->kv_heads), groups = (p->tokens + each - 1) / each;
+        ey_act accs = ey_plan_act(p, (uint64_t)groups * a->kv_heads * UNIT_QUERIES, a->d);
+        EY_LAUNCH(p, "attention_prefill_amx", groups, a->kv_heads, 1, window_cost(a, p->tokens, groups), ey_val(a->q),
+                  ey_int(a->q.stride), ey_int(a->q.offset), ey_int(a->d), ey_int(a->heads / a->kv_heads),
+                  ey_int(a->kv_heads), ey_int(a->window), ey_float(a->scale), ey_buf(a->state->buffer),
+                  ey_int(a->ring_blocks), ey_int(units), ey_val(staged), ey_val(accs), ey_val(out), ey_tiles_of(out),
+                  ey_int(out.stride));
+    } else {
+        EY_LAUNCH(p, "attention_prefill", p->tokens, a->kv_heads, 1, window_cost(a, p->tokens, p->blocks), ey_val(a->q),
+                  ey_int(a->q.stride), ey_int(a->q.offset), ey_int(a->d), ey_int(a->heads / a->kv_heads),
+                  ey_int(a->kv_heads), ey_int(a->window), ey_float(a->scale), ey_buf(a->state->buffer),
+                  ey_int(a->ring_blocks), ey_int(units), ey_val(staged), ey_val(out), ey_int(out.stride));
+    }
     EY_LAUNCH(p, "attention_store", p->blocks, a->kv_heads, 1, ((ey_cost){ 2 * staged_bytes, 0 }), ey_int(a->d),
               ey_int(a->kv_heads), ey_val(staged), ey_buf(a->state->buffer), ey_int(a->ring_blocks), ey_int(units));
     return out;

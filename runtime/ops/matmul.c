@@ -15,7 +15,7 @@ typedef struct span {
 /* What becomes of the sums (matmul.cl), and what that needs. */
 typedef struct finish {
     const char *kernel;
-    bool        add;
+    bool        add, gated;     /* to what is there; by pairs, through gelu */
     uint32_t    panels;         /* that its tiles have; 0 = any number */
     uint32_t    n_args;
     ey_arg      args[7];
@@ -40,25 +40,85 @@ static void gpu_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, con
     const ey_quant *q = ey_quant_of(w->format);
     size_t n_tiles;
     const ey_tile *tile = ey_gpu_tiles(p->phase == EY_DECODE, &n_tiles);
-    bool geglu = strcmp(f->kernel, "matmul_geglu") == 0;
     uint32_t panels;
     char kernel[40];
 
+    if (x.norm.scale) x = ey_normalise(p, x, false);
     for (; n_tiles > 1 && tile->rows < rows.most; n_tiles--) tile++;
-    panels = geglu || w->blocks == 1 ? tile->panels : 2;    /* all in one block of the diagonal */
-    if (p->phase == EY_DECODE) panels = geglu ? 2 : 1;
-    snprintf(kernel, sizeof kernel, "gpu_%s%s_%s_%ux%u", p->phase == EY_DECODE ? "gemv" : "matmul", geglu ? "_geglu" : "",
+    panels = f->gated || w->blocks == 1 ? tile->panels : 2;    /* all in one block of the diagonal */
+    if (p->phase == EY_DECODE) panels = f->gated ? 2 : 1;
+    snprintf(kernel, sizeof kernel, "gpu_%s%s_%s_%ux%u", p->phase == EY_DECODE ? "gemv" : "matmul", f->gated ? "_geglu" : "",
              q->name, (unsigned)tile->rows, (unsigned)panels);
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
         uint32_t n = s->rows / EY_LANES;
-        ey_cost cost = { (uint64_t)s->rows * w->cols * q->bits / 8 + (uint64_t)rows.most * (w->cols + s->rows) * 4,
+        ey_cost cost = { n * ey_quant_panel_bytes(q, w->cols) + (uint64_t)rows.most * (w->cols + s->rows) * 4,
                          2 * (uint64_t)rows.most * s->rows * w->cols };
         EY_LAUNCH_GROUPS(p, kernel, 256, (n + panels - 1) / panels, (rows.most + tile->rows - 1) / tile->rows, 1, cost,
                          ey_val(x), ey_int(x.stride), ey_int(x.offset), ey_buf(s->buffer), ey_buf(w->bias), ey_int(w->cols),
                          ey_int(n), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
                          ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add), ey_val(y),
                          ey_int(y.stride), ey_int(y.offset));
+    }
+}
+
+/* Rows that the matrix unit takes at a time; panels that a work-group can have, as amx.cl has it. Where x takes more than
+ * UNIT_CACHE of the second level cache (2 MiB on all CPUs with AMX), it goes UNIT_CUT tiles of columns at a time: then those
+ * of two panels, 40 KiB, stay in the first level cache while the rows pass by. */
+enum { UNIT_ROWS = 32, UNIT_PANELS = 8, UNIT_CACHE = 640 << 10, UNIT_CUT = 20 };
+
+/* New memory for so many rows of `width` columns in each of `blocks`, packed: 32 columns are 16 floats. */
+static ey_act packed_act(ey_plan *p, uint32_t rows, uint32_t blocks, uint32_t width)
+{
+    uint64_t all = ((uint64_t)rows + UNIT_ROWS - 1) / UNIT_ROWS * UNIT_ROWS;
+    ey_act a = ey_plan_act(p, all, blocks * ((width + 31) / 32) * 16);
+
+    a.width = width;
+    a.packed = true;
+    return a;
+}
+
+ey_act ey_act_for(ey_plan *p, uint32_t width, const ey_matrix *reader)
+{
+    bool unit = reader && p->phase == EY_PREFILL && ey_program_has_unit(p->program, reader->format);
+    return unit ? packed_act(p, p->tokens, 1, width) : ey_plan_act(p, p->tokens, width);
+}
+
+ey_arg ey_tiles_of(ey_act a) { return ey_int(a.packed ? (a.width + 31) / 32 : 0); }
+
+/* Rounds x for the matrix unit and lays it out, normalised if need be. */
+static ey_act pack(ey_plan *p, ey_act x, const ey_matrix *w, span rows)
+{
+    ey_act packed = packed_act(p, rows.most, w->blocks, w->cols);
+    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
+
+    EY_LAUNCH(p, "pack_amx", rows.most, 1, 1, ((ey_cost){ 6 * n, n }), ey_val(x), ey_int(x.stride), ey_int(x.offset),
+              ey_buf(x.norm.scale ? x.norm.scale : w->bias), ey_int(x.norm.width), ey_float(x.norm.eps), ey_int(w->cols),
+              ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_val(packed));
+    return packed;
+}
+
+/* On the matrix unit (amx.cl): x is rounded and packed first, if it is not yet. */
+static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
+{
+    uint32_t tiles = (w->cols + 31) / 32, heights = (rows.most + UNIT_ROWS - 1) / UNIT_ROWS;
+    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
+    ey_act packed = x.packed ? x : pack(p, x, w, rows);
+    uint32_t cuts = (uint64_t)heights * tiles * 2048 > UNIT_CACHE ? (tiles + UNIT_CUT - 1) / UNIT_CUT : 1;
+
+    for (uint32_t i = 0; i < w->n_shards; i++) {
+        const struct ey_shard *s = &w->shards[i];
+        uint32_t panels = s->rows / EY_LANES, share = (panels + 4 * p->dev->units - 1) / (4 * p->dev->units);
+        uint32_t per_group = (uint32_t)ey_min((share + 1) / 2 * 2, UNIT_PANELS);
+        uint32_t groups = (panels + per_group - 1) / per_group;
+        uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
+        ey_cost cost = { (uint64_t)s->rows * w->cols * 2 + n * 2 + (uint64_t)rows.most * s->rows * 4,
+                         2 * (uint64_t)rows.most * s->rows * w->cols };
+        EY_LAUNCH(p, "matmul_bf16_amx", groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
+                  ey_int(w->cols), ey_int(panels), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
+                  ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add),
+                  ey_int(f->gated), ey_int(w->rows / 2), ey_int(per_group), ey_int((tiles + cuts - 1) / cuts), ey_val(y),
+                  ey_tiles_of(y), ey_int(y.stride), ey_int(y.offset));
     }
 }
 
@@ -72,15 +132,22 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const f
     const ey_tile tile = choose_tile(p->dev, w, f, rows.most);
     char kernel[40];
 
-    assert(!x.norm.scale || tile.rows <= EY_FEW_ROWS);
+    if (p->phase == EY_PREFILL && ey_program_has_unit(p->program, w->format)) {
+        unit_product(p, x, w, rows, f, y);
+        return;
+    }
+    assert(!x.packed);
+    if (x.norm.scale && tile.rows > EY_FEW_ROWS) x = ey_normalise(p, x, false);
     snprintf(kernel, sizeof kernel, "%s_%s_%ux%u", f->kernel, q->name, (unsigned)tile.rows, (unsigned)tile.panels);
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
         uint32_t n = s->rows / EY_LANES, groups = (n + tile.panels - 1) / tile.panels;
         uint32_t heights = (rows.most + tile.rows - 1) / tile.rows;
-        /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. */
+        /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. A device
+         * without vectors has many work-items instead, and llvmpipe ends the loops of each after 65535 turns in all. */
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
-        ey_cost cost = { (uint64_t)s->rows * w->cols * q->bits / 8 + (uint64_t)rows.most * (w->cols + s->rows) * 4,
+        if (p->dev->vector == 1) split = heights;
+        ey_cost cost = { n * ey_quant_panel_bytes(q, w->cols) + (uint64_t)rows.most * (w->cols + s->rows) * 4,
                          2 * (uint64_t)rows.most * s->rows * w->cols };
         const ey_arg common[] = {
             ey_val(x), ey_int(x.stride), ey_int(x.offset), ey_buf(x.norm.scale ? x.norm.scale : w->bias),
@@ -125,17 +192,17 @@ void ey_matmul_wanted(ey_plan *p, ey_act x, const ey_matrix *w, uint32_t skip, u
     product(p, x, w, (span){ EY_IMAGE_N_WANTED, skip, most }, &plain, y);
 }
 
-ey_act ey_matmul_geglu(ey_plan *p, ey_act x, const ey_matrix *w)
+ey_act ey_matmul_geglu(ey_plan *p, ey_act x, const ey_matrix *w, const ey_matrix *reader)
 {
-    ey_act y = ey_plan_act(p, p->tokens, w->rows / 2);
+    ey_act y = ey_act_for(p, w->rows / 2, reader);
     assert(w->paired);
-    product(p, x, w, all_tokens(p), &(finish){ .kernel = "matmul_geglu" }, y);
+    product(p, x, w, all_tokens(p), &(finish){ .kernel = "matmul_geglu", .gated = true }, y);
     return y;
 }
 
 void ey_matmul_conv1d(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c, ey_act *v, ey_act *y)
 {
-    const finish convolve = { "matmul_conv1d", false, 0, 6, {
+    const finish convolve = { .kernel = "matmul_conv1d", .n_args = 6, .args = {
         ey_buf(c->w), ey_buf(c->bias), ey_int(c->taps), ey_int(w->part_rows[0]), ey_buf(c->state->buffer),
         ey_int(c->state->bytes / sizeof(float)) } };
     ey_act both = ey_plan_act(p, p->tokens, w->rows);
@@ -148,7 +215,7 @@ void ey_matmul_conv1d(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c
 
 ey_act ey_matmul_rglru(ey_plan *p, const ey_matrix *gates, const ey_recurrence *r)
 {
-    const finish recur = { "matmul_rglru", false, 2, 7, {
+    const finish recur = { .kernel = "matmul_rglru", .panels = 2, .n_args = 7, .args = {
         ey_val(r->y), ey_int(r->y.stride), ey_int(r->y.offset), ey_buf(r->decay), ey_buf(r->state->buffer),
         ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset) } };
 

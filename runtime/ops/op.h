@@ -14,9 +14,15 @@
 /* x [T, D] = scale * table[token] */
 ey_act ey_embed(ey_plan *p, const ey_matrix *table, float scale);
 
-/* RMS norm over `width` true columns. wanted: only the tokens whose logits are wanted, compacted to the first rows. In
- * decode of few rows the result is x with the norm still to be taken, by the product that reads it. */
-ey_act ey_norm(ey_plan *p, ey_act x, const ey_buffer *scale, uint32_t width, float eps, bool wanted);
+/* x with an RMS norm over `width` true columns to be taken, by the product that reads it. */
+ey_act ey_norm(ey_act x, const ey_buffer *scale, uint32_t width, float eps);
+/* Takes it at once. wanted: only of the tokens whose logits are wanted, compacted to the first rows. */
+ey_act ey_normalise(ey_plan *p, ey_act x, bool wanted);
+
+/* A new activation of all tokens in the layout that the product with `reader` takes it in; NULL: f32. */
+ey_act ey_act_for(ey_plan *p, uint32_t width, const ey_matrix *reader);
+/* The kernels' argument about that: tiles of 32 columns in a row, or 0 where it is plain f32. */
+ey_arg ey_tiles_of(ey_act a);
 
 /* x W^T + bias, W's parts side by side in the result: ey_part_of takes one of them. Of a paired matrix, 16 columns of the
  * first part, the same of the second, and so on. */
@@ -28,7 +34,7 @@ void   ey_matmul_add(ey_plan *p, ey_act x, const ey_matrix *w, ey_act y);
 void   ey_matmul_wanted(ey_plan *p, ey_act x, const ey_matrix *w, uint32_t skip, uint32_t most, ey_act y);
 
 /* gelu(gate) * up, [T, M]: gate and up are the parts of a paired matrix. */
-ey_act ey_matmul_geglu(ey_plan *p, ey_act x, const ey_matrix *w);
+ey_act ey_matmul_geglu(ey_plan *p, ey_act x, const ey_matrix *w, const ey_matrix *reader);
 
 /* Causal convolution over time with the inputs carried in the layer's state (its first taps - 1 rows of u's width). */
 typedef struct ey_conv {
@@ -48,6 +54,7 @@ typedef struct ey_recurrence {
     const ey_buffer      *decay;
     const ey_layer_state *state;
     uint32_t              h_offset;
+    const ey_matrix      *reader;               /* of the result; NULL: f32 */
 } ey_recurrence;
 
 /* RG-LRU times gelu(y): h [T, N]. gates: the product of v with the paired matrix of recurrence and input gate. One pass
@@ -74,6 +81,7 @@ typedef struct ey_attention {
     uint64_t              window;               /* tokens before itself that a token sees */
     uint32_t              ring_blocks;
     eyrie_format          kv;
+    const ey_matrix      *reader;               /* of the result; NULL: f32 */
     const ey_layer_state *state;                /* the ring: [ring_blocks][kv_heads] units of 2 * 64 * d elements */
 } ey_attention;
 

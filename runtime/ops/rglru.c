@@ -4,14 +4,20 @@
 ey_act ey_rglru_pass(ey_plan *p, ey_act gates, const ey_recurrence *r)
 {
     uint32_t N = r->v.width;
-    ey_act out = ey_plan_act(p, p->tokens, N);
+    ey_act out = ey_act_for(p, N, r->reader);
     uint64_t n = (uint64_t)p->tokens * N;
 
-    EY_LAUNCH_GROUPS(p, p->dev->cpu ? "rglru" : "gpu_rglru", p->dev->cpu ? 1 : 64, (N + 63) / 64, p->rows, 1,
-                     ((ey_cost){ 20 * n, 33 * n }), ey_val(gates), ey_int(gates.stride), ey_val(r->v), ey_int(r->v.stride),
-                     ey_val(r->y), ey_int(r->y.stride), ey_int(r->y.offset), ey_buf(r->decay), ey_int(N),
-                     ey_buf(r->state->buffer), ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset), ey_val(out),
-                     ey_int(out.stride));
+    if (!p->dev->cpu) {
+        EY_LAUNCH_GROUPS(p, "gpu_rglru", 64, (N + 63) / 64, p->rows, 1, ((ey_cost){ 20 * n, 33 * n }), ey_val(gates),
+                         ey_int(gates.stride), ey_val(r->v), ey_int(r->v.stride), ey_val(r->y), ey_int(r->y.stride),
+                         ey_int(r->y.offset), ey_buf(r->decay), ey_int(N), ey_buf(r->state->buffer),
+                         ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_int(out.stride));
+        return out;
+    }
+    EY_LAUNCH(p, "rglru", (N + 63) / 64, p->rows, 1, ((ey_cost){ 20 * n, 33 * n }), ey_val(gates), ey_int(gates.stride),
+              ey_val(r->v), ey_int(r->v.stride), ey_val(r->y),
+              ey_int(r->y.stride), ey_int(r->y.offset), ey_buf(r->decay), ey_int(N), ey_buf(r->state->buffer),
+              ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_tiles_of(out), ey_int(out.stride));
     return out;
 }
 

@@ -22,6 +22,9 @@ void ref_norm(size_t T, size_t D, const float *x, const float *w, float eps, flo
 /* y [T, N] = x W^T + bias;  x [T, K], W [N, K], bias [N] or NULL */
 void ref_matmul(size_t T, size_t N, size_t K, const float *x, const float *W, const float *bias, float *y);
 
+/* x [n] in place to the nearest number of 8 bits (bf16, but for its smallest numbers), even among equals. */
+void ref_round_bf16(size_t n, float *x);
+
 /* z [T, G*P]: block b of the input times its own matrix, z[b,j] = bias[b,j] + sum_k x[b*P+k] W[b,k,j];  W [G, P, P] is
  * stored [in, out], bias [G, P] */
 void ref_gates(size_t T, size_t G, size_t P, const float *x, const float *W, const float *bias, float *z);

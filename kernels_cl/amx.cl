@@ -1,0 +1,331 @@
+/* amx.cl - y = x W^T + bias (+ y), and with gelu(gate) * up at its end, as in matmul.cl, on the matrix unit of x86 CPUs
+ * (AMX): W in bf16, x rounded to bf16, sums in f32; and attention in prefill. In the program only where the probe "amx" has said yes (runtime/probe.c): it is assembly.
+ *
+ * The unit multiplies tiles: C [16][16] f32 += A [16][32] bf16 * B [32][16] bf16, B in pairs of rows. A weight panel is a
+ * list of such B. x is packed as such A (prelude.cl): by pack_amx, or by the kernel that made it.
+ *
+ * packed : [blocks of 32 rows][blocks of the diagonal][ceil(K / 32)][2][16][32] bf16; columns from K on are zeros, and rows
+ *          from the live ones on are anything, since no row of C sees another row of A
+ *
+ * An output is bias (+ y), and to that what the unit makes of 32 columns at a time, in ascending order: its bits do not
+ * depend on the rows beside it, on how many there are, or on how columns and panels are cut for the caches. Only a last
+ * tile of 16 columns is filled up with zeros. Denormals count as zeros. */
+
+/* Rows [skip, skip + most) of those that the word `count` of the batch counts, normalised as in norm.cl if `width` is not
+ * 0. One work-group a row. */
+kernel void pack_amx(image b, global const float *x, int x_stride, int x_offset, global const float *scale, int width,
+                     float eps, int K, int blocks, int count, int skip, int most, global float *packed)
+{
+    int r = get_global_id(0), rows = min(b[count] - skip, most), tiles = (K + 31) / 32;
+    if (r >= rows) return;
+
+    x += (size_t)(skip + r) * x_stride + x_offset;
+    if (width) {
+        float inverse = inverse_rms(x, K, width, eps);
+        for (int k = 0; k < K; k += LANES)
+            put_row16(vload16(0, x + k) * inverse * vload16(0, scale + k), packed, tiles, 0, r, k, K);
+        return;
+    }
+    for (int i = 0; i < blocks; i++, x += K)
+        for (int k = 0; k < K; k += LANES)
+            put_row16(vload16(0, x + k), packed + i * tiles * 512, blocks * tiles, 0, r, k, K);
+}
+
+/* All eight tiles are 16 rows of 64 bytes: 0 to 3 are C, 4 and 5 A, 6 and 7 B. */
+static inline void tiles_begin(void)
+{
+    uint config[16] = { 1, 0, 0, 0, 0x400040, 0x400040, 0x400040, 0x400040, 0, 0, 0, 0, 0x10101010, 0x10101010, 0, 0 };
+    __asm__ volatile("ldtilecfg (%0)" : : "r"(config) : "memory");
+}
+
+static inline void tiles_end(void) { __asm__ volatile("tilerelease" : : : "memory"); }
+
+#define TILE_LOAD(tile, from, stride) \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"((long)(stride)) : "memory")
+/* For what is not to stay in the first level cache. */
+#define TILE_STREAM(tile, from, stride) \
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #tile : : "r"(from), "r"((long)(stride)) : "memory")
+#define TILE_STORE(tile, to, stride) \
+    __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(to), "r"((long)(stride)) : "memory")
+#define TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile : : : "memory")
+#define TILE_MULTIPLY(a, b, c) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : : : "memory")
+#define PREFETCH(p) __asm__ volatile("prefetcht1 (%0)" : : "r"(p) : "memory")
+
+/* C, 32 rows by two panels, += A B for 32 columns. B is used again for the next rows, A only for the next panels. */
+#define MULTIPLY(a, b0, b1)                                 \
+    do {                                                    \
+        TILE_STREAM(4, a, 64);                              \
+        TILE_LOAD(6, b0, 64);                               \
+        TILE_MULTIPLY(4, 6, 0);                             \
+        TILE_STREAM(5, (a) + 512, 64);                      \
+        TILE_MULTIPLY(5, 6, 2);                             \
+        TILE_LOAD(7, b1, 64);                               \
+        TILE_MULTIPLY(4, 7, 1);                             \
+        TILE_MULTIPLY(5, 7, 3);                             \
+    } while (0)
+
+#define LOAD_SUMS(sums)                                     \
+    do {                                                    \
+        TILE_LOAD(0, sums, 64);                             \
+        TILE_LOAD(1, (sums) + 16, 64);                      \
+        TILE_LOAD(2, (sums) + 32, 64);                      \
+        TILE_LOAD(3, (sums) + 48, 64);                      \
+    } while (0)
+#define STORE_SUMS(sums)                                    \
+    do {                                                    \
+        TILE_STORE(0, sums, 64);                            \
+        TILE_STORE(1, (sums) + 16, 64);                     \
+        TILE_STORE(2, (sums) + 32, 64);                     \
+        TILE_STORE(3, (sums) + 48, 64);                     \
+    } while (0)
+
+#define UNIT_PANELS  8                      /* a work-group keeps sums of so many panels */
+#define UNIT_HEIGHTS 8                      /* and so many times 32 rows: 128 KiB, in the second level cache */
+
+/* Arguments as in matmul.cl; gated: its gelu(gate) * up, a result of `half_width` columns. A work-group has the panels
+ * [per_group i, per_group i + per_group), an even number up to UNIT_PANELS, and takes them two at a time, which lie in one
+ * block of the diagonal. It goes through `cut` tiles of columns at
+ * a time: its panels' part of those for 32 rows, for the next 32, and so on, while sums wait; meanwhile the next panels'
+ * part comes into the second level cache. Dimension 1 splits the rows. */
+kernel void matmul_bf16_amx(image b, global const ushort *packed, global const uint *w, global const float *bias, int K,
+                            int panels, int row0, int block, int blocks, int count, int skip, int most, int add, int gated,
+                            int half_width, int per_group, int cut, global float *y, int y_tiles, int y_stride, int y_offset)
+{
+    int rows = min(b[count] - skip, most), tiles = (K + 31) / 32, heights = (rows + 31) / 32;
+    int first = get_global_id(0) * per_group, last = min(first + per_group, panels);
+    int from = heights * get_global_id(1) / get_global_size(1), to = heights * (get_global_id(1) + 1) / get_global_size(1);
+    size_t panel = (size_t)(K / 2) * LANES, below = 16 * (size_t)y_stride;
+    long stride = 4 * (long)y_stride;
+    float16 sums[UNIT_PANELS / 2][UNIT_HEIGHTS][64];        /* each four tiles of C: two of 16 rows above two */
+    uint16 tail[2][16];                     /* a last B of 16 columns for each panel, filled up with zeros */
+
+    if (from >= to) return;
+    tiles_begin();
+    y += y_offset;
+    bias += row0;
+    for (int i = 8; i < 16; i++) tail[0][i] = tail[1][i] = 0;
+    for (; from < to; from += UNIT_HEIGHTS) {
+        int end = min(from + UNIT_HEIGHTS, to), share = (15 + end - from) / (end - from);   /* lines of a tile that come */
+
+        for (int k0 = 0; k0 < tiles; k0 += cut)
+            for (int p = first; p < last; p += 2) {
+                int q = min(p + 2, last) - 1, k1 = min(k0 + cut, tiles), whole = min(k1, K / 32);
+                global const uint *b0 = w + p * panel, *b1 = w + q * panel;
+                /* What comes next, less tile k0: these columns of the next panels, the next columns of the first, another
+                 * group. Past the end of the weights nothing happens. */
+                global const uint *ahead = p + 2 < last ? b0 + 2 * panel
+                                         : k1 < tiles ? w + first * panel + cut * 256 : w + last * panel - k0 * 256;
+                global const ushort *a = packed + (size_t)((row0 + p * LANES) / block) * tiles * 1024;
+
+                if (k1 > whole)
+                    for (int i = 0; i < 8; i++) {
+                        tail[0][i] = vload16(whole * 16 + i, b0);
+                        tail[1][i] = vload16(whole * 16 + i, b1);
+                    }
+                for (int h = from; h < end; h++) {
+                    global const ushort *in = a + (size_t)h * blocks * tiles * 1024;
+                    global float *y0 = y + (size_t)h * 32 * y_stride + row0 + p * LANES, *y1 = y0 + (q - p) * LANES;
+                    float16 *c = sums[(p - first) / 2][h - from];
+                    int live = min(rows - h * 32, 32), line = min((h - from) * share, 16), lines = min(line + share, 16);
+
+                    if (k0 > 0) {
+                        LOAD_SUMS(c);
+                    } else if (!add) {
+                        TILE_LOAD(0, bias + p * LANES, 0);
+                        TILE_LOAD(1, bias + q * LANES, 0);
+                        TILE_LOAD(2, bias + p * LANES, 0);
+                        TILE_LOAD(3, bias + q * LANES, 0);
+                    } else {
+                        for (int r = 0; r < live; r++) {
+                            c[r / 16 * 32 + r % 16] = vload16(p, bias) + vload16(0, y0 + (size_t)r * y_stride);
+                            c[r / 16 * 32 + r % 16 + 16] = vload16(q, bias) + vload16(0, y1 + (size_t)r * y_stride);
+                        }
+                        LOAD_SUMS(c);
+                    }
+                    for (int k = k0; k < whole; k++) {
+                        for (int i = line; i < lines; i++) {
+                            PREFETCH(ahead + k * 256 + i * 16);
+                            PREFETCH(ahead + panel + k * 256 + i * 16);
+                        }
+                        MULTIPLY(in + k * 1024, b0 + k * 256, b1 + k * 256);
+                    }
+                    if (k1 > whole) MULTIPLY(in + whole * 1024, tail[0], tail[1]);
+                    if (k1 == tiles && live == 32 && !gated) {
+                        TILE_STORE(1, y1, stride);          /* before 0 and 2, which are the same where there is one panel */
+                        TILE_STORE(3, y1 + below, stride);
+                        TILE_STORE(0, y0, stride);
+                        TILE_STORE(2, y0 + below, stride);
+                        continue;
+                    }
+                    STORE_SUMS(c);
+                    for (int r = 0; k1 == tiles && r < live; r++) {
+                        float16 v0 = c[r / 16 * 32 + r % 16], v1 = c[r / 16 * 32 + r % 16 + 16];
+                        if (gated) {
+                            put_row16(gelu16(v0) * v1, y, y_tiles, y_stride, h * 32 + r, (row0 + p * LANES) / 2, half_width);
+                            continue;
+                        }
+                        vstore16(v1, 0, y1 + (size_t)r * y_stride);
+                        vstore16(v0, 0, y0 + (size_t)r * y_stride);
+                    }
+                }
+            }
+    }
+    tiles_end();
+}
+
+/* ------------------------------------------------------------------------------------------------------- attention
+ * attention_prefill of attention.cl with its products on the unit: queries, keys, values and weights of the softmax are
+ * rounded to bf16, sums and the softmax stay in f32. A work-group has `each` tokens, up to QUERIES rows of queries (heads
+ * of a token are neighbours), and one key/value head; it goes through the keys in blocks of 64, rounds and packs a block
+ * once, and takes 32 rows of queries at a time. What a row of queries does not see has weight 0, so its bits depend on its
+ * own blocks alone; only denormals could tell, and become 0.
+ *
+ * accs : [groups, kv heads, QUERIES, d] f32, weighted sums of values     out : as a product reads it (prelude.cl) */
+#define QUERIES 128
+#define MOST_D  256                         /* ops/attention.c knows both */
+
+/* Keys [d][64] of a unit as B for 32 dimensions by 16 keys: [4][tiles][16][16] pairs of dimensions, zeros from d on. */
+static inline void pack_keys(global const kv_type *unit, int d, int tiles, uint *keys)
+{
+    for (int j = 0; j < BLOCK / LANES; j++)
+        for (int i = 0; i < tiles * 32; i += 2) {
+            uint16 pair = 0;
+            if (i < d) pair = bf16_of(KV_LOAD16(4 * i + j, unit)) | bf16_of(KV_LOAD16(4 * i + 4 + j, unit)) << 16;
+            vstore16(pair, (j * tiles + i / 32) * 16 + i % 32 / 2, keys);
+        }
+}
+
+/* Values [64][d] as B for 32 keys by 16 dimensions: [d / 16][2][16][16] pairs of keys; those outside [from, to), which may
+ * be anything, as zeros. */
+static inline void pack_values(global const kv_type *unit, int d, int from, int to, uint *values)
+{
+    unit += BLOCK * d;
+    for (int i = 0; i < BLOCK; i += 2)
+        for (int c = 0; c < d / LANES; c++) {
+            uint16 pair = 0;
+            if (i >= from && i < to) pair = bf16_of(KV_LOAD16(c, unit + i * d));
+            if (i + 1 >= from && i + 1 < to) pair |= bf16_of(KV_LOAD16(c, unit + (i + 1) * d)) << 16;
+            vstore16(pair, c * 32 + i / 2, values);
+        }
+}
+
+/* One row's scores of a block to weights, in bf16 for the unit; keys [from, to) are seen. Returns what older weights shrink
+ * by. */
+static inline float soften(const float *scores, int from, int to, float scale, float *m, float *l, ushort *weights)
+{
+    const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    float16 s[BLOCK / LANES], top = -INFINITY, sum = 0.0f;
+
+    for (int j = 0; j < BLOCK / LANES; j++) {
+        int16 at = lane + j * LANES;
+        s[j] = select((float16)-INFINITY, vload16(j, scores) * scale, at >= from && at < to);
+        top = fmax(top, s[j]);
+    }
+    float before = *m, best = fmax(before, max16(top));
+    for (int j = 0; j < BLOCK / LANES; j++) {
+        uint16 e = bf16_of(exp16(s[j] - best));
+        vstore16(convert_ushort16(e), 0, weights + j / 2 * 1024 + j % 2 * LANES);
+        sum += as_float16(e << 16);
+    }
+    float shrink = exp16((float16)(before - best)).s0;
+    *l = fma(*l, shrink, sum16(sum));
+    *m = best;
+    return shrink;
+}
+
+kernel void attention_prefill_amx(image b, global const float *x, int stride, int q_offset, int d, int group, int kv_heads,
+                                  int window, float scale, global const kv_type *ring, int ring_blocks, int slot_units,
+                                  global const kv_type *staged, global float *accs, global float *out, int out_tiles,
+                                  int out_stride)
+{
+    int each = QUERIES / group, head = get_global_id(1), tiles = (d + 31) / 32;
+    int t = get_global_id(0) * each, end = min(t + each, b[B_N_TOKENS]);
+    ushort queries[QUERIES * MOST_D], weights[32 * BLOCK];
+    uint keys[BLOCK * MOST_D / 2], values[BLOCK * MOST_D / 2];
+    float scores[32 * BLOCK], m[QUERIES], l[QUERIES];
+
+    if (t >= end) return;
+    tiles_begin();
+    accs += ((size_t)get_global_id(0) * kv_heads + head) * QUERIES * d;
+    for (int next; t < end; t = next) {                                     /* tokens of one row of the batch */
+        image row = ROW(b, b[b[B_TOKEN_ROW] + t]);
+        int i0 = t - row[ROW_FIRST], past = row[ROW_PAST], align = row[ROW_ALIGN];
+        next = min(end, row[ROW_FIRST] + row[ROW_COUNT]);
+        int n = (next - t) * group, last = i0 + next - t - 1, oldest = i0 - min(past + i0, window);
+        global const kv_type *ring_units = ring + ((size_t)row[ROW_SLOT] * slot_units + head) * UNIT(d);
+        global const kv_type *staged_units = staged + (row[ROW_BLOCK] * kv_heads + head) * UNIT(d);
+
+        for (int r = 0; r < (n + 31) / 32 * 32; r++) {
+            global const float *q = x + (size_t)(t + r / group) * stride + q_offset + (head * group + r % group) * d;
+            ushort *to = queries + r / 32 * tiles * 1024 + r % 32 * 32;
+            m[r] = -INFINITY, l[r] = 0.0f;
+            for (int c = 0; c < tiles * 32; c += LANES)
+                vstore16(r < n && c < d ? convert_ushort16(bf16_of(vload16(0, q + c))) : (ushort16)0, 0,
+                         to + c / 32 * 1024 + c % 32);
+            for (int c = 0; c < d; c += LANES) vstore16(0.0f, 0, accs + r * d + c);
+        }
+        for (int k = (align + oldest) >> 6; k <= (align + last) >> 6; k++) {
+            int start = k * BLOCK - align, place = (row[ROW_RING] + k + ring_blocks) % ring_blocks;
+            global const kv_type *unit = k < 0 ? ring_units + place * kv_heads * UNIT(d) : staged_units + k * kv_heads * UNIT(d);
+
+            pack_keys(unit, d, tiles, keys);
+            pack_values(unit, d, oldest - start, last + 1 - start, values);
+            for (int r0 = 0; r0 < n; r0 += 32) {
+                int i_low = i0 + r0 / group, i_high = i0 + min(r0 + 31, n - 1) / group;
+                if (i_high < start || i_low - min(past + i_low, window) >= start + BLOCK) continue;     /* none sees it */
+
+                for (int j = 0; j < BLOCK / LANES; j += 2) {
+                    TILE_ZERO(0);
+                    TILE_ZERO(1);
+                    TILE_ZERO(2);
+                    TILE_ZERO(3);
+                    for (int c = 0; c < tiles; c++)
+                        MULTIPLY(queries + (r0 / 32 * tiles + c) * 1024, keys + (j * tiles + c) * 256,
+                                 keys + ((j + 1) * tiles + c) * 256);
+                    TILE_STORE(0, scores + j * LANES, 4 * BLOCK);
+                    TILE_STORE(1, scores + j * LANES + LANES, 4 * BLOCK);
+                    TILE_STORE(2, scores + 16 * BLOCK + j * LANES, 4 * BLOCK);
+                    TILE_STORE(3, scores + 16 * BLOCK + j * LANES + LANES, 4 * BLOCK);
+                }
+                for (int r = 0; r < 32; r++) {
+                    int i = i0 + (r0 + r) / group;
+                    int from = max(i - min(past + i, window) - start, 0), to = min(i + 1 - start, BLOCK);
+                    global float *acc = accs + (r0 + r) * d;
+
+                    if (r0 + r >= n || from >= to) {
+                        for (int j = 0; j < BLOCK / LANES; j++)
+                            vstore16((ushort16)0, 0, weights + r * 32 + j / 2 * 1024 + j % 2 * LANES);
+                        continue;
+                    }
+                    float shrink = soften(scores + r * BLOCK, from, to, scale, &m[r0 + r], &l[r0 + r], weights + r * 32);
+                    if (shrink == 1.0f) continue;
+                    for (int c = 0; c < d; c += LANES) vstore16(vload16(0, acc + c) * shrink, 0, acc + c);
+                }
+                for (int c = 0; c < d / LANES; c += 2) {
+                    int c1 = min(c + 1, d / LANES - 1);
+                    global float *acc0 = accs + r0 * d + c * LANES, *acc1 = accs + r0 * d + c1 * LANES;
+                    long line = 4 * (long)d;
+
+                    TILE_LOAD(0, acc0, line);
+                    TILE_LOAD(1, acc1, line);
+                    TILE_LOAD(2, acc0 + 16 * d, line);
+                    TILE_LOAD(3, acc1 + 16 * d, line);
+                    for (int j = 0; j < 2; j++)
+                        MULTIPLY(weights + j * 1024, values + (c * 2 + j) * 256, values + (c1 * 2 + j) * 256);
+                    TILE_STORE(1, acc1, line);              /* before 0 and 2, which are the same where there is one left */
+                    TILE_STORE(3, acc1 + 16 * d, line);
+                    TILE_STORE(0, acc0, line);
+                    TILE_STORE(2, acc0 + 16 * d, line);
+                }
+            }
+        }
+        for (int r = 0; r < n; r++)
+            for (int c = 0; c < d; c += LANES) {
+                float16 v = vload16(0, accs + r * d + c);
+                v = select(v, (float16)0.0f, fabs(v) < 0x1p-126f);
+                put_row16(v / l[r], out, out_tiles, out_stride, t + r / group, (head * group + r % group) * d + c,
+                          kv_heads * group * d);
+            }
+    }
+    tiles_end();
+}

@@ -1,0 +1,12 @@
+/* probe.h - what the library itself asks of the probes, whose interface is eyrie_tools.h. It runs none: it goes by the
+ * verdicts that are remembered. */
+#ifndef EY_PROBE_H
+#define EY_PROBE_H
+
+#include "device.h"
+
+/* May products run on the matrix unit of the CPU (AMX)? Only if a probe has found that it works, and the system lets this
+ * process use it, which is asked for here. If not, `reason` says why; it is "" where there is no such unit to speak of. */
+bool ey_probe_unit(eyrie_device *dev, char reason[320]);
+
+#endif
