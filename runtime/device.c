@@ -196,6 +196,10 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
 
     *out = NULL;
     if (opts) memcpy(&o, opts, ey_min(opts->struct_size, sizeof o));
+    if ((unsigned)o.kernels > EYRIE_KERNELS_GPU) {
+        st = ey_fail(err, EYRIE_EINVAL, "kernels of class %d: there are 0, the device's own, 1 for CPUs, 2 for GPUs", (int)o.kernels);
+        goto done;
+    }
     EY_TRY(choose(&c, o.select, err));
     if (!(dev = ey_calloc(1, sizeof *dev)) || (o.kernel_dir && !(dev->kernel_dir = ey_strdup(o.kernel_dir)))) {
         st = ey_fail(err, EYRIE_ENOMEM, "device handle");

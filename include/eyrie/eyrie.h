@@ -112,7 +112,7 @@ typedef struct eyrie_device_opts {
                                   saved (eyrie_seq_save) go on in the class they were made in */
 } eyrie_device_opts;
 
-/* Opens an OpenCL device. ENODEV: none there, or none matches. */
+/* Opens an OpenCL device. ENODEV: none there, or none matches. EINVAL: kernels of a class that is not there. */
 EYRIE_API eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts, eyrie_error *err);
 
 /* Closes it; NULL is fine. EBUSY while a model is open on it. */
