@@ -15,6 +15,7 @@ static const struct { const char *name; int classes; } plain_files[] = {
     { "norm.cl", CPU }, { "conv1d.cl", CPU | GPU }, { "rglru.cl", CPU | GPU }, { "scan.cl", CPU | GPU }, { "rope.cl", CPU },
     { "attention.cl", CPU }, { "head.cl", CPU | GPU },
     { "gpu_prelude.cl", GPU }, { "gpu_norm.cl", GPU }, { "gpu_recurrence.cl", GPU }, { "gpu_attention.cl", GPU },
+    { "gpu_head.cl", GPU },
 };
 
 /* A panel is 16 floats wide. Where that is one register, there are 32 of them: 12 x 2 has the most arithmetic for each

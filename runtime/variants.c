@@ -100,6 +100,5 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
     add_unit(&l, dev);
     add_recurrence(&l, dev);
     add(&l, "attention", "blocks of 64 keys", true, "there is no other");
-    if (!dev->cpu) add(&l, "head", "for CPUs", true, "there is none for GPUs yet; the product before it has one");
     return l.n;
 }

@@ -84,7 +84,7 @@ static void all_kernels_pass(void **state)
 static void kernels_for_gpus_pass(void **state)
 {
     static const char *const formats[] = { "f32", "f16", "bf16", "q8", "q4" };
-    static const char *const ops[] = { "embed", "norm", "conv1d", "scan", "rglru", "rope", "attention" };
+    static const char *const ops[] = { "embed", "norm", "conv1d", "scan", "rglru", "rope", "attention", "head" };
     eyrie_device_opts opts = { .struct_size = sizeof opts, .select = getenv("EYRIE_DEVICE"), .kernels = EYRIE_KERNELS_GPU };
     static heard_checks h;
     uint32_t failures = 99;
