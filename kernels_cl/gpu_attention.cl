@@ -37,7 +37,8 @@ typedef struct queries {
 } queries;
 
 /* One block. */
-static inline void attend(queries *own, global const kv_type *unit, int d, float scale, local float (*q)[BLOCK], local float (*p)[BLOCK])
+static inline void attend(queries *own, global const kv_type *unit, int d, float scale, local float (*q)[BLOCK],
+                          local float (*p)[BLOCK])
 {
     global const kv_type *values = unit + (size_t)BLOCK * d;
     int j = get_local_id(0) % BLOCK, first = get_local_id(0) / BLOCK * 4;
@@ -102,8 +103,9 @@ static inline void begin(queries *own, int r, global const float *q, global floa
 
 /* 16 dimensions of a block, (block, key/value head, dimensions): positions before the row's first token from the ring, the others
  * from x. Work-items are neighbours along the positions of keys and along the dimensions of values. */
-kernel WORK_GROUP(256) void gpu_attention_stage(image b, global const float *x, int stride, int k_offset, int v_offset, int d, int kv_heads,
-                                                global const kv_type *ring, int slot_units, global kv_type *staged)
+kernel WORK_GROUP(256) void gpu_attention_stage(image b, global const float *x, int stride, int k_offset, int v_offset,
+                                                int d, int kv_heads, global const kv_type *ring, int slot_units,
+                                                global kv_type *staged)
 {
     int k = get_group_id(0), head = get_group_id(1), d0 = get_group_id(2) * LANES, id = get_local_id(0);
     if (k >= b[B_N_BLOCKS]) return;
@@ -123,9 +125,10 @@ kernel WORK_GROUP(256) void gpu_attention_stage(image b, global const float *x, 
 }
 
 /* (block, key/value head, tile of the block's queries). */
-kernel WORK_GROUP(256) void gpu_attention_prefill(image b, global const float *x, int stride, int q_offset, int d, int group, int kv_heads,
-                                                  int window, float scale, global const kv_type *ring, int ring_blocks,
-                                                  int slot_units, global const kv_type *staged, global float *out, int out_stride)
+kernel WORK_GROUP(256) void gpu_attention_prefill(image b, global const float *x, int stride, int q_offset, int d,
+                                                  int group, int kv_heads, int window, float scale,
+                                                  global const kv_type *ring, int ring_blocks, int slot_units,
+                                                  global const kv_type *staged, global float *out, int out_stride)
 {
     local float q[QUERIES][BLOCK], p[QUERIES][BLOCK];
     int block = get_group_id(0), head = get_group_id(1), tile = get_group_id(2) * QUERIES, set = get_local_id(0) / BLOCK;
@@ -163,8 +166,8 @@ kernel WORK_GROUP(256) void gpu_attention_prefill(image b, global const float *x
 }
 
 /* (block, key/value head, dimensions), as staged. */
-kernel WORK_GROUP(256) void gpu_attention_store(image b, int d, int kv_heads, global const kv_type *staged, global kv_type *ring,
-                                                int ring_blocks, int slot_units)
+kernel WORK_GROUP(256) void gpu_attention_store(image b, int d, int kv_heads, global const kv_type *staged,
+                                                global kv_type *ring, int ring_blocks, int slot_units)
 {
     int k = get_group_id(0), head = get_group_id(1), d0 = get_group_id(2) * LANES, id = get_local_id(0);
     if (k >= b[B_N_BLOCKS]) return;
@@ -194,8 +197,8 @@ static inline int splits_of(image row, int window, int *from)
 }
 
 /* The new key and value to the ring: (64 dimensions, key/value head, row). */
-kernel WORK_GROUP(64) void gpu_attention_put(image b, global const float *x, int stride, int k_offset, int v_offset, int d, int kv_heads,
-                                             global kv_type *ring, int slot_units)
+kernel WORK_GROUP(64) void gpu_attention_put(image b, global const float *x, int stride, int k_offset, int v_offset,
+                                             int d, int kv_heads, global kv_type *ring, int slot_units)
 {
     int i = get_global_id(0), head = get_global_id(1), r = get_global_id(2);
     if (i >= d || r >= b[B_N_ROWS]) return;
@@ -209,8 +212,9 @@ kernel WORK_GROUP(64) void gpu_attention_put(image b, global const float *x, int
 
 /* (split, tile of a key/value head's query heads, row).
  * parts : [rows, query heads, splits, 16 + d] f32: maximum, sum, weighted values from the 16th on. */
-kernel WORK_GROUP(256) void gpu_attention_decode(image b, global const float *x, int stride, int q_offset, int d, int group, int kv_heads, int window,
-                                                 float scale, global const kv_type *ring, int ring_blocks, int slot_units,
+kernel WORK_GROUP(256) void gpu_attention_decode(image b, global const float *x, int stride, int q_offset, int d,
+                                                 int group, int kv_heads, int window, float scale,
+                                                 global const kv_type *ring, int ring_blocks, int slot_units,
                                                  global float *parts, int splits)
 {
     local float q[QUERIES][BLOCK], p[QUERIES][BLOCK];
@@ -247,8 +251,8 @@ kernel WORK_GROUP(256) void gpu_attention_decode(image b, global const float *x,
 }
 
 /* The splits of a head, in ascending order: (query head, row). */
-kernel WORK_GROUP(64) void gpu_attention_combine(image b, global const float *parts, int splits, int d, int heads, int window,
-                                                 global float *out, int out_stride)
+kernel WORK_GROUP(64) void gpu_attention_combine(image b, global const float *parts, int splits, int d, int heads,
+                                                 int window, global float *out, int out_stride)
 {
     int head = get_group_id(0), r = get_group_id(1), from;
     if (r >= b[B_N_ROWS]) return;

@@ -47,8 +47,8 @@ static inline int sum_before(int mine, local int *counts)
     return sum;
 }
 
-kernel WORK_GROUP(256) void gpu_head_segments(image b, global float *logits, int stride, int V, int skip, int most, float cap,
-                                              global float *parts, int segments, global float *results)
+kernel WORK_GROUP(256) void gpu_head_segments(image b, global float *logits, int stride, int V, int skip, int most,
+                                              float cap, global float *parts, int segments, global float *results)
 {
     local float shared[256];
     local int passes[33], counts[256];

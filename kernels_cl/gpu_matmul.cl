@@ -13,7 +13,8 @@
 #endif
 
 /* Stores what panels first, first + 1, ... of row t have in one of their 16 rows. */
-static inline void FINISH_NAME(gpu_store)(const float *sum, int first, int lane, int panels, int row0, global const float *bias, int add, global float *out)
+static inline void FINISH_NAME(gpu_store)(const float *sum, int first, int lane, int panels, int row0,
+                                          global const float *bias, int add, global float *out)
 {
 #ifdef FINISH_GEGLU
     for (int p = 0; p < PANELS && first + p < panels; p += 2) {
@@ -32,8 +33,9 @@ static inline void FINISH_NAME(gpu_store)(const float *sum, int first, int lane,
 #ifdef GEMV
 #define SLICES 16
 
-kernel WORK_GROUP(256) void FINISH_NAME(gpu_gemv)(image b, global const float *x, int x_stride, int x_offset, global const WEIGHT *w, global const float *bias, int K,
-                                                  int panels, int row0, int block, int count, int skip, int most, int add,
+kernel WORK_GROUP(256) void FINISH_NAME(gpu_gemv)(image b, global const float *x, int x_stride, int x_offset,
+                                                  global const WEIGHT *w, global const float *bias, int K, int panels,
+                                                  int row0, int block, int count, int skip, int most, int add,
                                                   global float *y, int y_stride, int y_offset)
 {
     local float parts[ROWS][SLICES][LANES];
@@ -79,8 +81,9 @@ kernel WORK_GROUP(256) void FINISH_NAME(gpu_gemv)(image b, global const float *x
 #define HEIGHT (ROWS / 16)          /* rows of a work-item: its number and every 16th after it */
 #define DEPTH  16                   /* columns at a time; K is a multiple of it */
 
-kernel WORK_GROUP(256) void FINISH_NAME(gpu_matmul)(image b, global const float *x, int x_stride, int x_offset, global const WEIGHT *w, global const float *bias, int K,
-                                                    int panels, int row0, int block, int count, int skip, int most, int add,
+kernel WORK_GROUP(256) void FINISH_NAME(gpu_matmul)(image b, global const float *x, int x_stride, int x_offset,
+                                                    global const WEIGHT *w, global const float *bias, int K, int panels,
+                                                    int row0, int block, int count, int skip, int most, int add,
                                                     global float *y, int y_stride, int y_offset)
 {
     local float in[DEPTH][ROWS + 1], weights[DEPTH][PANELS * LANES];

@@ -1,7 +1,7 @@
 /* gpu_norm.cl - norm.cl's RMS norm on GPUs: one work-group of 256 a row. Arguments are norm.cl's. Work-item i adds up the
  * squares of columns i, i + 256, ..., then their sums are added in halves. */
-kernel WORK_GROUP(256) void gpu_norm(image b, global const float *x, int x_stride, global const float *scale, int width, int D, float eps,
-                                     int wanted, global float *y, int y_stride)
+kernel WORK_GROUP(256) void gpu_norm(image b, global const float *x, int x_stride, global const float *scale, int width,
+                                     int D, float eps, int wanted, global float *y, int y_stride)
 {
     local float parts[256];
     int r = get_group_id(0), id = get_local_id(0);

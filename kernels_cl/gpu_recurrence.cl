@@ -10,9 +10,9 @@ static inline float conv_input(global const float *u, int u_stride, global const
     return reset ? 0.0f : state[(from + carried) * N];
 }
 
-kernel WORK_GROUP(256) void gpu_conv1d(image b, global const float *u, int u_stride, int u_offset, global const float *w,
-                                       global const float *bias, int taps, int N, global float *state, int state_stride,
-                                       global float *v, int v_stride)
+kernel WORK_GROUP(256) void gpu_conv1d(image b, global const float *u, int u_stride, int u_offset,
+                                       global const float *w, global const float *bias, int taps, int N,
+                                       global float *state, int state_stride, global float *v, int v_stride)
 {
     int r = get_group_id(1), live = r < b[B_N_ROWS];
     int c = get_group_id(0) * LANES + get_local_id(0) % LANES, turn = get_local_id(0) / LANES;
@@ -47,9 +47,10 @@ static inline void coefficients1(float za, float zi, float v, float decay, int f
 /* Where channel c has its za; its zi is 16 behind. */
 static inline int gate_column(int c) { return 2 * (c / LANES * LANES) + c % LANES; }
 
-kernel WORK_GROUP(64) void gpu_rglru(image b, global const float *z, int z_stride, global const float *v, int v_stride, global const float *y, int y_stride, int y_offset,
-                                     global const float *decay, int N, global float *state, int state_stride, int h_offset,
-                                     global float *out, int out_stride)
+kernel WORK_GROUP(64) void gpu_rglru(image b, global const float *z, int z_stride, global const float *v, int v_stride,
+                                     global const float *y, int y_stride, int y_offset, global const float *decay,
+                                     int N, global float *state, int state_stride, int h_offset, global float *out,
+                                     int out_stride)
 {
     int c = get_global_id(0), r = get_global_id(1);
     if (c >= N || r >= b[B_N_ROWS]) return;
@@ -69,8 +70,9 @@ kernel WORK_GROUP(64) void gpu_rglru(image b, global const float *z, int z_strid
     *state = h;
 }
 
-kernel WORK_GROUP(64) void gpu_rglru_coeffs(image b, global const float *z, int z_stride, global const float *v, int v_stride,
-                                            global const float *decay, int N, global float *a, global float *x, int stride)
+kernel WORK_GROUP(64) void gpu_rglru_coeffs(image b, global const float *z, int z_stride, global const float *v,
+                                            int v_stride, global const float *decay, int N, global float *a,
+                                            global float *x, int stride)
 {
     int c = get_global_id(0), t = get_global_id(1);
     if (c >= N || t >= b[B_N_TOKENS]) return;
@@ -85,7 +87,8 @@ kernel WORK_GROUP(64) void gpu_rglru_coeffs(image b, global const float *z, int 
 
 /* ------------------------------------------------------------------------------------------------------ blocked scan */
 
-kernel WORK_GROUP(64) void gpu_scan_block(image b, global const float *a, global const float *x, int stride, int N, global float *ends)
+kernel WORK_GROUP(64) void gpu_scan_block(image b, global const float *a, global const float *x, int stride, int N,
+                                          global float *ends)
 {
     int c = get_global_id(0), k = get_global_id(1), from, to;
     if (c >= N || k >= b[B_N_BLOCKS]) return;
@@ -101,7 +104,8 @@ kernel WORK_GROUP(64) void gpu_scan_block(image b, global const float *a, global
     ends[(size_t)(2 * k + 1) * N + c] = h;
 }
 
-kernel WORK_GROUP(64) void gpu_scan_carry(image b, global float *ends, int N, global float *state, int state_stride, int h_offset)
+kernel WORK_GROUP(64) void gpu_scan_carry(image b, global float *ends, int N, global float *state, int state_stride,
+                                          int h_offset)
 {
     int c = get_global_id(0), r = get_global_id(1);
     if (c >= N || r >= b[B_N_ROWS]) return;
@@ -119,8 +123,9 @@ kernel WORK_GROUP(64) void gpu_scan_carry(image b, global float *ends, int N, gl
     *state = h;
 }
 
-kernel WORK_GROUP(64) void gpu_scan_fix(image b, global const float *a, global const float *x, int stride, int N, global const float *ends,
-                                        int gate, global const float *y, int y_stride, int y_offset, global float *out, int out_stride)
+kernel WORK_GROUP(64) void gpu_scan_fix(image b, global const float *a, global const float *x, int stride, int N,
+                                        global const float *ends, int gate, global const float *y, int y_stride,
+                                        int y_offset, global float *out, int out_stride)
 {
     int c = get_global_id(0), k = get_global_id(1), from, to;
     if (c >= N || k >= b[B_N_BLOCKS]) return;

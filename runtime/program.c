@@ -24,7 +24,7 @@ static const struct { const char *name; int classes; } plain_files[] = {
  * pairs; the last tiles have 2, for gates, whose blocks can be as small. */
 static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 } };
 static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 2 } };
-/* What 256 work-items do at a time: 16 KiB of local memory hold 64 x 4 with 16 columns, and the sums of 8 x 1. */
+/* What 256 work-items do at a time. 64 x 4 with 16 columns takes half of 16 KiB of local memory, and so do the slices of 8 x 1. */
 static const ey_tile gpu_prefill_tiles[] = { { 16, 4 }, { 64, 4 } };
 static const ey_tile gpu_decode_tiles[] = { { 1, 1 }, { 4, 1 }, { 8, 1 } };
 

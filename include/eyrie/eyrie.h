@@ -92,7 +92,7 @@ typedef struct eyrie_device eyrie_device;
 typedef void eyrie_log_fn(void *user, const char *line);
 
 typedef enum eyrie_kernels {   /* the class of devices that kernels are written for */
-    EYRIE_KERNELS_AUTO = 0,    /* the device's own */
+    EYRIE_KERNELS_AUTO = 0,    /* the device's own, if it is large enough for them */
     EYRIE_KERNELS_CPU  = 1,    /* right on every device, fast on CPUs: what to compare with where a GPU's seem wrong */
     EYRIE_KERNELS_GPU  = 2     /* for work-groups of 256 and 16 KiB of local memory; slow on CPUs */
 } eyrie_kernels;
@@ -112,7 +112,8 @@ typedef struct eyrie_device_opts {
                                   saved (eyrie_seq_save) go on in the class they were made in */
 } eyrie_device_opts;
 
-/* Opens an OpenCL device. ENODEV: none there, or none matches. EINVAL: kernels of a class that is not there. */
+/* Opens an OpenCL device. ENODEV: none there, or none matches. EINVAL: kernels of a class that is not
+ * there. ELIMIT: the device is too small for those of the class. */
 EYRIE_API eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts, eyrie_error *err);
 
 /* Closes it; NULL is fine. EBUSY while a model is open on it. */
