@@ -114,6 +114,8 @@ static const section sections[] = {
           FIELD(memory), 1, UINT64_MAX },
         { "--max-alloc", "SIZE", "largest single allocation (default: what the device allows)", STEPS | TOOLS, SIZE,
           FIELD(max_alloc), 1, UINT64_MAX },
+        { "--kernels", "auto|cpu|gpu", "the class of devices whose kernels run (default auto: the device's own)", STEPS | TOOLS,
+          CHOICE, FIELD(kernels), 0, 0 },
         { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST, STRING,
           FIELD(kernel_dir), 0, 0 },
         { "--cache-dir", "DIR", "keep built kernels and verdicts there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,

@@ -43,7 +43,7 @@ struct cli_options {
     const char        *load_state, *save_state;
     const char        *weights, *compute, *kv;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
-    const char        *device, *kernel_dir, *cache_dir;
+    const char        *device, *kernels, *kernel_dir, *cache_dir;
     uint64_t           threads, memory, max_alloc;
 };
 

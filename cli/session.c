@@ -189,6 +189,8 @@ eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_err
                                .memory = o->memory, .max_alloc = o->max_alloc, .log = print_note };
     char cache_dir[4096];
 
+    if (o->kernels && strcmp(o->kernels, "auto") != 0)
+        opts.kernels = strcmp(o->kernels, "cpu") == 0 ? EYRIE_KERNELS_CPU : EYRIE_KERNELS_GPU;
     opts.cache_dir = choose_cache_dir(o->cache_dir, cache_dir, sizeof cache_dir);
     return eyrie_device_open(out, &opts, err);
 }

@@ -184,6 +184,30 @@ done:
     return st;
 }
 
+/* What the kernels for GPUs ask for. */
+enum { GPU_GROUP = 256, GPU_LOCAL = 16 << 10 };
+
+/* The class whose kernels run: that which is asked for, else the device's own, if it has what they need. */
+static eyrie_status choose_class(eyrie_device *dev, const candidate *c, eyrie_kernels kernels, eyrie_error *err)
+{
+    bool gpu = kernels ? kernels == EYRIE_KERNELS_GPU : (c->type & CL_DEVICE_TYPE_CPU) == 0;
+    size_t group = 0;
+    cl_ulong local = 0;
+    eyrie_status st;
+
+    EY_TRY(query(c, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof group, &group, "its largest work-group", err));
+    EY_TRY(query(c, CL_DEVICE_LOCAL_MEM_SIZE, sizeof local, &local, "its local memory", err));
+    dev->cpu = !gpu || group < GPU_GROUP || local < GPU_LOCAL;
+    if (gpu && dev->cpu && kernels)
+        st = ey_fail(err, EYRIE_ELIMIT, "%s has work-groups of %zu and %" PRIu64 " bytes of local memory, kernels for GPUs need %d and "
+                     "%d; --kernels cpu runs everywhere", c->name, group, (uint64_t)local, GPU_GROUP, GPU_LOCAL);
+    else if (gpu && dev->cpu)
+        ey_note(&dev->log, "%s has work-groups of %zu and %" PRIu64 " bytes of local memory, kernels for GPUs need %d and %d: those "
+                "for CPUs run", c->name, group, (uint64_t)local, GPU_GROUP, GPU_LOCAL);
+done:
+    return st;
+}
+
 eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts, eyrie_error *err)
 {
     eyrie_device_opts o = { 0 };
@@ -196,6 +220,10 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
 
     *out = NULL;
     if (opts) memcpy(&o, opts, ey_min(opts->struct_size, sizeof o));
+    if ((unsigned)o.kernels > EYRIE_KERNELS_GPU) {
+        st = ey_fail(err, EYRIE_EINVAL, "kernels of class %d: there are 0, the device's own, 1 for CPUs, 2 for GPUs", (int)o.kernels);
+        goto done;
+    }
     EY_TRY(choose(&c, o.select, err));
     if (!(dev = ey_calloc(1, sizeof *dev)) || (o.kernel_dir && !(dev->kernel_dir = ey_strdup(o.kernel_dir)))) {
         st = ey_fail(err, EYRIE_ENOMEM, "device handle");
@@ -203,10 +231,10 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     }
     dev->platform = c.platform;
     dev->id = c.id;
-    dev->cpu = (c.type & CL_DEVICE_TYPE_CPU) != 0;
     dev->number = c.number;
     dev->memory = o.memory;
     dev->log = (ey_log){ o.log, o.log_user };
+    EY_TRY(choose_class(dev, &c, o.kernels, err));
     EY_TRY(query_all(&c, &info, err));
     snprintf(dev->name, sizeof dev->name, "%s (%.10s, driver %s)", info.name, info.version, info.driver);
     dev->units = info.units;

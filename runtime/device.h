@@ -33,7 +33,7 @@ struct eyrie_device {
     uint32_t         number;        /* its place among all devices */
     char             name[560];
     uint32_t         units;         /* compute units */
-    bool             cpu;           /* its class: a CPU, or else what is called a GPU here */
+    bool             cpu;           /* its class, unless another was asked for: a CPU, or else what is called a GPU here */
     uint32_t         vector;        /* floats in a register of the device; 1 = it has none for vectors */
     bool             fma;           /* fma() is an instruction there, not a function in integer arithmetic */
     bool             host_memory;   /* its memory is the host's */

@@ -617,8 +617,8 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
         snprintf(window, sizeof window, "%" PRIu64 " in a ring of %" PRIu32, m->context.window, m->context.ring_blocks * EY_BLOCK);
     if (m->opts.context) snprintf(context, sizeof context, "--context %" PRIu64, m->opts.context);
     ey_trait_remedy(ey_traits_add(t, "attention window", window), "%s", context);
-    add_option(t, "device class", "--device", m->dev->cpu ? "cpu" : "gpu");
-    ey_trait_remedy(ey_traits_add(t, "kernels", m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
+    add_option(t, "device class", "--kernels", m->dev->cpu ? "cpu" : "gpu");
+    ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
                     ? "a CPU with AMX that eyrie devices --probe has tried" : "--cache-dir '', which leaves the matrix unit alone");
 }
 

@@ -63,6 +63,12 @@ void ey_plan_when_wanted(ey_plan *p, uint32_t from, uint32_t to)
 void ey_plan_launch(ey_plan *p, const char *kernel, uint64_t x, uint64_t y, uint64_t z, ey_cost cost,
                     const ey_arg *args, uint32_t n_args)
 {
+    ey_plan_launch_groups(p, kernel, 1, x, y, z, cost, args, n_args);
+}
+
+void ey_plan_launch_groups(ey_plan *p, const char *kernel, uint32_t items, uint64_t x, uint64_t y, uint64_t z, ey_cost cost,
+                           const ey_arg *args, uint32_t n_args)
+{
     ey_record *r;
     uint32_t index = (uint32_t)p->n;
 
@@ -73,7 +79,7 @@ void ey_plan_launch(ey_plan *p, const char *kernel, uint64_t x, uint64_t y, uint
         return;
     }
     r = &p->records[p->n];
-    *r = (ey_record){ .global = { (size_t)x, (size_t)y, (size_t)z }, .n_args = n_args + 1, .layer = p->layer,
+    *r = (ey_record){ .global = { (size_t)x * items, (size_t)y, (size_t)z }, .local = { items, 1, 1 }, .n_args = n_args + 1, .layer = p->layer,
                        .wanted_from = p->wanted_from, .wanted_to = p->wanted_to, .cost = cost };
     snprintf(r->label, sizeof r->label, "%s", kernel);
     p->status = ey_program_kernel(p->program, kernel, &r->kernel, &p->error);
@@ -157,7 +163,6 @@ static cl_int set_arg(const ey_plan *p, const ey_record *r, cl_uint i)
 
 eyrie_status ey_plan_run(const ey_plan *p, uint32_t from, uint32_t to, eyrie_error *err)
 {
-    static const size_t one[3] = { 1, 1, 1 };
     uint32_t wanted = p->scratch->wanted;
     cl_int code;
 
@@ -168,7 +173,7 @@ eyrie_status ey_plan_run(const ey_plan *p, uint32_t from, uint32_t to, eyrie_err
         for (cl_uint k = 0; k < r->n_args; k++)
             if ((code = set_arg(p, r, k)) != CL_SUCCESS)
                 return ey_fail_cl(err, code, "kernel %s: setting argument %u", r->label, (unsigned)k);
-        EY_CL(code, clEnqueueNDRangeKernel, p->dev->queue, r->kernel, 3, NULL, r->global, one, 0, NULL, NULL);
+        EY_CL(code, clEnqueueNDRangeKernel, p->dev->queue, r->kernel, 3, NULL, r->global, r->local, 0, NULL, NULL);
         if (code != CL_SUCCESS) return ey_fail_cl(err, code, "kernel %s: launching it", r->label);
     }
     return EYRIE_OK;

@@ -63,7 +63,7 @@ enum { EY_MAX_ARGS = 32 };
 typedef struct ey_record {
     char      label[40];            /* the kernel's name */
     cl_kernel kernel;
-    size_t    global[3];
+    size_t    global[3], local[3];
     ey_arg    args[EY_MAX_ARGS];
     uint32_t  n_args;
     uint32_t  layer;
@@ -113,9 +113,15 @@ void   ey_plan_when_wanted(ey_plan *p, uint32_t from, uint32_t to);
 /* Records a launch of work-groups of one work-item. args are those after the batch image, which is always the first. */
 void ey_plan_launch(ey_plan *p, const char *kernel, uint64_t x, uint64_t y, uint64_t z, ey_cost cost,
                     const ey_arg *args, uint32_t n_args);
+/* Of x * y * z work-groups of so many work-items, side by side in dimension 0. */
+void ey_plan_launch_groups(ey_plan *p, const char *kernel, uint32_t items, uint64_t x, uint64_t y, uint64_t z, ey_cost cost,
+                           const ey_arg *args, uint32_t n_args);
 #define EY_LAUNCH(p, kernel, x, y, z, cost, ...)                                            \
     ey_plan_launch(p, kernel, x, y, z, cost, (const ey_arg[]){ __VA_ARGS__ },               \
                    (uint32_t)(sizeof((const ey_arg[]){ __VA_ARGS__ }) / sizeof(ey_arg)))
+#define EY_LAUNCH_GROUPS(p, kernel, items, x, y, z, cost, ...)                                 \
+    ey_plan_launch_groups(p, kernel, items, x, y, z, cost, (const ey_arg[]){ __VA_ARGS__ },    \
+                          (uint32_t)(sizeof((const ey_arg[]){ __VA_ARGS__ }) / sizeof(ey_arg)))
 
 /* Places the values in the scratch pool (by first and last use) and returns how recording went. */
 eyrie_status ey_plan_end(ey_plan *p, eyrie_error *err);

@@ -8,9 +8,15 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The kernel files, in the order of the text. A file with instances appears once for each of them. */
-static const char *const plain_files[] = { "norm.cl", "conv1d.cl", "rglru.cl", "scan.cl", "rope.cl", "attention.cl",
-                                           "head.cl" };
+/* The kernel files, in the order of the text, and the classes of devices they are for. A file with instances appears once
+ * for each of them. GPUs get kernels for CPUs where they have none of their own, and what theirs share with them. */
+enum { CPU = 1, GPU = 2 };
+static const struct { const char *name; int classes; } plain_files[] = {
+    { "norm.cl", CPU }, { "conv1d.cl", CPU | GPU }, { "rglru.cl", CPU | GPU }, { "scan.cl", CPU | GPU }, { "rope.cl", CPU },
+    { "attention.cl", CPU }, { "head.cl", CPU | GPU },
+    { "gpu_prelude.cl", GPU }, { "gpu_norm.cl", GPU }, { "gpu_recurrence.cl", GPU }, { "gpu_attention.cl", GPU },
+    { "gpu_head.cl", GPU },
+};
 
 /* A panel is 16 floats wide. Where that is one register, there are 32 of them: 12 x 2 has the most arithmetic for each
  * load without spilling, and 1 x 4 reads four streams, which is what memory gives its full pace to ("product" in
@@ -18,6 +24,9 @@ static const char *const plain_files[] = { "norm.cl", "conv1d.cl", "rglru.cl", "
  * pairs; the last tiles have 2, for gates, whose blocks can be as small. */
 static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 } };
 static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 2 } };
+/* What 256 work-items do at a time. 64 x 4 with 16 columns takes half of 16 KiB of local memory, and so do the slices of 8 x 1. */
+static const ey_tile gpu_prefill_tiles[] = { { 16, 4 }, { 64, 4 } };
+static const ey_tile gpu_decode_tiles[] = { { 1, 1 }, { 4, 1 }, { 8, 1 } };
 
 /* Accumulators of attention, query heads by vectors. 4 x 4 again fill the 32 registers, 4 x 1 half of 16 that take two for a
  * vector. A device without vectors wants little code: rusticl turns every lane of a load into a branch, and takes minutes
@@ -161,6 +170,39 @@ static eyrie_status append_unit_product(text *t, const eyrie_device *dev, const 
     return st;
 }
 
+static eyrie_status append_gpu_matmul(text *t, const eyrie_device *dev, const char *format, bool gemv, ey_tile tile,
+                                      const char *finish, eyrie_error *err)
+{
+    if (gemv) append_line(t, "#define GEMV 1");
+    append_line(t, "#define ROWS %u\n#define PANELS %u\n#define FINISH_%s 1", (unsigned)tile.rows, (unsigned)tile.panels, finish);
+    append_line(t, "#define INSTANCE(name) name##_%s_%ux%u", format, (unsigned)tile.rows, (unsigned)tile.panels);
+    eyrie_status st = append_file(t, dev, "gpu_matmul.cl", err);
+    append_line(t, "#undef GEMV\n#undef ROWS\n#undef PANELS\n#undef FINISH_%s\n#undef INSTANCE", finish);
+    return st;
+}
+
+/* All products of a weight format on GPUs: as ops/matmul.c asks for them. */
+static eyrie_status append_gpu_products(text *t, const eyrie_device *dev, const char *format, eyrie_error *err)
+{
+    const ey_tile *tiles;
+    size_t n;
+    eyrie_status st;
+
+    tiles = ey_gpu_tiles(false, &n);
+    for (size_t i = 0; i < n; i++) {
+        EY_TRY(append_gpu_matmul(t, dev, format, false, tiles[i], "NONE", err));
+        EY_TRY(append_gpu_matmul(t, dev, format, false, (ey_tile){ tiles[i].rows, 2 }, "NONE", err));
+        EY_TRY(append_gpu_matmul(t, dev, format, false, tiles[i], "GEGLU", err));
+    }
+    tiles = ey_gpu_tiles(true, &n);
+    for (size_t i = 0; i < n; i++) {
+        EY_TRY(append_gpu_matmul(t, dev, format, true, tiles[i], "NONE", err));
+        EY_TRY(append_gpu_matmul(t, dev, format, true, (ey_tile){ tiles[i].rows, 2 }, "GEGLU", err));
+    }
+done:
+    return st;
+}
+
 static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err)
 {
     size_t n_tiles;
@@ -173,16 +215,17 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
     if (!dev->fma) append_line(t, "#define WITHOUT_FMA 1");
     EY_TRY(append_file(t, dev, "prelude.cl", err));
     for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
-        EY_TRY(append_file(t, dev, plain_files[i], err));
+        if (plain_files[i].classes & (dev->cpu ? CPU : GPU)) EY_TRY(append_file(t, dev, plain_files[i].name, err));
     if (formats & EY_MATRIX_UNIT) EY_TRY(append_file(t, dev, "amx.cl", err));
     for (size_t f = 0; f < sizeof formats_known / sizeof *formats_known; f++) {
         if (!(formats >> formats_known[f].format & 1u)) continue;
         append_line(t, "#define FORMAT %s", formats_known[f].macro);
         append_line(t, "#define INSTANCE(name) name##_%s", formats_known[f].suffix);
-        EY_TRY(append_file(t, dev, "embed.cl", err));
+        EY_TRY(append_file(t, dev, dev->cpu ? "embed.cl" : "gpu_embed.cl", err));
         EY_TRY(append_file(t, dev, "fill.cl", err));
         append_line(t, "#undef INSTANCE");
-        for (size_t k = 0; k < n_tiles; k++) EY_TRY(append_products(t, dev, formats_known[f].suffix, tiles[k], err));
+        if (!dev->cpu) EY_TRY(append_gpu_products(t, dev, formats_known[f].suffix, err));
+        for (size_t k = 0; k < n_tiles && dev->cpu; k++) EY_TRY(append_products(t, dev, formats_known[f].suffix, tiles[k], err));
         if (formats & EY_MATRIX_UNIT && unit_takes(formats_known[f].format))
             EY_TRY(append_unit_product(t, dev, formats_known[f].suffix, formats_known[f].format, err));
         append_line(t, "#undef FORMAT");
@@ -200,6 +243,12 @@ const ey_tile *ey_device_tiles(const eyrie_device *dev, size_t *n)
     bool wide = dev->vector >= EY_LANES;
     *n = wide ? sizeof wide_tiles / sizeof *wide_tiles : sizeof narrow_tiles / sizeof *narrow_tiles;
     return wide ? wide_tiles : narrow_tiles;
+}
+
+const ey_tile *ey_gpu_tiles(bool decode, size_t *n)
+{
+    *n = decode ? sizeof gpu_decode_tiles / sizeof *gpu_decode_tiles : sizeof gpu_prefill_tiles / sizeof *gpu_prefill_tiles;
+    return decode ? gpu_decode_tiles : gpu_prefill_tiles;
 }
 
 /* -------------------------------------------------------------------------------------------------------- building */

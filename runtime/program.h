@@ -26,8 +26,10 @@ typedef struct ey_tile {
  * their own. With more rows the launches hardly count, and the products have enough to do. */
 enum { EY_FEW_ROWS = 4 };
 
-/* The device's tiles, lowest first, all of an even number of panels, the last of two. */
+/* Of a device of class CPU: its tiles, lowest first, all of an even number of panels, the last of two. */
 const ey_tile *ey_device_tiles(const eyrie_device *dev, size_t *n);
+/* Of GPUs, in either phase, lowest first. Matrices in blocks get tiles of two panels instead of four. */
+const ey_tile *ey_gpu_tiles(bool decode, size_t *n);
 
 /* Beside the formats that a program is for: products on the CPU's matrix unit. Only where the probe "amx" has said yes, and
  * this process may use tiles. */

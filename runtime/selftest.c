@@ -25,7 +25,7 @@
  * division counts 5, sqrt, exp and log 6 each; our own functions count as tests/test_math.c bounds them. */
 #define ROUNDING 0x1p-24
 
-enum { SLOTS = 3, MOST_UPLOADS = 9, POOL = 1 << 20 /* floats; the largest check takes half of it */ };
+enum { SLOTS = 3, MOST_ROWS = 16, MOST_UPLOADS = 9, POOL = 1 << 20 /* floats; the largest check takes half of it */ };
 
 typedef struct lab {
     eyrie_device   *dev;
@@ -259,7 +259,7 @@ static void read_buffer(rig *r, const ey_buffer *b, void *to)
 static void rig_run(rig *r, const ey_row *rows, uint32_t n)
 {
     static const int32_t any[128];
-    ey_row given[4];
+    ey_row given[MOST_ROWS];
     ey_batch batch = { r->plan.phase, n, given };
     int32_t *image = (int32_t *)numbers(r, ey_image_capacity(r->plan.tokens, r->plan.rows, r->geometry.rotary));
 
@@ -274,6 +274,16 @@ static void rig_run(rig *r, const ey_row *rows, uint32_t n)
     DO(r, ey_plan_run(&r->plan, 0, UINT32_MAX, &r->err));
     DO(r, ey_device_finish(r->lab->dev, &r->err));
     r->seconds += ey_seconds() - start;
+}
+
+/* n tokens for an op without a state: one row, in decode as many. */
+static void rig_run_tokens(rig *r, uint32_t n)
+{
+    ey_row rows[MOST_ROWS];
+
+    for (uint32_t i = 0; i < n && i < MOST_ROWS; i++) rows[i] = (ey_row){ .slot = i, .n = 1 };
+    if (r->plan.phase == EY_DECODE) rig_run(r, rows, n);
+    else rig_run(r, &(ey_row){ .n = n }, 1);
 }
 
 /* Batches for ops that go through time: a sequence that begins, over a block and more, and others that go on. */
@@ -388,8 +398,10 @@ static void check_rope(rig *r, const job *j)
 /* After the kernel that was recorded last: what it is an instance of goes without saying. */
 static void name_product(rig *r, const char *what)
 {
-    if (r->plan.n > 0)
-        snprintf(r->variant, sizeof r->variant, "%s%s", r->plan.records[r->plan.n - 1].label + strlen("matmul_"), what);
+    const char *label = r->plan.n > 0 ? r->plan.records[r->plan.n - 1].label : "";
+
+    if (strncmp(label, "matmul_", 7) == 0) label += 7;
+    snprintf(r->variant, sizeof r->variant, "%s%s", label, what);
 }
 
 static void round_for_unit(float *x, size_t inputs, float *W, size_t weights)
@@ -410,13 +422,13 @@ static void check_matmul(rig *r, const job *j)
     ey_matrix m;
 
     declare_matrix(r, &m, &shard, j->format, W, bias, N, K);
-    rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 1);
+    rig_open(r, EYRIE_FORMAT_F32, j->phase, bucket, j->phase == EY_PREFILL ? 1 : bucket);
     ey_act in = input(r, K), y = hold(r, ey_matmul(&r->plan, in, &m));
     ey_matmul_add(&r->plan, in, &m, y);
     rig_seal(r);
     name_product(r, "");
     put(r, in, x, T, K);
-    rig_run(r, &(ey_row){ .n = T }, 1);
+    rig_run_tokens(r, T);
     get(r, y, got, T, N);
     if (r->unit) round_for_unit(x, (size_t)T * K, W, N * K);
     ref_matmul(T, N, K, x, W, bias, want);
@@ -460,12 +472,12 @@ static void check_gates(rig *r, const job *j)
     declare_matrix(r, &m, &shard, j->format, W, bias, 2 * N, P);
     pair_up(&m);
     m.blocks = G;
-    rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, T, 1);
+    rig_open(r, EYRIE_FORMAT_F32, j->phase, T, j->phase == EY_PREFILL ? 1 : T);
     ey_act in = input(r, N), y = hold(r, ey_matmul(&r->plan, in, &m));
     rig_seal(r);
     name_product(r, ", gates");
     put(r, in, x, T, N);
-    rig_run(r, &(ey_row){ .n = T }, 1);
+    rig_run_tokens(r, T);
     get(r, y, got, T, 2 * N);
     if (r->unit) round_for_unit(x, n, W, 2 * N * P);
     for (uint32_t part = 0; part < 2; part++) {
@@ -493,12 +505,12 @@ static void check_geglu(rig *r, const job *j)
     bias[0] = 40.0f, bias[1] = -40.0f;          /* where tanh is flat */
     declare_matrix(r, &m, &shard, j->format, W, bias, 2 * M, K);
     pair_up(&m);
-    rig_open(r, EYRIE_FORMAT_F32, EY_PREFILL, T, 1);
+    rig_open(r, EYRIE_FORMAT_F32, j->phase, T, j->phase == EY_PREFILL ? 1 : T);
     ey_act in = input(r, K), both = hold(r, ey_matmul(&r->plan, in, &m)), y = hold(r, ey_matmul_geglu(&r->plan, in, &m, NULL));
     rig_seal(r);
     name_product(r, "");
     put(r, in, x, T, K);
-    rig_run(r, &(ey_row){ .n = T }, 1);
+    rig_run_tokens(r, T);
     get(r, both, sums, T, 2 * M);
     get(r, y, got, T, M);
     const float *gate = take_part(r, sums, 0, T, M), *up = take_part(r, sums, 1, T, M);
@@ -922,6 +934,22 @@ static void run_on(lab *l, bool unit, const job *j)
 
 static void run_job(lab *l, const job *j) { run_on(l, false, j); }
 
+/* The same on GPUs, in both phases. */
+static void run_gpu_products(lab *l)
+{
+    for (size_t f = 0; f < COUNT(formats); f++)
+        for (ey_phase phase = EY_PREFILL; phase < EY_PHASES; phase++) {
+            size_t n;
+            const ey_tile *tiles = ey_gpu_tiles(phase == EY_DECODE, &n);
+            for (size_t i = 0; i < n; i++) {
+                uint32_t rows = i + 1 < n ? tiles[i].rows : tiles[i].rows + 3;
+                run_job(l, &(job){ "matmul", "", check_matmul, formats[f], phase, rows });
+                run_job(l, &(job){ "matmul", "gates", check_gates, formats[f], phase, rows });
+                run_job(l, &(job){ "geglu", "", check_geglu, formats[f], phase, rows });
+            }
+        }
+}
+
 /* Each tile is chosen by as many rows as it has; the tallest is given some more, so that it goes round. */
 static void run_products(lab *l)
 {
@@ -961,7 +989,8 @@ eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *u
     if (ey_probe_unit(dev, reason))
         EY_TRY(ey_program_build(&l.unit, dev, EY_UNIT_FORMATS | EY_MATRIX_UNIT, EYRIE_FORMAT_F32, err));
     for (size_t i = 0; i < COUNT(jobs); i++) run_job(&l, &jobs[i]);
-    run_products(&l);
+    if (dev->cpu) run_products(&l);
+    else run_gpu_products(&l);
     *failures = l.failures;
 done:
     for (size_t i = 0; i < COUNT(l.programs); i++) ey_program_free(l.programs[i]);

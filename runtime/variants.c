@@ -26,19 +26,40 @@ EY_PRINTF(5, 6) static void add(listing *l, const char *op, const char *name, bo
     va_end(args);
 }
 
+/* "tiles 1x4 2x4" */
+static const char *name_tiles(const char *what, const ey_tile *tiles, size_t n, char name[64])
+{
+    size_t at = (size_t)snprintf(name, 64, "%s", what);
+
+    for (size_t i = 0; i < n && at < 64; i++)
+        at += (size_t)snprintf(name + at, 64 - at, " %ux%u", (unsigned)tiles[i].rows, (unsigned)tiles[i].panels);
+    return name;
+}
+
 static void add_tiles(listing *l, const eyrie_device *dev, bool wide)
 {
     eyrie_device like = { .vector = wide ? EY_LANES : 1 };
-    bool chosen = (dev->vector >= EY_LANES) == wide;
-    size_t n, at = 0;
+    bool fits = (dev->vector >= EY_LANES) == wide;
+    size_t n;
     const ey_tile *tiles = ey_device_tiles(&like, &n);
-    char name[64] = "";
+    char name[64];
 
-    for (size_t i = 0; i < n && at < sizeof name; i++)
-        at += (size_t)snprintf(name + at, sizeof name - at, "%s%ux%u", i ? " " : "tiles ", (unsigned)tiles[i].rows,
-                               (unsigned)tiles[i].panels);
-    add(l, "matmul", name, chosen, "for registers of %s %u floats; this device's hold %u", wide ? "at least" : "less than",
-        EY_LANES, (unsigned)dev->vector);
+    name_tiles("tiles", tiles, n, name);
+    if (dev->cpu)
+        add(l, "matmul", name, fits, "for registers of %s %u floats; this device's hold %u", wide ? "at least" : "less than",
+            EY_LANES, (unsigned)dev->vector);
+    else if (fits)
+        add(l, "matmul", name, false, "for CPUs (--kernels cpu)");
+}
+
+static void add_gpu_tiles(listing *l, const eyrie_device *dev, bool decode)
+{
+    size_t n;
+    const ey_tile *tiles = ey_gpu_tiles(decode, &n);
+    char name[64];
+
+    add(l, "matmul", name_tiles(decode ? "GPU, GEMV" : "GPU, tiles", tiles, n, name), !dev->cpu, "%s",
+        dev->cpu ? "for GPUs (--kernels gpu)" : decode ? "decode" : "prefill");
 }
 
 /* By the verdict that is remembered: that the system lets this process use the unit is not asked here. */
@@ -74,11 +95,10 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
 
     add_tiles(&l, dev, true);
     add_tiles(&l, dev, false);
+    add_gpu_tiles(&l, dev, false);
+    add_gpu_tiles(&l, dev, true);
     add_unit(&l, dev);
     add_recurrence(&l, dev);
     add(&l, "attention", "blocks of 64 keys", true, "there is no other");
-    if (!dev->cpu)
-        add(&l, "all", "kernels for GPUs", false,
-            "there are none yet: those for CPUs run, which are right everywhere and slow here");
     return l.n;
 }

@@ -5,6 +5,8 @@
  * Memory starts untouched (numbers.h), with NaNs: what is read before anything wrote it shows in results. Rows of
  * inputs beyond the live ones are STALE. What is written beyond the live rows shows in `get`.
  *
+ * Tests of ops run twice, with the kernels for CPUs and with those for GPUs.
+ *
  * EYRIE_DEVICE names another device than the default, EYRIE_KERNEL_DIR a directory of kernels to test instead of the
  * built-in ones. Without a device every test is skipped. */
 #ifndef EY_HARNESS_H
@@ -20,6 +22,8 @@
 
 #define STALE 1234.5f
 
+enum { MOST_IN_BATCH = 64 };        /* rows */
+
 /* ------------------------------------------------------------------------------------------------------------ lab */
 
 typedef struct lab {
@@ -28,13 +32,15 @@ typedef struct lab {
     uint32_t      more;             /* that they are for, such as EY_MATRIX_UNIT */
 } lab;
 
-static lab shared;                  /* by all tests of a program */
+static lab           shared;        /* by all tests of a program */
+static eyrie_kernels class_tested;  /* of every lab that is opened */
 
 /* 0 is what the device says: of its largest allocation, and of the floats in a register, which decide the tiles. */
 static inline void lab_open(lab *l, uint64_t max_alloc, uint32_t vector)
 {
     eyrie_device_opts opts = { .struct_size = sizeof opts, .select = getenv("EYRIE_DEVICE"),
-                               .kernel_dir = getenv("EYRIE_KERNEL_DIR"), .max_alloc = max_alloc };
+                               .kernel_dir = getenv("EYRIE_KERNEL_DIR"), .max_alloc = max_alloc,
+                               .kernels = class_tested };
 
     *l = (lab){ 0 };
     if (eyrie_device_open(&l->device, &opts, &err) == EYRIE_OK) {
@@ -62,11 +68,20 @@ static inline ey_program *lab_program(lab *l, eyrie_format kv)
     return *p;
 }
 
+static inline bool on_gpu(void) { return class_tested == EYRIE_KERNELS_GPU; }
+
 static inline int open_shared(void **state)
 {
     (void)state;
+    class_tested = on_gpu() ? EYRIE_KERNELS_GPU : EYRIE_KERNELS_CPU;
     lab_open(&shared, 0, 0);
     return 0;
+}
+
+static inline int open_shared_for_gpus(void **state)
+{
+    class_tested = EYRIE_KERNELS_GPU;
+    return open_shared(state);
 }
 
 static inline int close_shared(void **state)
@@ -84,7 +99,9 @@ static inline int clean_up(void **state)
 
 /* In the list of tests: f finds in *state the path of an empty directory, for checkpoints. */
 #define op_test(f)         cmocka_unit_test_setup_teardown(f, make_dir, clean_up)
-#define run_op_tests(list) cmocka_run_group_tests(list, open_shared, close_shared)
+#define run_cpu_tests(list) cmocka_run_group_tests_name("CPU class", list, open_shared, close_shared)
+#define run_gpu_tests(list) cmocka_run_group_tests_name("GPU class", list, open_shared_for_gpus, close_shared)
+#define run_op_tests(list) (run_cpu_tests(list) + run_gpu_tests(list))
 
 /* ------------------------------------------------------------------------------------------------------------ rig */
 
@@ -200,10 +217,10 @@ static inline void rig_run(rig *r, const ey_row *rows, uint32_t n_rows, void *st
     eyrie_device *dev = r->lab->device;
     ey_buffer    *slots = state ? r->state.layers[0].buffer : NULL;
     int32_t      *image = (int32_t *)zeros(ey_image_capacity(r->plan.tokens, r->plan.rows, r->geometry.rotary));
-    ey_row        given[MOST_ROWS];
+    ey_row        given[MOST_IN_BATCH];
     ey_batch      batch = { r->plan.phase, n_rows, given };
 
-    assert_in_range(n_rows, 1, ey_min(r->plan.rows, MOST_ROWS));
+    assert_in_range(n_rows, 1, ey_min(r->plan.rows, MOST_IN_BATCH));
     memcpy(given, rows, n_rows * sizeof *rows);
     for (uint32_t i = 0; i < n_rows; i++)
         if (!given[i].tokens) given[i].tokens = any;
@@ -215,6 +232,20 @@ static inline void rig_run(rig *r, const ey_row *rows, uint32_t n_rows, void *st
     assert_ok(ey_plan_run(&r->plan, 0, UINT32_MAX, &err));
     assert_ok(ey_device_finish(dev, &err));
     if (state) assert_ok(ey_buffer_read(dev, slots, 0, slots->bytes, state, &err));
+}
+
+/* A batch of n tokens for an op without a state: one row, in decode as many. */
+static inline void rig_run_tokens(rig *r, uint32_t n)
+{
+    ey_row rows[MOST_IN_BATCH];
+
+    if (r->plan.phase == EY_PREFILL) {
+        rig_run(r, &(ey_row){ .n = n }, 1, NULL);
+        return;
+    }
+    assert_in_range(n, 1, MOST_IN_BATCH);
+    for (uint32_t i = 0; i < n; i++) rows[i] = (ey_row){ .slot = i, .n = 1 };
+    rig_run(r, rows, n, NULL);
 }
 
 /* ---------------------------------------------------------------------------------------------------- in and out */

@@ -169,8 +169,9 @@ static void every_shape(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(shapes); i++)
         for (size_t f = 0; f < COUNT(kv_formats); f++) {
+            if (on_gpu() && f != i % 2) continue;       /* barriers take PoCL long */
             for (size_t k = 0; k < COUNT(prefill_sets); k++)
-                check_attention(&shared, shapes[i], kv_formats[f], EY_PREFILL, &prefill_sets[k]);
+                if (!on_gpu() || shapes[i].heads < 100 || k < 3) check_attention(&shared, shapes[i], kv_formats[f], EY_PREFILL, &prefill_sets[k]);
             for (size_t k = 0; k < COUNT(decode_sets); k++)
                 check_attention(&shared, shapes[i], kv_formats[f], EY_DECODE, &decode_sets[k]);
         }
@@ -221,6 +222,7 @@ static void check_chunks(lab *l)
     const row_set  first = { 1, { ROW(2, start, 0) } }, whole = { 1, { ROW(2, T, start) } };
 
     for (size_t k = 0; k < COUNT(shapes); k++) {
+        if (on_gpu() && k % 3 != 1) continue;           /* with padding, with three key/value heads, with groups of 4 */
         shape     s = shapes[k];
         size_t    width = (size_t)s.heads * s.d;
         inputs    in = make_inputs(s, T), past = make_inputs(s, start);

@@ -36,6 +36,7 @@ static void wrong_usage(void **state)
         { { "info" }, "-m" },
         { { "run", "-m", MODEL, "-p", "x", "--bogus" }, "--bogus" },
         { { "run", "-m", MODEL, "-p", "x", "--bogus=3" }, "--bogus" },
+        { { "run", "-m", MODEL, "-p", "x", "--kernels", "npu" }, "--kernels 'npu'" },
         { { "run", "-m", MODEL, "-p", "x", "y" }, "'y'" },
         { { "run", "-m", MODEL, "-p", "x", "--logits", "f" }, "--logits" },      /* another command's */
         { { "score", "-m", MODEL, "-p", "x", "--temp", "1" }, "--temp" },
@@ -105,21 +106,21 @@ static void wrong_usage(void **state)
 
 static void help(void **state)
 {
-    static const struct { const char *command, *options[33]; } cases[] = {
+    static const struct { const char *command, *options[34]; } cases[] = {
         { "run", { "-m", "-p", "-f", "-", "--tokens", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p",
                    "--seed", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--stop",
                    "--ignore-eos", "--json", "--weights", "--compute", "--kv", "--chunk", "--context", "--slots",
-                   "--device", "--threads", "--memory", "--max-alloc", "--kernel-dir",
+                   "--device", "--threads", "--kernels", "--memory", "--max-alloc", "--kernel-dir",
                    "--cache-dir", "--load-state", "--save-state" } },
         { "score", { "-m", "-p", "-f", "-", "--tokens", "--logits", "--json", "--weights", "--compute", "--kv",
-                     "--chunk", "--context", "--slots", "--device", "--threads", "--memory", "--max-alloc",
+                     "--chunk", "--context", "--slots", "--device", "--threads", "--kernels", "--memory", "--max-alloc",
                      "--kernel-dir", "--cache-dir" } },
         { "info", { "-m", "--json" } },
-        { "devices", { "--probe", "--device", "--json", "--threads", "--memory", "--max-alloc", "--cache-dir" } },
-        { "selftest", { "--device", "--json", "--threads", "--kernel-dir", "--cache-dir" } },
+        { "devices", { "--probe", "--device", "--json", "--threads", "--kernels", "--memory", "--max-alloc", "--cache-dir" } },
+        { "selftest", { "--device", "--json", "--threads", "--kernels", "--kernel-dir", "--cache-dir" } },
         { "chat", { "-m", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p", "--seed", "--repeat-penalty",
                     "--presence-penalty", "--frequency-penalty", "--stop", "--save-state", "--load-state", "--weights",
-                    "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads", "--memory",
+                    "--compute", "--kv", "--chunk", "--context", "--slots", "--device", "--threads", "--kernels", "--memory",
                     "--max-alloc", "--kernel-dir", "--cache-dir" } },
     };
     result general = run(*state, "help"), same = run(*state, "--help");
@@ -673,6 +674,21 @@ static void devices(void **state)
     json_decref(object);
 }
 
+/* What is told of a device goes by the class of kernels that was asked for. */
+static void devices_of_a_class(void **state)
+{
+    static const struct { const char *kernels; bool gpu; } cases[] = { { "cpu", false }, { "gpu", true } };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        result r = run(*state, "devices", "--device", "0", "--kernels", cases[i].kernels);
+        expect_status(&r, 0);
+        const char *refused = strstr(r.out, "Refused"), *gemv = strstr(r.out, "GPU, GEMV");
+        assert_true(refused && gemv);
+        assert_int_equal(gemv < refused, cases[i].gpu);
+        done(&r);
+    }
+}
+
 /* Probing answers every question about one device, and what it found is there without probing. Whatever probes do to
  * their processes, this one goes on. */
 static void devices_probed(void **state)
@@ -789,7 +805,8 @@ int main(void)
         test_in_dir(end_of_context), test_in_dir(interrupted_run_ends_in_order), test_in_dir(scores_of_golden),
         test_in_dir(score_of_text), test_in_dir(score_of_one_token), test_in_dir(failed_score_leaves_no_logits),
         test_in_dir(info), test_in_dir(failures), test_in_dir(kernels_are_kept), test_in_dir(output_that_fails),
-        test_in_dir(reader_that_leaves), test_in_dir(devices), test_in_dir(devices_probed),
+        test_in_dir(reader_that_leaves), test_in_dir(devices), test_in_dir(devices_of_a_class),
+        test_in_dir(devices_probed),
         test_in_dir(verdicts_are_found_at_need), test_in_dir(no_such_device),
         test_in_dir(selftest), test_in_dir(selftest_names_a_wrong_kernel),
     };

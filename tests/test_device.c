@@ -474,6 +474,27 @@ static void options_of_an_older_header(void **state)
     assert_ok(eyrie_device_close(dev));
 }
 
+/* A device is of the class that is asked for, else of its own. */
+static void classes_of_kernels(void **state)
+{
+    eyrie_device_opts unknown = { .struct_size = sizeof unknown, .kernels = (eyrie_kernels)3 };
+    eyrie_device *dev;
+    cl_device_type type;
+
+    (void)state;
+    if (!device) skip();
+    assert_int_equal(clGetDeviceInfo(device->id, CL_DEVICE_TYPE, sizeof type, &type, NULL), CL_SUCCESS);
+    assert_int_equal(device->cpu, (type & CL_DEVICE_TYPE_CPU) != 0);
+    for (eyrie_kernels k = EYRIE_KERNELS_CPU; k <= EYRIE_KERNELS_GPU; k++) {
+        dev = open_same((eyrie_device_opts){ .kernels = k });
+        assert_int_equal(dev->cpu, k == EYRIE_KERNELS_CPU);
+        assert_int_equal(dev->host_memory, device->host_memory);        /* what it is, it stays */
+        assert_ok(eyrie_device_close(dev));
+    }
+    assert_fails(eyrie_device_open(&dev, &unknown, &err), EYRIE_EINVAL, "class 3");
+    assert_null(dev);
+}
+
 /* The device whose kernels other tests have compiled already, if it is PoCL's. */
 static int open_usual_device(void **state)
 {
@@ -497,6 +518,7 @@ int main(void)
         cmocka_unit_test(arena_without_memory),        cmocka_unit_test(transfers),
         cmocka_unit_test(budget),                      cmocka_unit_test(weights_in_many_allocations),
         cmocka_unit_test(children_before_parents),     cmocka_unit_test(options_of_an_older_header),
+        cmocka_unit_test(classes_of_kernels),
     };
 
     setenv("POCL_DEVICES", "pthread basic", 0);

@@ -152,5 +152,5 @@ int main(void)
         op_test(products_that_do_more),
         op_test(attention_that_rotates),
     };
-    return run_op_tests(tests);
+    return run_cpu_tests(tests);
 }

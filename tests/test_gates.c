@@ -23,7 +23,8 @@ static float *transposed(const float *x, size_t G, size_t P)
     return y;
 }
 
-static void gates_open(gates *g, lab *l, const char *directory, eyrie_format format, uint32_t bucket, ey_dim dim)
+static void gates_open(gates *g, lab *l, const char *directory, ey_phase phase, eyrie_format format, uint32_t bucket,
+                       ey_dim dim)
 {
     const uint32_t G = dim.groups, P = dim.size;
     size_t         n = (size_t)G * P * P;
@@ -36,7 +37,7 @@ static void gates_open(gates *g, lab *l, const char *directory, eyrie_format for
     }
     const tensor file[] = { { "wa", { G, P, P }, g->given[0] }, { "ba", { G, P }, g->bias[0] },
                             { "wi", { G, P, P }, g->given[1] }, { "bi", { G, P }, g->bias[1] } };
-    rig_open(&g->r, l, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 1);
+    rig_open(&g->r, l, EYRIE_FORMAT_F32, phase, bucket, phase == EY_PREFILL ? 1 : bucket);
     g->m = ey_weights_gates(rig_weights(&g->r, directory, format, file, COUNT(file)),
                             (ey_part[]){ { "wa", "ba", dim }, { "wi", "bi", dim } });
     g->x = hold(&g->r, ey_plan_act(&g->r.plan, bucket, ey_dim_padded(dim)));
@@ -53,7 +54,7 @@ static float *gates_run(gates *g, const float *x, uint32_t T)
 
     rig_clear(&g->r);
     put(&g->r, g->x, g->dim, x, T);
-    rig_run(&g->r, &(ey_row){ .n = T }, 1, NULL);
+    rig_run_tokens(&g->r, T);
     for (uint32_t i = 0; i < 2; i++) {
         float *want = zeros(n), *magnitude = zeros(n);
 
@@ -69,14 +70,15 @@ static float *gates_run(gates *g, const float *x, uint32_t T)
 /* With the same bits from every tile: those of all tokens in the tallest. */
 static void every_tile_and_format(void **state)
 {
-    static const uint32_t buckets[] = { 70, 12, 8, 4, 2, 1 }, live[] = { 53, 9, 7, 3, 2, 1 }, vectors[] = { 1, 16 };
+    static const uint32_t buckets[] = { 64, 12, 8, 4, 2, 1 }, live[] = { 53, 9, 7, 3, 2, 1 };
+    static const struct { uint32_t vector; ey_phase phase; } variants[] = { { 1, EY_PREFILL }, { 16, EY_DECODE } };
 
-    for (size_t v = 0; v < COUNT(vectors); v++) {
+    for (size_t v = 0; v < COUNT(variants); v++) {
         const char *used[80];
         size_t      n_used = 0, tiles;
         lab         l;
 
-        lab_open(&l, 0, vectors[v]);
+        lab_open(&l, 0, variants[v].vector);
         for (size_t k = 0; k < COUNT(sizes) * COUNT(weight_formats); k++) {
             ey_dim       dim = sizes[k / COUNT(weight_formats)];
             eyrie_format format = weight_formats[k % COUNT(weight_formats)];
@@ -87,7 +89,7 @@ static void every_tile_and_format(void **state)
                 gates  g;
                 size_t n = live[i] * width, seen = 0;
 
-                gates_open(&g, &l, *state, format, buckets[i], dim);
+                gates_open(&g, &l, *state, variants[v].phase, format, buckets[i], dim);
                 const char *kernel = strcpy((char *)zeros(10), g.r.plan.records[0].label);
                 float *out = gates_run(&g, x, live[i]);
                 if (i == 0) all = out;
@@ -98,8 +100,11 @@ static void every_tile_and_format(void **state)
                 rig_close(&g.r);
             }
         }
-        ey_device_tiles(l.device, &tiles);
-        assert_int_equal(n_used, tiles * COUNT(weight_formats));    /* a single block takes any tile, others those of two panels */
+        /* A single block takes any tile, others those of two panels: on GPUs these are tiles of their own, but in decode. */
+        if (on_gpu()) ey_gpu_tiles(variants[v].phase == EY_DECODE, &tiles);
+        else ey_device_tiles(l.device, &tiles);
+        if (on_gpu() && variants[v].phase == EY_PREFILL) tiles *= 2;
+        assert_int_equal(n_used, tiles * COUNT(weight_formats));
         lab_close(&l);
     }
 }
@@ -123,8 +128,8 @@ static void shards_change_nothing(void **state)
             float *x = noise(n, 1, 1.0f);
             gates  whole, parts;
 
-            gates_open(&whole, &shared, *state, EYRIE_FORMAT_F32, tokens[i], dim);
-            gates_open(&parts, &small, *state, EYRIE_FORMAT_F32, tokens[i], dim);
+            gates_open(&whole, &shared, *state, EY_PREFILL, EYRIE_FORMAT_F32, tokens[i], dim);
+            gates_open(&parts, &small, *state, EY_PREFILL, EYRIE_FORMAT_F32, tokens[i], dim);
             assert_in_range(parts.m->n_shards, 2, UINT32_MAX);
             check_same("sharded", gates_run(&parts, x, tokens[i]), gates_run(&whole, x, tokens[i]), 2 * n);
             rig_close(&parts.r);

@@ -10,14 +10,14 @@ typedef struct gated {
     uint32_t   M, K;
 } gated;
 
-static void gated_open(gated *g, lab *l, const char *directory, eyrie_format format, uint32_t bucket, uint32_t M, uint32_t K,
-                       float size)
+static void gated_open(gated *g, lab *l, const char *directory, ey_phase phase, eyrie_format format, uint32_t bucket,
+                       uint32_t M, uint32_t K, float size)
 {
     const tensor file[] = { { "g", { M, K }, noise((size_t)M * K, 1, size) }, { "bg", { M }, noise(M, 2, size) },
                             { "u", { M, K }, noise((size_t)M * K, 3, 1.0f) }, { "bu", { M }, noise(M, 4, 1.0f) } };
 
     *g = (gated){ .M = M, .K = K };
-    rig_open(&g->r, l, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 1);
+    rig_open(&g->r, l, EYRIE_FORMAT_F32, phase, bucket, phase == EY_PREFILL ? 1 : bucket);
     g->m = ey_weights_pair(rig_weights(&g->r, directory, format, file, COUNT(file)),
                            (ey_part[]){ { "g", "bg", ey_dim_flat(M) }, { "u", "bu", ey_dim_flat(M) } }, ey_dim_flat(K));
     g->x = hold(&g->r, ey_plan_act(&g->r.plan, bucket, ey_pad(K)));
@@ -35,7 +35,7 @@ static float *gated_run(gated *g, const float *x, uint32_t T)
 
     rig_clear(&g->r);
     put(&g->r, g->x, ey_dim_flat(g->K), x, T);
-    rig_run(&g->r, &(ey_row){ .n = T }, 1, NULL);
+    rig_run_tokens(&g->r, T);
     float *gate = get_part(&g->r, g->both, dim, 0, T), *up = get_part(&g->r, g->both, dim, 1, T);
     float *y = get(&g->r, g->y, dim, T);
 
@@ -49,12 +49,13 @@ static float *gated_run(gated *g, const float *x, uint32_t T)
 static void every_tile_and_format(void **state)
 {
     static const struct { uint32_t M, K; } sizes[] = { { 1, 1 }, { 16, 5 }, { 20, 37 }, { 37, 20 }, { 132, 66 } };
-    static const uint32_t buckets[] = { 70, 12, 8, 4, 2, 1 }, live[] = { 53, 9, 7, 3, 2, 1 }, vectors[] = { 1, 16 };
+    static const uint32_t buckets[] = { 64, 12, 8, 4, 2, 1 }, live[] = { 53, 9, 7, 3, 2, 1 };
+    static const struct { uint32_t vector; ey_phase phase; } variants[] = { { 1, EY_PREFILL }, { 16, EY_DECODE } };
 
-    for (size_t v = 0; v < COUNT(vectors); v++) {
+    for (size_t v = 0; v < COUNT(variants); v++) {
         lab l;
 
-        lab_open(&l, 0, vectors[v]);
+        lab_open(&l, 0, variants[v].vector);
         for (size_t k = 0; k < COUNT(sizes) * COUNT(weight_formats); k++) {
             uint32_t M = sizes[k / COUNT(weight_formats)].M, K = sizes[k / COUNT(weight_formats)].K;
             float   *x = noise((size_t)live[0] * K, 5, 1.0f), *all = NULL;
@@ -62,7 +63,7 @@ static void every_tile_and_format(void **state)
             for (size_t i = 0; i < COUNT(buckets); i++) {
                 gated g;
 
-                gated_open(&g, &l, *state, weight_formats[k % COUNT(weight_formats)], buckets[i], M, K, 1.0f);
+                gated_open(&g, &l, *state, variants[v].phase, weight_formats[k % COUNT(weight_formats)], buckets[i], M, K, 1.0f);
                 float *y = gated_run(&g, x, live[i]);
                 if (i == 0) all = y;
                 check_same(g.r.plan.records[1].label, y, all, (size_t)live[i] * M);
@@ -81,7 +82,7 @@ static void large_gates(void **state)
     for (size_t i = 0; i < COUNT(sizes); i++) {
         gated g;
 
-        gated_open(&g, &shared, *state, EYRIE_FORMAT_F32, 3, 132, 20, sizes[i]);
+        gated_open(&g, &shared, *state, EY_PREFILL, EYRIE_FORMAT_F32, 3, 132, 20, sizes[i]);
         gated_run(&g, noise(3 * 20, 5, 1.0f), 3);
         rig_close(&g.r);
     }
@@ -100,8 +101,8 @@ static void shards_change_nothing(void **state)
         gated    whole, parts;
 
         if (small.device) small.device->max_alloc = ey_max(panels + 1, 2 * T * ey_pad(M) * sizeof(float));
-        gated_open(&whole, &shared, *state, EYRIE_FORMAT_BF16, T, M, K, 1.0f);
-        gated_open(&parts, &small, *state, EYRIE_FORMAT_BF16, T, M, K, 1.0f);
+        gated_open(&whole, &shared, *state, EY_PREFILL, EYRIE_FORMAT_BF16, T, M, K, 1.0f);
+        gated_open(&parts, &small, *state, EY_PREFILL, EYRIE_FORMAT_BF16, T, M, K, 1.0f);
         assert_in_range(parts.m->n_shards, 2, UINT32_MAX);
         check_same("sharded", gated_run(&parts, x, T), gated_run(&whole, x, T), (size_t)T * M);
         rig_close(&parts.r);

@@ -193,5 +193,5 @@ int main(void)
         op_test(where_it_matters),
         op_test(special_values),
     };
-    return run_op_tests(tests);
+    return run_cpu_tests(tests);
 }

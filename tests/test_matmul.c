@@ -20,13 +20,13 @@ typedef struct dense {
     float     *W, *bias;            /* W as the format keeps it */
 } dense;
 
-static void dense_open(dense *d, lab *l, const char *directory, eyrie_format format, uint32_t bucket, uint32_t N,
+static void dense_open(dense *d, lab *l, const char *directory, ey_phase phase, eyrie_format format, uint32_t bucket, uint32_t N,
                        uint32_t K, const float *W, float *bias)
 {
     const tensor file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
 
     *d = (dense){ .N = N, .K = K, .W = rounded(format, W, N, 1, K), .bias = bias };
-    rig_open(&d->r, l, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 1);
+    rig_open(&d->r, l, EYRIE_FORMAT_F32, phase, bucket, phase == EY_PREFILL ? 1 : bucket);
     ey_weights *w = rig_weights(&d->r, directory, format, file, COUNT(file));
     d->m = ey_weights_matrix(w, &(ey_part){ "w", "b", ey_dim_flat(N) }, 1, ey_dim_flat(K));
     d->x = hold(&d->r, ey_plan_act(&d->r.plan, bucket, ey_pad(K)));
@@ -38,7 +38,7 @@ static float *dense_run(dense *d, const float *x, uint32_t T)
 {
     rig_clear(&d->r);
     put(&d->r, d->x, ey_dim_flat(d->K), x, T);
-    rig_run(&d->r, &(ey_row){ .n = T }, 1, NULL);
+    rig_run_tokens(&d->r, T);
     return get(&d->r, d->y, ey_dim_flat(d->N), T);
 }
 
@@ -58,38 +58,41 @@ static float *chain(size_t T, size_t N, size_t K, const float *x, const float *W
     return y;
 }
 
-/* The kernel is the first tile that is tall enough, else the tallest; returns its number among the device's. */
+/* The kernel is the first tile that is tall enough, else the tallest; returns its number among the class's. */
 static size_t check_tile(const dense *d, eyrie_format format, uint32_t bucket)
 {
+    bool           decode = d->r.plan.phase == EY_DECODE;
     size_t         n, i = 0;
-    const ey_tile *tiles = ey_device_tiles(d->r.lab->device, &n);
+    const ey_tile *tiles = on_gpu() ? ey_gpu_tiles(decode, &n) : ey_device_tiles(d->r.lab->device, &n);
     char           kernel[40];
 
     while (i + 1 < n && tiles[i].rows < bucket) i++;
-    snprintf(kernel, sizeof kernel, "matmul_%s_%ux%u", ey_quant_of(format)->name, (unsigned)tiles[i].rows,
-             (unsigned)tiles[i].panels);
+    snprintf(kernel, sizeof kernel, "%s_%s_%ux%u", !on_gpu() ? "matmul" : decode ? "gpu_gemv" : "gpu_matmul",
+             ey_quant_of(format)->name, (unsigned)tiles[i].rows, (unsigned)tiles[i].panels);
     assert_string_equal(d->r.plan.records[0].label, kernel);
     return i;
 }
 
-static void check_product(dense *d, uint32_t T)
+/* Returns the product of x. */
+static float *check_product(dense *d, const float *x, uint32_t T)
 {
     size_t N = d->N, K = d->K, n = T * N;
-    float *x = noise(T * K, T, 1.0f), *y = dense_run(d, x, T), *want = zeros(n), *magnitude = zeros(n);
+    float *y = dense_run(d, x, T), *want = zeros(n), *magnitude = zeros(n);
 
-    check_same("chain of fma", y, chain(T, N, K, x, d->W, d->bias), n);
+    if (!on_gpu() || d->r.plan.phase == EY_PREFILL) check_same("chain of fma", y, chain(T, N, K, x, d->W, d->bias), n);
     /* K fma and the bias each round a sum that is at most the sum of magnitudes; the reference rounds once. */
     ref_matmul(T, N, K, x, d->W, d->bias, want);
     ref_matmul(T, N, K, absolute(x, T * K), absolute(d->W, N * K), absolute(d->bias, N), magnitude);
     check_near("product", y, want, n, (double)K + 2, magnitude);
+    return y;
 }
+
+static const struct { uint32_t N, K; } sizes[] = { { 1, 1 }, { 5, 16 }, { 16, 5 }, { 20, 37 }, { 60, 66 },
+                                                   { 132, 96 }, { 66, 176 } };
 
 static void every_tile_and_format(void **state)
 {
-    static const struct { uint32_t N, K; } sizes[] = { { 1, 1 }, { 5, 16 }, { 16, 5 }, { 20, 37 }, { 60, 66 },
-                                                       { 132, 96 }, { 66, 176 } };
-
-    for (size_t v = 0; v < COUNT(vectors); v++) {
+    for (size_t v = 0; v < (on_gpu() ? 1 : COUNT(vectors)); v++) {
         lab    l;
         size_t used = 0, all;
 
@@ -101,14 +104,41 @@ static void every_tile_and_format(void **state)
                 float       *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f);
                 dense        d;
 
-                dense_open(&d, &l, *state, format, batches[i].bucket, N, K, W, bias);
+                dense_open(&d, &l, *state, EY_PREFILL, format, batches[i].bucket, N, K, W, bias);
                 used |= (size_t)1 << check_tile(&d, format, batches[i].bucket);
-                for (size_t j = 0; j < 3 && batches[i].live[j]; j++) check_product(&d, batches[i].live[j]);
+                for (size_t j = 0; j < 3 && batches[i].live[j]; j++) {
+                    uint32_t T = batches[i].live[j];
+                    check_product(&d, noise(T * K, T, 1.0f), T);
+                }
                 rig_close(&d.r);
             }
-        ey_device_tiles(l.device, &all);
+        if (on_gpu()) ey_gpu_tiles(false, &all);
+        else ey_device_tiles(l.device, &all);
         assert_int_equal(used, ((size_t)1 << all) - 1);
         lab_close(&l);
+    }
+}
+
+/* A decoded row has the same bits alone and among 63 others. */
+static void every_batch_of_decode(void **state)
+{
+    static const struct { uint32_t bucket, live; } cases[] = { { 64, 64 }, { 1, 1 }, { 2, 2 }, { 4, 3 }, { 8, 5 }, { 16, 9 } };
+
+    for (size_t k = 0; k < COUNT(sizes) * COUNT(weight_formats); k++) {
+        eyrie_format format = weight_formats[k % COUNT(weight_formats)];
+        uint32_t     N = sizes[k / COUNT(weight_formats)].N, K = sizes[k / COUNT(weight_formats)].K;
+        float       *W = noise((size_t)N * K, 1, 1.0f), *x = noise((size_t)64 * K, 2, 1.0f), *all = NULL;
+
+        for (size_t i = 0; i < COUNT(cases); i++) {
+            dense d;
+
+            dense_open(&d, &shared, *state, EY_DECODE, format, cases[i].bucket, N, K, W, noise(N, 3, 1.0f));
+            check_tile(&d, format, cases[i].bucket);
+            float *y = check_product(&d, x, cases[i].live);
+            if (i == 0) all = y;
+            check_same("rows", y, all, (size_t)cases[i].live * N);
+            rig_close(&d.r);
+        }
     }
 }
 
@@ -135,7 +165,7 @@ static void whole_numbers_are_exact(void **state)
             float   *want = zeros((size_t)T * N);
             dense    d;
 
-            dense_open(&d, &shared, *state, weight_formats[f], batches[i].bucket, N, K, W, integers(N, 3, 1000));
+            dense_open(&d, &shared, *state, EY_PREFILL, weight_formats[f], batches[i].bucket, N, K, W, integers(N, 3, 1000));
             ref_matmul(T, N, K, x, W, d.bias, want);
             check_same("exact product", dense_run(&d, x, T), want, (size_t)T * N);
             rig_close(&d.r);
@@ -159,7 +189,7 @@ static void extreme_weights(void **state)
             dense d;
 
             W[k] = extremes[f].w[k];
-            dense_open(&d, &shared, *state, extremes[f].format, 1, 1, 4, W, zeros(1));
+            dense_open(&d, &shared, *state, EY_PREFILL, extremes[f].format, 1, 1, 4, W, zeros(1));
             assert_true(dense_run(&d, x, 1)[0] == W[k]);
             rig_close(&d.r);
         }
@@ -278,7 +308,7 @@ static void shards_change_nothing(void **state)
             uint64_t panel = ey_quant_panel_bytes(ey_quant_of(weight_formats[f]), ey_pad(K));
             uint64_t most = ey_max(panels[i] * panel + 100, T * K * sizeof(float));     /* or the activations */
             lab_open(&small, most, 0);
-            dense_open(&d, &small, *state, weight_formats[f], T, N, K, W, bias);
+            dense_open(&d, &small, *state, EY_PREFILL, weight_formats[f], T, N, K, W, bias);
             assert_int_equal(d.m->n_shards, (9 + most / panel - 1) / (most / panel));
             check_same("sharded", dense_run(&d, x, T), chain(T, N, K, x, d.W, d.bias), (size_t)T * N);
             rig_close(&d.r);
@@ -297,7 +327,7 @@ static void many_turns(void **state)
 
     lab_open(&l, 0, 0);
     if (l.device) l.device->units = 1;          /* that are busy without splitting the rows */
-    dense_open(&d, &l, *state, EYRIE_FORMAT_F32, T, N, K, W, bias);
+    dense_open(&d, &l, *state, EY_PREFILL, EYRIE_FORMAT_F32, T, N, K, W, bias);
     check_same("many turns", dense_run(&d, x, T), chain(T, N, K, x, W, bias), (size_t)T * N);
     rig_close(&d.r);
     lab_close(&l);
@@ -308,6 +338,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         op_test(every_tile_and_format),
+        op_test(every_batch_of_decode),
         op_test(whole_numbers_are_exact),
         op_test(extreme_weights),
         op_test(parts_and_slices),

@@ -62,6 +62,7 @@ static void all_kernels_pass(void **state)
     for (size_t i = 0; i < ey_kernel_texts_count; i++) {
         char op[32];
         snprintf(op, sizeof op, "%.*s", (int)strcspn(ey_kernel_texts[i].name, "."), ey_kernel_texts[i].name);
+        if (strncmp(op, "gpu_", 4) == 0) continue;
         if (strcmp(op, "prelude") && !strstr(op, "amx") && !has(&h, op, "")) fail_msg("nothing checks %s", ey_kernel_texts[i].name);
     }
     const ey_tile *tiles = ey_device_tiles(device, &n);
@@ -77,6 +78,41 @@ static void all_kernels_pass(void **state)
         }
     assert_ok(eyrie_selftest(device, NULL, NULL, &failures, &err));     /* nobody need listen */
     assert_int_equal(failures, 0);
+}
+
+/* Of a device that is taken for a GPU, the kernels for GPUs: in every format, phase and tile. */
+static void kernels_for_gpus_pass(void **state)
+{
+    static const char *const formats[] = { "f32", "f16", "bf16", "q8", "q4" };
+    static const char *const ops[] = { "embed", "norm", "conv1d", "scan", "rglru", "rope", "attention", "head" };
+    eyrie_device_opts opts = { .struct_size = sizeof opts, .select = getenv("EYRIE_DEVICE"), .kernels = EYRIE_KERNELS_GPU };
+    static heard_checks h;
+    uint32_t failures = 99;
+    eyrie_device *dev;
+
+    (void)state;
+    if (!device) skip();
+    assert_ok(eyrie_device_open(&dev, &opts, &err));
+    h.n = 0;
+    assert_ok(eyrie_selftest(dev, on_check, &h, &failures, &err));
+    for (uint32_t i = 0; i < h.n; i++)
+        if (!h.all[i].passed) fail_msg("%s %s", h.all[i].op, h.all[i].variant);
+    assert_int_equal(failures, 0);
+    for (size_t i = 0; i < COUNT(ops); i++)
+        if (!has(&h, ops[i], "")) fail_msg("nothing checks %s", ops[i]);
+    for (size_t f = 0; f < COUNT(formats); f++)
+        for (int decode = 0; decode < 2; decode++) {
+            size_t n;
+            const ey_tile *tiles = ey_gpu_tiles(decode != 0, &n);
+            for (size_t i = 0; i < n; i++) {
+                char variant[64], gated[64];
+                snprintf(variant, sizeof variant, "%s_%s_%ux", decode ? "gemv" : "gpu_matmul", formats[f], (unsigned)tiles[i].rows);
+                snprintf(gated, sizeof gated, "%s_geglu_%s_%ux", decode ? "gemv" : "gpu_matmul", formats[f], (unsigned)tiles[i].rows);
+                if (!has(&h, "matmul", variant)) fail_msg("nothing checks %s", variant);
+                if (!has(&h, "geglu", gated)) fail_msg("nothing checks %s", gated);
+            }
+        }
+    assert_ok(eyrie_device_close(dev));
 }
 
 /* The matrix unit's are checked where a verdict is remembered that says that there is one. */
@@ -229,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_kernels_pass),
+        cmocka_unit_test(kernels_for_gpus_pass),
         test_in_dir(the_matrix_unit_too),
         test_in_dir(wrong_kernel_is_named),
         test_in_dir(kernels_that_do_not_build),

@@ -654,7 +654,7 @@ static void other_circumstances_are_refused(void **state)
 
     save_one(st.engine, st.model, p.path);
     device->cpu = !device->cpu;
-    assert_fails(eyrie_seq_load(&s, st.engine, p.path, &err), EYRIE_EINVAL, "device class");
+    assert_fails(eyrie_seq_load(&s, st.engine, p.path, &err), EYRIE_EINVAL, "load it with --kernels");
     assert_null(s);
     device->cpu = !device->cpu;
     assert_ok(eyrie_seq_load(&s, st.engine, p.path, &err));

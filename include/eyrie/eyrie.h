@@ -91,6 +91,12 @@ typedef struct eyrie_device eyrie_device;
 /* A note: one line without a newline, e.g. a path that is slower than the one asked for, and why. */
 typedef void eyrie_log_fn(void *user, const char *line);
 
+typedef enum eyrie_kernels {   /* the class of devices that kernels are written for */
+    EYRIE_KERNELS_AUTO = 0,    /* the device's own, if it is large enough for them */
+    EYRIE_KERNELS_CPU  = 1,    /* right on every device, fast on CPUs: what to compare with where a GPU's seem wrong */
+    EYRIE_KERNELS_GPU  = 2     /* for work-groups of 256 and 16 KiB of local memory; slow on CPUs */
+} eyrie_kernels;
+
 typedef struct eyrie_device_opts {
     size_t        struct_size;
     const char   *select;      /* part of the device's name, "gpu", "cpu", or its number; NULL = first GPU, else first device */
@@ -102,9 +108,12 @@ typedef struct eyrie_device_opts {
     const char   *cache_dir;   /* keeps built kernels for later starts, where the driver does not (PoCL does), and what
                                   probes found (eyrie_tools.h); made if need be, at most 256 MiB; NULL = none.
                                   Trust whoever can write there as much as your own programs */
+    eyrie_kernels kernels;     /* results of one class differ from the other's in their last digits, so states that are
+                                  saved (eyrie_seq_save) go on in the class they were made in */
 } eyrie_device_opts;
 
-/* Opens an OpenCL device. ENODEV: none there, or none matches. */
+/* Opens an OpenCL device. ENODEV: none there, or none matches. EINVAL: kernels of a class that is not
+ * there. ELIMIT: the device is too small for those of the class. */
 EYRIE_API eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts, eyrie_error *err);
 
 /* Closes it; NULL is fine. EBUSY while a model is open on it. */

@@ -14,13 +14,16 @@ uint32_t ey_head_tile(const ey_matrix *w, uint32_t wanted)
 static void reduce_tile(ey_plan *p, ey_act x, const ey_head *h, uint32_t skip, uint32_t most, ey_act logits, ey_act parts)
 {
     uint64_t n = (uint64_t)most * h->w->rows, segments = segments_of(h);
+    bool cpu = p->dev->cpu;
+    uint32_t items = cpu ? 1 : 256;
 
     ey_matmul_wanted(p, x, h->w, skip, most, logits);
-    EY_LAUNCH(p, "head_segments", segments, most, 1, ((ey_cost){ 8 * n, 40 * n }), ey_val(logits), ey_int(logits.stride),
-              ey_int(h->vocab), ey_int(skip), ey_int(most), ey_float(h->cap), ey_val(parts), ey_int(segments),
-              ey_buf(h->results));
-    EY_LAUNCH(p, "head_rows", most, 1, 1, ((ey_cost){ most * segments * PART_WORDS * 4, 0 }), ey_int(h->vocab),
-              ey_int(skip), ey_int(most), ey_val(parts), ey_int(segments), ey_buf(h->results));
+    EY_LAUNCH_GROUPS(p, cpu ? "head_segments" : "gpu_head_segments", items, segments, most, 1, ((ey_cost){ 8 * n, 40 * n }),
+                     ey_val(logits), ey_int(logits.stride), ey_int(h->vocab), ey_int(skip), ey_int(most), ey_float(h->cap),
+                     ey_val(parts), ey_int(segments), ey_buf(h->results));
+    EY_LAUNCH_GROUPS(p, cpu ? "head_rows" : "gpu_head_rows", items, most, 1, 1,
+                     ((ey_cost){ most * segments * PART_WORDS * 4, 0 }), ey_int(h->vocab), ey_int(skip), ey_int(most),
+                     ey_val(parts), ey_int(segments), ey_buf(h->results));
 }
 
 ey_act ey_head_reduce(ey_plan *p, ey_act x, const ey_head *h)

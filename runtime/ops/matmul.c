@@ -21,7 +21,7 @@ typedef struct finish {
     ey_arg      args[7];
 } finish;
 
-static bool few_rows(const ey_plan *p) { return p->phase == EY_DECODE && p->rows <= EY_FEW_ROWS; }
+static bool few_rows(const ey_plan *p) { return p->dev->cpu && p->phase == EY_DECODE && p->rows <= EY_FEW_ROWS; }
 
 /* The first tile that is tall enough, else the tallest: weights are read once from memory whatever the rows, and all tiles
  * give the same bits. The panels of a tile must lie in one block of the diagonal, which may have no more than two. */
@@ -32,6 +32,34 @@ static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const fi
 
     for (; n > 1 && (tile->rows < rows || (w->blocks > 1 && !f->panels && tile->panels > 2)); n--) tile++;
     return (ey_tile){ tile->rows, f->panels ? f->panels : tile->panels };
+}
+
+/* On GPUs: by the first tile of the phase that is tall enough, else the tallest; all of a phase give the same bits. */
+static void gpu_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
+{
+    const ey_quant *q = ey_quant_of(w->format);
+    size_t n_tiles;
+    const ey_tile *tile = ey_gpu_tiles(p->phase == EY_DECODE, &n_tiles);
+    uint32_t panels;
+    char kernel[40];
+
+    if (x.norm.scale) x = ey_normalise(p, x, false);
+    for (; n_tiles > 1 && tile->rows < rows.most; n_tiles--) tile++;
+    panels = f->gated || w->blocks == 1 ? tile->panels : 2;    /* all in one block of the diagonal */
+    if (p->phase == EY_DECODE) panels = f->gated ? 2 : 1;
+    snprintf(kernel, sizeof kernel, "gpu_%s%s_%s_%ux%u", p->phase == EY_DECODE ? "gemv" : "matmul", f->gated ? "_geglu" : "",
+             q->name, (unsigned)tile->rows, (unsigned)panels);
+    for (uint32_t i = 0; i < w->n_shards; i++) {
+        const struct ey_shard *s = &w->shards[i];
+        uint32_t n = s->rows / EY_LANES;
+        ey_cost cost = { n * ey_quant_panel_bytes(q, w->cols) + (uint64_t)rows.most * (w->cols + s->rows) * 4,
+                         2 * (uint64_t)rows.most * s->rows * w->cols };
+        EY_LAUNCH_GROUPS(p, kernel, 256, (n + panels - 1) / panels, (rows.most + tile->rows - 1) / tile->rows, 1, cost,
+                         ey_val(x), ey_int(x.stride), ey_int(x.offset), ey_buf(s->buffer), ey_buf(w->bias), ey_int(w->cols),
+                         ey_int(n), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
+                         ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add), ey_val(y),
+                         ey_int(y.stride), ey_int(y.offset));
+    }
 }
 
 /* Rows that the matrix unit takes at a time; panels that a work-group can have, as amx.cl has it. Where x takes more than
@@ -101,6 +129,10 @@ static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, co
 
 static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
 {
+    if (!p->dev->cpu) {
+        gpu_product(p, x, w, rows, f, y);
+        return;
+    }
     const ey_quant *q = ey_quant_of(w->format);
     const ey_tile tile = choose_tile(p->dev, w, f, rows.most);
     char kernel[40];

@@ -12,7 +12,10 @@ ey_act ey_normalise(ey_plan *p, ey_act x, bool wanted)
     ey_act y = ey_plan_act(p, p->tokens, x.width);
     uint64_t n = (uint64_t)p->tokens * x.width;
 
-    EY_LAUNCH(p, "norm", p->tokens, 1, 1, ((ey_cost){ 8 * n, 4 * n }), ey_val(x), ey_int(x.stride), ey_buf(x.norm.scale),
-              ey_int(x.norm.width), ey_int(x.width), ey_float(x.norm.eps), ey_int(wanted), ey_val(y), ey_int(y.stride));
+    bool cpu = p->dev->cpu;
+
+    EY_LAUNCH_GROUPS(p, cpu ? "norm" : "gpu_norm", cpu ? 1 : 256, p->tokens, 1, 1, ((ey_cost){ 8 * n, 4 * n }), ey_val(x),
+                     ey_int(x.stride), ey_buf(x.norm.scale), ey_int(x.norm.width), ey_int(x.width), ey_float(x.norm.eps),
+                     ey_int(wanted), ey_val(y), ey_int(y.stride));
     return y;
 }
