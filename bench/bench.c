@@ -395,10 +395,12 @@ static const char *phase_name(const bench_case *c) { return c->plan.phase == EY_
 
 eyrie_status bench_verdict(const bench_case *c, const bench_check *found, eyrie_error *err)
 {
-    if (found->largest > 0.0 && found->error <= TOLERANCE * found->largest) return EYRIE_OK;
+    double tolerance = c->tolerance > 0.0 ? c->tolerance : TOLERANCE;
+
+    if (found->largest > 0.0 && found->error <= tolerance * found->largest) return EYRIE_OK;
     return ey_fail(err, EYRIE_ENUMERIC, "%s: %s, %s, %s of %u: wrong by %.3g where the largest value is %.3g; at most %g "
                    "of that is rounding", c->model, c->what, c->format, phase_name(c), (unsigned)c->plan.tokens,
-                   found->error, found->largest, TOLERANCE);
+                   found->error, found->largest, tolerance);
 }
 
 eyrie_status bench_time(bench *b, const bench_case *c, eyrie_error *err)

@@ -84,6 +84,7 @@ typedef struct bench_case {
     uint32_t    copies;             /* layers of the plan */
     ey_cost     work;               /* of one copy: bytes that have to move, however it is done, and FLOPs */
     bool        unit;               /* its FLOPs are the matrix unit's */
+    double      tolerance;          /* of the largest value, where more than summing is rounded; 0: what that makes */
     uint32_t    product[3];         /* tokens, rows, columns: timed beside OpenBLAS's sgemm where there is one; zeros: not */
     ey_scratch  scratch;
     ey_plan     plan;

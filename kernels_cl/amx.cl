@@ -1,15 +1,9 @@
-/* amx.cl - y = x W^T + bias (+ y), and with gelu(gate) * up at its end, as in matmul.cl, on the matrix unit of x86 CPUs
- * (AMX): W in bf16, x rounded to bf16, sums in f32; and attention in prefill. In the program only where the probe "amx" has said yes (runtime/probe.c): it is assembly.
+/* amx.cl - what runs on the matrix unit of x86 CPUs (AMX) stands on, and attention in prefill there; products are in
+ * matmul_amx.cl. In the program only where the probe "amx" has said yes (runtime/probe.c): it is assembly.
  *
- * The unit multiplies tiles: C [16][16] f32 += A [16][32] bf16 * B [32][16] bf16, B in pairs of rows. A weight panel is a
- * list of such B. x is packed as such A (prelude.cl): by pack_amx, or by the kernel that made it.
- *
- * packed : [blocks of 32 rows][blocks of the diagonal][ceil(K / 32)][2][16][32] bf16; columns from K on are zeros, and rows
- *          from the live ones on are anything, since no row of C sees another row of A
- *
- * An output is bias (+ y), and to that what the unit makes of 32 columns at a time, in ascending order: its bits do not
- * depend on the rows beside it, on how many there are, or on how columns and panels are cut for the caches. Only a last
- * tile of 16 columns is filled up with zeros. Denormals count as zeros. */
+ * The unit multiplies tiles: C [16][16] f32 += A [16][32] bf16 * B [32][16] bf16, B in pairs of rows. A panel of bf16 weights
+ * is a list of such B. x is packed as such A (prelude.cl): by pack_amx, or by the kernel that made it. Denormals count as
+ * zeros. */
 
 /* Rows [skip, skip + most) of those that the word `count` of the batch counts, normalised as in norm.cl if `width` is not
  * 0. One work-group a row. */
@@ -79,100 +73,6 @@ static inline void tiles_end(void) { __asm__ volatile("tilerelease" : : : "memor
         TILE_STORE(3, (sums) + 48, 64);                     \
     } while (0)
 
-#define UNIT_PANELS  8                      /* a work-group keeps sums of so many panels */
-#define UNIT_HEIGHTS 8                      /* and so many times 32 rows: 128 KiB, in the second level cache */
-
-/* Arguments as in matmul.cl; gated: its gelu(gate) * up, a result of `half_width` columns. A work-group has the panels
- * [per_group i, per_group i + per_group), an even number up to UNIT_PANELS, and takes them two at a time, which lie in one
- * block of the diagonal. It goes through `cut` tiles of columns at
- * a time: its panels' part of those for 32 rows, for the next 32, and so on, while sums wait; meanwhile the next panels'
- * part comes into the second level cache. Dimension 1 splits the rows. */
-kernel void matmul_bf16_amx(image b, global const ushort *packed, global const uint *w, global const float *bias, int K,
-                            int panels, int row0, int block, int blocks, int count, int skip, int most, int add, int gated,
-                            int half_width, int per_group, int cut, global float *y, int y_tiles, int y_stride, int y_offset)
-{
-    int rows = min(b[count] - skip, most), tiles = (K + 31) / 32, heights = (rows + 31) / 32;
-    int first = get_global_id(0) * per_group, last = min(first + per_group, panels);
-    int from = heights * get_global_id(1) / get_global_size(1), to = heights * (get_global_id(1) + 1) / get_global_size(1);
-    size_t panel = (size_t)(K / 2) * LANES, below = 16 * (size_t)y_stride;
-    long stride = 4 * (long)y_stride;
-    float16 sums[UNIT_PANELS / 2][UNIT_HEIGHTS][64];        /* each four tiles of C: two of 16 rows above two */
-    uint16 tail[2][16];                     /* a last B of 16 columns for each panel, filled up with zeros */
-
-    if (from >= to) return;
-    tiles_begin();
-    y += y_offset;
-    bias += row0;
-    for (int i = 8; i < 16; i++) tail[0][i] = tail[1][i] = 0;
-    for (; from < to; from += UNIT_HEIGHTS) {
-        int end = min(from + UNIT_HEIGHTS, to), share = (15 + end - from) / (end - from);   /* lines of a tile that come */
-
-        for (int k0 = 0; k0 < tiles; k0 += cut)
-            for (int p = first; p < last; p += 2) {
-                int q = min(p + 2, last) - 1, k1 = min(k0 + cut, tiles), whole = min(k1, K / 32);
-                global const uint *b0 = w + p * panel, *b1 = w + q * panel;
-                /* What comes next, less tile k0: these columns of the next panels, the next columns of the first, another
-                 * group. Past the end of the weights nothing happens. */
-                global const uint *ahead = p + 2 < last ? b0 + 2 * panel
-                                         : k1 < tiles ? w + first * panel + cut * 256 : w + last * panel - k0 * 256;
-                global const ushort *a = packed + (size_t)((row0 + p * LANES) / block) * tiles * 1024;
-
-                if (k1 > whole)
-                    for (int i = 0; i < 8; i++) {
-                        tail[0][i] = vload16(whole * 16 + i, b0);
-                        tail[1][i] = vload16(whole * 16 + i, b1);
-                    }
-                for (int h = from; h < end; h++) {
-                    global const ushort *in = a + (size_t)h * blocks * tiles * 1024;
-                    global float *y0 = y + (size_t)h * 32 * y_stride + row0 + p * LANES, *y1 = y0 + (q - p) * LANES;
-                    float16 *c = sums[(p - first) / 2][h - from];
-                    int live = min(rows - h * 32, 32), line = min((h - from) * share, 16), lines = min(line + share, 16);
-
-                    if (k0 > 0) {
-                        LOAD_SUMS(c);
-                    } else if (!add) {
-                        TILE_LOAD(0, bias + p * LANES, 0);
-                        TILE_LOAD(1, bias + q * LANES, 0);
-                        TILE_LOAD(2, bias + p * LANES, 0);
-                        TILE_LOAD(3, bias + q * LANES, 0);
-                    } else {
-                        for (int r = 0; r < live; r++) {
-                            c[r / 16 * 32 + r % 16] = vload16(p, bias) + vload16(0, y0 + (size_t)r * y_stride);
-                            c[r / 16 * 32 + r % 16 + 16] = vload16(q, bias) + vload16(0, y1 + (size_t)r * y_stride);
-                        }
-                        LOAD_SUMS(c);
-                    }
-                    for (int k = k0; k < whole; k++) {
-                        for (int i = line; i < lines; i++) {
-                            PREFETCH(ahead + k * 256 + i * 16);
-                            PREFETCH(ahead + panel + k * 256 + i * 16);
-                        }
-                        MULTIPLY(in + k * 1024, b0 + k * 256, b1 + k * 256);
-                    }
-                    if (k1 > whole) MULTIPLY(in + whole * 1024, tail[0], tail[1]);
-                    if (k1 == tiles && live == 32 && !gated) {
-                        TILE_STORE(1, y1, stride);          /* before 0 and 2, which are the same where there is one panel */
-                        TILE_STORE(3, y1 + below, stride);
-                        TILE_STORE(0, y0, stride);
-                        TILE_STORE(2, y0 + below, stride);
-                        continue;
-                    }
-                    STORE_SUMS(c);
-                    for (int r = 0; k1 == tiles && r < live; r++) {
-                        float16 v0 = c[r / 16 * 32 + r % 16], v1 = c[r / 16 * 32 + r % 16 + 16];
-                        if (gated) {
-                            put_row16(gelu16(v0) * v1, y, y_tiles, y_stride, h * 32 + r, (row0 + p * LANES) / 2, half_width);
-                            continue;
-                        }
-                        vstore16(v1, 0, y1 + (size_t)r * y_stride);
-                        vstore16(v0, 0, y0 + (size_t)r * y_stride);
-                    }
-                }
-            }
-    }
-    tiles_end();
-}
-
 /* ------------------------------------------------------------------------------------------------------- attention
  * attention_prefill of attention.cl with its products on the unit: queries, keys, values and weights of the softmax are
  * rounded to bf16, sums and the softmax stay in f32. A work-group has `each` tokens, up to QUERIES rows of queries (heads
@@ -223,7 +123,7 @@ static inline float soften(const float *scores, int from, int to, float scale, f
     }
     float before = *m, best = fmax(before, max16(top));
     for (int j = 0; j < BLOCK / LANES; j++) {
-        uint16 e = bf16_of(exp16(s[j] - best));
+        uint16 e = ROUND_BF16(as_uint16(weight16(s[j], best))) >> 16;
         vstore16(convert_ushort16(e), 0, weights + j / 2 * 1024 + j % 2 * LANES);
         sum += as_float16(e << 16);
     }

@@ -70,7 +70,7 @@ static inline void attend(global const kv_type *unit, int from, int to, global c
             }
             float best = fmax(before[g], max16(top));
             for (int j = 0; j < BLOCK / LANES; j++) {
-                float16 e = exp16(vload16(j, p[g]) - best);
+                float16 e = weight16(vload16(j, p[g]), best);
                 vstore16(e, j, p[g]);
                 sum += e;
             }

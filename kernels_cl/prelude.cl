@@ -310,6 +310,14 @@ static inline float16 exp_expm1(float16 x, float16 *minus_one)
     return fma(q, s, s);
 }
 
+/* Weights of a softmax, e^(score - best) with best the highest score: 0 where the score is -INFINITY. */
+static inline float16 weight16(float16 score, float best)
+{
+    float16 octaves, x = score - best;
+    float16 q = exp_reduced(x < -87.0f ? (float16)-87.0f : x, &octaves), s = power_of_two(convert_int16(octaves));
+    return select(fma(q, s, s), (float16)0.0f, x == -INFINITY);
+}
+
 static inline float16 sigmoid16(float16 x) { return 1.0f / (1.0f + exp16(-x)); }
 
 static inline float16 tanh16(float16 x)

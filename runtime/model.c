@@ -420,13 +420,13 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
 static uint32_t choose_kernels(eyrie_model *m)
 {
     uint32_t formats = ey_weights_formats(m->weights);
-    bool bf16 = (formats >> EYRIE_FORMAT_BF16 & 1u) != 0;
+    bool some = (formats & EY_UNIT_FORMATS) != 0;
     char reason[320] = "";
 
     if (m->opts.compute != EYRIE_COMPUTE_AUTO) return formats;
-    m->unit = bf16 && ey_probe_unit(m->dev, reason);
-    if (!bf16 && m->dev->cpu && ey_tiles_exist())
-        snprintf(reason, sizeof reason, "it multiplies weights in bf16, and these are not (--weights bf16)");
+    m->unit = some && ey_probe_unit(m->dev, reason);
+    if (!some && m->dev->cpu && ey_tiles_exist())
+        snprintf(reason, sizeof reason, "it multiplies weights in bf16, q8 or q4, and these are not (--weights bf16)");
     if (reason[0]) ey_note(&m->dev->log, "the CPU's matrix unit is not used: %s", reason);
     return m->unit ? formats | EY_MATRIX_UNIT : formats;
 }

@@ -191,6 +191,18 @@ done:
     return st;
 }
 
+static bool unit_takes(eyrie_format f) { return (EY_UNIT_FORMATS >> f & 1) != 0; }
+
+static eyrie_status append_unit_product(text *t, const eyrie_device *dev, const char *name, eyrie_format format, eyrie_error *err)
+{
+    const char *kind = format == EYRIE_FORMAT_BF16 ? "AS_IT_IS" : "WIDENED";
+
+    append_line(t, "#define INSTANCE(name) name##_%s_amx\n#define %s 1", name, kind);
+    eyrie_status st = append_file(t, dev, "matmul_amx.cl", err);
+    append_line(t, "#undef INSTANCE\n#undef %s", kind);
+    return st;
+}
+
 static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err)
 {
     size_t n_tiles;
@@ -204,6 +216,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
     EY_TRY(append_file(t, dev, "prelude.cl", err));
     for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
         if (plain_files[i].classes & (dev->cpu ? CPU : GPU)) EY_TRY(append_file(t, dev, plain_files[i].name, err));
+    if (formats & EY_MATRIX_UNIT) EY_TRY(append_file(t, dev, "amx.cl", err));
     for (size_t f = 0; f < sizeof formats_known / sizeof *formats_known; f++) {
         if (!(formats >> formats_known[f].format & 1u)) continue;
         append_line(t, "#define FORMAT %s", formats_known[f].macro);
@@ -213,9 +226,10 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
         append_line(t, "#undef INSTANCE");
         if (!dev->cpu) EY_TRY(append_gpu_products(t, dev, formats_known[f].suffix, err));
         for (size_t k = 0; k < n_tiles && dev->cpu; k++) EY_TRY(append_products(t, dev, formats_known[f].suffix, tiles[k], err));
+        if (formats & EY_MATRIX_UNIT && unit_takes(formats_known[f].format))
+            EY_TRY(append_unit_product(t, dev, formats_known[f].suffix, formats_known[f].format, err));
         append_line(t, "#undef FORMAT");
     }
-    if (formats & EY_MATRIX_UNIT) EY_TRY(append_file(t, dev, "amx.cl", err));
     if (t->failed) st = ey_fail(err, EYRIE_ENOMEM, "kernel text");
     else if (dev->kernel_dir && t->replaced == 0)
         st = ey_fail(err, EYRIE_EBUILD, "--kernel-dir %s holds none of the kernel files (prelude.cl, matmul.cl, ...): nothing "
@@ -376,7 +390,7 @@ done:
 
 bool ey_program_has_unit(const ey_program *p, eyrie_format weights)
 {
-    return (p->formats & EY_MATRIX_UNIT) != 0 && weights == EYRIE_FORMAT_BF16;
+    return (p->formats & EY_MATRIX_UNIT) != 0 && unit_takes(weights);
 }
 
 void ey_program_store(ey_program *p)

@@ -35,6 +35,10 @@ const ey_tile *ey_gpu_tiles(bool decode, size_t *n);
  * this process may use tiles. */
 enum { EY_MATRIX_UNIT = 1 << 30 };
 
+/* Weight formats that the matrix unit takes, which multiplies bf16: those of fewer bits lose little by being rounded to it,
+ * those of more were asked for. */
+enum { EY_UNIT_FORMATS = 1 << EYRIE_FORMAT_BF16 | 1 << EYRIE_FORMAT_Q8 | 1 << EYRIE_FORMAT_Q4 };
+
 /* Builds the kernels for the weight formats in `formats` (bit 1 << eyrie_format) and the ring's type `kv`: from the binary
  * in the cache, or from their text if there is none or it does not load, which leaves a note.
  * EBUILD: the compiler's first error, with file and line; EIO: a file of --kernel-dir that cannot be read. */

@@ -404,6 +404,12 @@ static void name_product(rig *r, const char *what)
     snprintf(r->variant, sizeof r->variant, "%s%s", label, what);
 }
 
+static void round_for_unit(float *x, size_t inputs, float *W, size_t weights)
+{
+    ref_round_bf16(inputs, x);
+    ref_round_bf16(weights, W);
+}
+
 /* y = x W^T + bias, then y += the same, by the tile for `choice` rows. 5 panels leave part of every tile of several over. */
 static void check_matmul(rig *r, const job *j)
 {
@@ -424,7 +430,7 @@ static void check_matmul(rig *r, const job *j)
     put(r, in, x, T, K);
     rig_run_tokens(r, T);
     get(r, y, got, T, N);
-    if (r->unit) ref_round_bf16((size_t)T * K, x);
+    if (r->unit) round_for_unit(x, (size_t)T * K, W, N * K);
     ref_matmul(T, N, K, x, W, bias, want);
     ref_matmul(T, N, K, absolute(r, x, (size_t)T * K), absolute(r, W, N * K), absolute(r, bias, N), magnitude);
     for (size_t i = 0; i < n; i++) want[i] *= 2, magnitude[i] *= 2;
@@ -473,7 +479,7 @@ static void check_gates(rig *r, const job *j)
     put(r, in, x, T, N);
     rig_run_tokens(r, T);
     get(r, y, got, T, 2 * N);
-    if (r->unit) ref_round_bf16(n, x);
+    if (r->unit) round_for_unit(x, n, W, 2 * N * P);
     for (uint32_t part = 0; part < 2; part++) {
         for (size_t i = 0; i < N; i++) {        /* block b, output o, input k: a file has it as [b, k, o] */
             b[i] = bias[paired(part, i)];
@@ -959,9 +965,12 @@ static void run_products(lab *l)
             if (tiles[i].rows <= EY_FEW_ROWS) run_job(l, &(job){ "recurrent", "", check_fused, formats[f], EY_DECODE, rows });
         }
     if (!l->unit) return;
-    run_on(l, true, &(job){ "amx", "", check_matmul, BF16, EY_PREFILL, 37 });
-    run_on(l, true, &(job){ "amx", "gates", check_gates, BF16, EY_PREFILL, 37 });
-    run_on(l, true, &(job){ "amx", "geglu", check_geglu, BF16, EY_PREFILL, 37 });
+    for (size_t f = 0; f < COUNT(formats); f++) {
+        if (!(EY_UNIT_FORMATS >> formats[f] & 1)) continue;
+        run_on(l, true, &(job){ "amx", "", check_matmul, formats[f], EY_PREFILL, 37 });
+        run_on(l, true, &(job){ "amx", "gates", check_gates, formats[f], EY_PREFILL, 37 });
+        run_on(l, true, &(job){ "amx", "geglu", check_geglu, formats[f], EY_PREFILL, 37 });
+    }
     run_on(l, true, &(job){ "amx", "attention", check_attention, F32, EY_PREFILL, 0 });
 }
 
@@ -978,7 +987,7 @@ eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *u
     EY_TRY(ey_program_build(&l.programs[0], dev, all, EYRIE_FORMAT_F32, err));
     EY_TRY(ey_program_build(&l.programs[1], dev, 1u << EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, err));
     if (ey_probe_unit(dev, reason))
-        EY_TRY(ey_program_build(&l.unit, dev, 1u << EYRIE_FORMAT_BF16 | EY_MATRIX_UNIT, EYRIE_FORMAT_F32, err));
+        EY_TRY(ey_program_build(&l.unit, dev, EY_UNIT_FORMATS | EY_MATRIX_UNIT, EYRIE_FORMAT_F32, err));
     for (size_t i = 0; i < COUNT(jobs); i++) run_job(&l, &jobs[i]);
     if (dev->cpu) run_products(&l);
     else run_gpu_products(&l);

@@ -971,6 +971,7 @@ static words write_words(const char *cache_dir)
     words w = { .n = 0 };
     eyrie_request request = { .struct_size = sizeof request, .tokens = prompt, .n_tokens = COUNT(prompt),
                               .max_tokens = COUNT(w.tokens), .flags = EYRIE_IGNORE_EOS, .on_event = take_token, .user = &w };
+    const eyrie_model_opts plain = { .struct_size = sizeof plain, .compute = EYRIE_COMPUTE_F32 };   /* no matrix unit, no note of it */
     eyrie_device *dev;
     eyrie_model *model;
     eyrie_engine *engine;
@@ -982,7 +983,7 @@ static words write_words(const char *cache_dir)
     ey_cl_hook = count_call;
     if (eyrie_device_open(&dev, &opts, &err) == EYRIE_ENODEV) skip();
     dev->keeps_kernels = false;
-    if (eyrie_model_open(&model, dev, EY_SOURCE_DIR "/models/shakespeare", NULL, &err) != EYRIE_OK
+    if (eyrie_model_open(&model, dev, EY_SOURCE_DIR "/models/shakespeare", &plain, &err) != EYRIE_OK
         || eyrie_engine_open(&engine, model, &err) != EYRIE_OK || eyrie_seq_open(&seq, engine, &err) != EYRIE_OK
         || eyrie_seq_submit(seq, &request, &err) != EYRIE_OK)
         fail_msg("%s", err.text);

@@ -47,7 +47,7 @@ static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compu
     return m;
 }
 
-/* Where the text is read with the matrix unit: weights in bf16, and a CPU that has one. */
+/* Where the text is read with the matrix unit: weights in bf16 or fewer bits, and a CPU that has one. */
 static bool has_unit(const eyrie_model *m)
 {
     eyrie_model_info info = { .struct_size = sizeof info };

@@ -135,9 +135,9 @@ typedef enum eyrie_format {    /* how numbers are stored on the device */
     EYRIE_FORMAT_Q4 = 5        /* 4 bits likewise, 4.5; q8 the embedding, the head, and the gates of the recurrence */
 } eyrie_format;
 
-/* With EYRIE_COMPUTE_AUTO, products of prefill with weights in bf16 run on the matrix unit of an x86 CPU (AMX) where there
- * is one that works: it rounds their inputs to bf16 (nearest even) and sums in f32. Weights are never rounded for it, and
- * decode does without. It is used if the verdict of the probe "amx" (eyrie_tools.h) is remembered in the device's cache
+/* With EYRIE_COMPUTE_AUTO, products of prefill with weights in bf16, q8 or q4, and attention beside them, run on the matrix
+ * unit of an x86 CPU (AMX) where there is one that works: it takes inputs and weights rounded to bf16 (nearest even) and sums
+ * in f32. Weights in f32 and f16 are not rounded for it, and decode does without. It is used if the verdict of the probe "amx" (eyrie_tools.h) is remembered in the device's cache
  * directory; the command sees to that by itself. Opening such a model makes the system let the whole process use the
  * unit's registers (arch_prctl on Linux), for good: threads that use them take 8 KiB more, and so do the frames of signal
  * handlers that interrupt them. */

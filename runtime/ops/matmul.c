@@ -64,7 +64,7 @@ static void gpu_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, con
 
 /* Rows that the matrix unit takes at a time; panels that a work-group can have, as amx.cl has it. Where x takes more than
  * UNIT_CACHE of the second level cache (2 MiB on all CPUs with AMX), it goes UNIT_CUT tiles of columns at a time: then those
- * of two panels, 40 KiB, stay in the first level cache while the rows pass by. */
+ * of two panels, 40 KiB, stay in the first level cache while the rows pass by; q8 and q4 are widened as many at a time. */
 enum { UNIT_ROWS = 32, UNIT_PANELS = 8, UNIT_CACHE = 640 << 10, UNIT_CUT = 20 };
 
 /* New memory for so many rows of `width` columns in each of `blocks`, packed: 32 columns are 16 floats. */
@@ -104,7 +104,12 @@ static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, co
     uint32_t tiles = (w->cols + 31) / 32, heights = (rows.most + UNIT_ROWS - 1) / UNIT_ROWS;
     uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
     ey_act packed = x.packed ? x : pack(p, x, w, rows);
-    uint32_t cuts = (uint64_t)heights * tiles * 2048 > UNIT_CACHE ? (tiles + UNIT_CUT - 1) / UNIT_CUT : 1;
+    const ey_quant *q = ey_quant_of(w->format);
+    bool cut = q->scaled || (uint64_t)heights * tiles * 2048 > UNIT_CACHE;
+    uint32_t cuts = cut ? (tiles + UNIT_CUT - 1) / UNIT_CUT : 1;
+    char kernel[40];
+
+    snprintf(kernel, sizeof kernel, "matmul_%s_amx", q->name);
 
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
@@ -112,9 +117,9 @@ static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, co
         uint32_t per_group = (uint32_t)ey_min((share + 1) / 2 * 2, UNIT_PANELS);
         uint32_t groups = (panels + per_group - 1) / per_group;
         uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
-        ey_cost cost = { (uint64_t)s->rows * w->cols * 2 + n * 2 + (uint64_t)rows.most * s->rows * 4,
+        ey_cost cost = { panels * ey_quant_panel_bytes(q, w->cols) + n * 2 + (uint64_t)rows.most * s->rows * 4,
                          2 * (uint64_t)rows.most * s->rows * w->cols };
-        EY_LAUNCH(p, "matmul_bf16_amx", groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
+        EY_LAUNCH(p, kernel, groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
                   ey_int(w->cols), ey_int(panels), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
                   ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add),
                   ey_int(f->gated), ey_int(w->rows / 2), ey_int(per_group), ey_int((tiles + cuts - 1) / cuts), ey_val(y),
