@@ -182,9 +182,13 @@ static inline void store_scaled(global uint *w, int k, int n, const float16 *x, 
             float16 off = x[i] - level16(x[i], inverse, least, most) * scale;
             error = error + off * off;
         }
-        int16 better = c == 0 ? (int16)-1 : error < best;
-        best = select(best, error, better);
-        best_scale = select(best_scale, scale, better);
+        if (c == 0) {
+            best = error;
+            best_scale = scale;
+            continue;
+        }
+        best_scale = select(best_scale, scale, error < best);
+        best = select(best, error, error < best);
     }
     vstore_half16_rte(best_scale, 0, scales);
     inverse = reciprocal16(best_scale);

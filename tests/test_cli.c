@@ -694,7 +694,8 @@ static void devices_of_a_class(void **state)
 static void devices_probed(void **state)
 {
     static const char *const names[] = { "half", "half-unannounced", "sub-group-reduce", "sub-group-shuffle", "dot-product",
-                                         "inline-assembly", "amx", "event-times", "large-buffer", "host-pointer", "sub-devices" };
+                                         "inline-assembly", "amx", "long-loops", "event-times", "large-buffer", "host-pointer",
+                                         "sub-devices" };
     size_t at = 0;
     json_t *before = expect_json(run(*state, "devices", "--device", "0", "--cache-dir", *state, "--json"));
     json_t *probed = expect_json(run(*state, "devices", "--probe", "--device", "0", "--cache-dir", *state, "--json"));
