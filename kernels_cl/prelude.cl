@@ -107,7 +107,15 @@ static inline void store_BF16(global uint *w, int k, int n, const float16 *x)
 
 /* Numbers with a scale. Bits of a word become the low bits of a fraction: that float is a power of two more than the
  * number, which one fma takes off again while it multiplies by the scale. Power and number have 9 or at most 13 bits,
- * scales 11, so both products, and what is left, are exact. */
+ * scales 11, so both products, and what is left, are exact; without fma the power is taken off first. */
+#ifdef WITHOUT_FMA
+#define LESS(power, by)             (float16)(power)
+#define SCALED(number, by, less)    (((number) - (less)) * (by))
+#else
+#define LESS(power, by)             ((by) * -(power))
+#define SCALED(number, by, less)    fma(number, by, less)
+#endif
+
 #define TYPE_Q8 uint
 #define STEP_Q8 4
 #define GROUP_Q8 32
@@ -117,13 +125,13 @@ typedef struct { float16 by, less; } scales_q8;
 #define SCALES_LOAD_Q8(w, k, s)                                                                         \
     do {                                                                                                \
         (s).by = vload_half16((k) / 32 % 2, (global const half *)((w) + (k) / 64 * 17 * LANES));        \
-        (s).less = (s).by * -(32768.0f + 128.0f);                                                       \
+        (s).less = LESS(32768.0f + 128.0f, (s).by);                                                     \
     } while (0)
 #define AT_Q8(w, k) ((w) + ((k) / 64 * 17 + 1 + (k) % 64 / 4) * LANES)
 #define WORDS_Q8 uint16
 #define WORDS_LOAD_Q8(at, j, w) ((w) = vload16((j) / 4, at))
 #define COLUMN_Q8(w, s, c)                                                                              \
-    fma(as_float16((((c) ? (w) >> (8 * (c) - 8) : (w) << 8) & 0xff00u) | 0x47000000u), (s).by, (s).less)
+    SCALED(as_float16((((c) ? (w) >> (8 * (c) - 8) : (w) << 8) & 0xff00u) | 0x47000000u), (s).by, (s).less)
 
 #define TYPE_Q4 uint
 #define STEP_Q4 8
@@ -134,9 +142,9 @@ typedef struct { float16 by, less[3]; } scales_q4;
 #define SCALES_LOAD_Q4(w, k, s)                                                                         \
     do {                                                                                                \
         (s).by = vload_half16((k) / 32 % 2, (global const half *)((w) + (k) / 64 * 9 * LANES));         \
-        (s).less[0] = (s).by * -(32768.0f + 8.0f);                                                      \
-        (s).less[1] = (s).by * -(2048.0f + 8.0f);                                                       \
-        (s).less[2] = (s).by * -(128.0f + 8.0f);                                                        \
+        (s).less[0] = LESS(32768.0f + 8.0f, (s).by);                                                    \
+        (s).less[1] = LESS(2048.0f + 8.0f, (s).by);                                                     \
+        (s).less[2] = LESS(128.0f + 8.0f, (s).by);                                                      \
     } while (0)
 #define AT_Q4(w, k) ((w) + ((k) / 64 * 9 + 1 + (k) % 64 / 8) * LANES)
 #define WORDS_Q4 uint16
@@ -145,7 +153,7 @@ typedef struct { float16 by, less[3]; } scales_q4;
 #define SHIFTED_Q4(w, c) ((c) < 2 ? (w) << 12 : (c) < 5 ? (w) : (w) >> 12)
 #define PLACE_Q4(c) (8 + ((c) + 1) % 3 * 4)
 #define COLUMN_Q4(w, s, c)                                                                                              \
-    fma(as_float16((SHIFTED_Q4(w, c) & 15u << PLACE_Q4(c)) | (150u - PLACE_Q4(c)) << 23), (s).by, (s).less[((c) + 1) % 3])
+    SCALED(as_float16((SHIFTED_Q4(w, c) & 15u << PLACE_Q4(c)) | (150u - PLACE_Q4(c)) << 23), (s).by, (s).less[((c) + 1) % 3])
 
 /* runtime/quant.c, with rows as lanes: the same sums and products in the same order give the same bits. */
 static inline float16 reciprocal16(float16 s)
@@ -252,9 +260,9 @@ static inline void put_row16(float16 v, global float *out, int tiles, int stride
         vstore16(v, 0, out + (size_t)row * stride + c);
         return;
     }
-    global ushort *packed = (global ushort *)out + ((size_t)(row / 32) * tiles + c / 32) * 1024 + row % 32 * 32 + c % 32;
+    global ushort *packed = (global ushort *)out + ((size_t)(row >> 5) * tiles + (c >> 5)) * 1024 + (row & 31) * 32 + (c & 31);
     vstore16(convert_ushort16(bf16_of(v)), 0, packed);
-    if (c % 32 == 0 && c + LANES == width) vstore16((ushort16)0, 1, packed);
+    if ((c & 31) == 0 && c + LANES == width) vstore16((ushort16)0, 1, packed);
 }
 
 /* ----------------------------------------------------------------------------------------- keys and values in the ring */
