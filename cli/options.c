@@ -115,7 +115,7 @@ static const section sections[] = {
           FIELD(memory), 1, UINT64_MAX },
         { "--max-alloc", "SIZE", "largest single allocation (default: what the device allows)", STEPS | TOOLS, SIZE,
           FIELD(max_alloc), 1, UINT64_MAX },
-        { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST, STRING,
+        { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST | CLI_TUNE, STRING,
           FIELD(kernel_dir), 0, 0 },
         { "--cache-dir", "DIR", "keep built kernels, verdicts and tiles there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,
           FIELD(cache_dir), 0, 0 },

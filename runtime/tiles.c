@@ -2,6 +2,7 @@
  *
  *     kernel format rows cols blocks normed tokens tile nanoseconds gain
  *     matmul_geglu bf16 15360 2560 1 1 4 4x4 4237000 1000 */
+#include "os.h"
 #include "quant.h"
 #include "tiles.h"
 
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { LINE = 160 /* bytes, more than one takes */ };
+enum { LINE = 160 /* bytes, more than one takes */, MOST_TEXT = 1 << 24 /* of a kernel file */ };
 
 static const char cache_kind[] = "tuning";
 
@@ -27,20 +28,34 @@ const ey_tuned *ey_tuning_find(const ey_tuning *t, const ey_product *p)
     return NULL;
 }
 
+/* The hash of a kernel file, as the program would take it: from --kernel-dir if it is there, else built in. */
+static uint64_t hash_of(const eyrie_device *dev, const char *name)
+{
+    char *path = dev->kernel_dir ? ey_path(dev->kernel_dir, name) : NULL;
+    void *data = NULL;
+    uint64_t hash = 0;
+    size_t size;
+    eyrie_error err;
+
+    for (size_t i = 0; i < ey_kernel_texts_count; i++)
+        if (!strcmp(ey_kernel_texts[i].name, name)) hash = XXH3_64bits(ey_kernel_texts[i].text, ey_kernel_texts[i].length);
+    if (path && ey_file_read(&data, &size, path, MOST_TEXT, &err) == EYRIE_OK && data) hash = XXH3_64bits(data, size);
+    ey_free(data);
+    ey_free(path);
+    return hash;
+}
+
 /* What decides how fast a tile is: the device, its driver and how many units it shows, the tiles there are and their text. */
 static size_t make_key(const eyrie_device *dev, char key[2048])
 {
     static const char *const files[] = { "prelude.cl", "matmul.cl" };
-    uint64_t hash = 0;
     size_t n_tiles, n;
     const ey_tile *tiles = ey_device_tiles(dev, &n_tiles);
 
-    for (size_t f = 0; f < sizeof files / sizeof *files; f++)
-        for (size_t i = 0; i < ey_kernel_texts_count; i++)
-            if (!strcmp(ey_kernel_texts[i].name, files[f]))
-                hash = XXH3_64bits_withSeed(ey_kernel_texts[i].text, ey_kernel_texts[i].length, hash);
-    n = (size_t)snprintf(key, 2048, "tiles of Eyrie, format 1\n%s\n%s\n%" PRIu32 " units\n%016" PRIx64 "\n", dev->platform_name,
-                         dev->name, dev->units, hash);
+    n = (size_t)snprintf(key, 2048, "tiles of Eyrie, format 1\n%s\n%s\n%" PRIu32 " units\n", dev->platform_name, dev->name,
+                         dev->units);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        n += (size_t)snprintf(key + n, 2048 - n, "%016" PRIx64 "\n", hash_of(dev, files[i]));
     for (size_t i = 0; i < n_tiles && n < 2048; i++)
         n += (size_t)snprintf(key + n, 2048 - n, "%" PRIu32 "x%" PRIu32 "\n", tiles[i].rows, tiles[i].panels);
     return (size_t)ey_min(n, 2047);
@@ -126,7 +141,7 @@ ey_tuning *ey_tuning_read(const eyrie_device *dev)
     size_t size;
     char *text;
 
-    if (!dev->cache || dev->kernel_dir) return NULL;        /* they were measured with other kernels */
+    if (!dev->cache) return NULL;
     if ((text = ey_cache_get(dev->cache, cache_kind, key, make_key(dev, key), &size)) != NULL && size)
         t = parse_all(dev, text, size);
     ey_free(text);

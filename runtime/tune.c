@@ -525,9 +525,9 @@ eyrie_status eyrie_tune(eyrie_device *dev, const char *model, const eyrie_model_
         st = ey_fail(err, EYRIE_ENOMEM, "the search for tiles");
         goto done;
     }
-    if (!dev->cache || dev->kernel_dir) {
-        st = ey_fail(err, EYRIE_EINVAL, dev->cache ? "tiles are measured with the built-in kernels: leave out --kernel-dir"
-                     : "what is measured is kept in a cache directory, and there is none: name one with --cache-dir");
+    if (!dev->cache) {
+        st = ey_fail(err, EYRIE_EINVAL, "what is measured is kept in a cache directory, and there is none: name one with "
+                     "--cache-dir");
         goto done;
     }
     s->dev = dev;

@@ -138,8 +138,9 @@ typedef struct eyrie_tune_summary {
 /* Measures the products of a model on this device, for every number of rows up to opts->slots in decode and opts->chunk in
  * prefill, on weights made up in memory: of the model nothing is read but its shapes. What is found is kept in the device's
  * cache after each product, so that a search that was interrupted goes on where it ended, and models opened from then on
- * use it (unless the device has a kernel_dir). Nothing is measured when a model is opened. Prefill on a CPU's
- * matrix unit has no tiles to choose from. EINVAL: the device has no cache, or a kernel_dir. EIO: the cache keeps nothing. */
+ * use it. With another kernel_dir they are other kernels, to be measured again. Nothing is measured when a model is
+ * opened. Prefill on a CPU's matrix unit has no tiles to choose from. EINVAL: the device has no cache. EIO: the cache keeps
+ * nothing. */
 EYRIE_API eyrie_status eyrie_tune(eyrie_device *dev, const char *model, const eyrie_model_opts *opts,
                                   const eyrie_tune_opts *tune, eyrie_tune_summary *sum, eyrie_error *err);
 
