@@ -390,7 +390,119 @@ static void search_resumes(void **state)
     expect_notes(0, "");
 }
 
-int main(void)
+/* Kernels of which one tile is wrong: 4x2, of plain products, forgets the bias of the first panel. */
+static void write_broken_kernels(const char *directory)
+{
+    const char *text = NULL, *bias = "float16 v = sum[r][p] + vload16(first + p, bias);", *at;
+    char *broken;
+
+    for (size_t i = 0; i < ey_kernel_texts_count; i++)
+        if (!strcmp(ey_kernel_texts[i].name, "matmul.cl")) text = (const char *)ey_kernel_texts[i].text;
+    assert_non_null(text);
+    at = strstr(text, bias);
+    assert_non_null(at);
+    broken = malloc(strlen(text) + 100);
+    sprintf(broken, "%.*sfloat16 v = sum[r][p] + (ROWS == 4 ? 1.0f : 0.0f);%s", (int)(at - text), text, at + strlen(bias));
+    write_text(directory, "matmul.cl", broken);
+    free(broken);
+}
+
+static void broken_tiles_are_found(void **state)
+{
+    eyrie_tune_summary sum;
+    eyrie_device *dev;
+
+    write_broken_kernels(*state);
+    dev = open_narrow(*state, *state);
+    assert_ok(search(dev, SHAPE, false, UINT32_MAX, &sum));
+    assert_in_range(sum.wrong, 10, sum.products - 1);       /* not those of gate and up, and of the gates in decode */
+    assert_ok(eyrie_device_close(dev));
+    dev = open_narrow(*state, NULL);                        /* what was found of those kernels is not of these */
+    ey_tuning_load(dev);
+    assert_null(dev->tuning);
+    assert_ok(eyrie_device_close(dev));
+}
+
+static void what_a_search_needs(void **state)
+{
+    eyrie_tune_summary sum;
+    eyrie_device *dev = open_narrow(NULL, NULL);
+
+    assert_fails(search(dev, MODEL, false, UINT32_MAX, &sum), EYRIE_EINVAL, "--cache-dir");
+    assert_ok(eyrie_device_close(dev));
+    dev = open_narrow(*state, NULL);
+    assert_fails(search(dev, *state, false, UINT32_MAX, &sum), EYRIE_EIO, "config.json");
+    dev->memory = 8 << 10;
+    assert_fails(search(dev, MODEL, false, UINT32_MAX, &sum), EYRIE_EMEMORY, "--memory");
+    assert_ok(eyrie_device_close(dev));
+    noted = 0;
+}
+
+/* Whatever call or allocation fails, the search ends with a message and leaves nothing behind. */
+static unsigned calls_left;
+
+static cl_int fail_one_call(const char *call)
+{
+    (void)call;
+    return calls_left-- == 0 ? CL_OUT_OF_RESOURCES : CL_SUCCESS;
+}
+
+static void failing_searches(void **state)
+{
+    const eyrie_tune_opts tune = { .again = true };
+    eyrie_device *dev = open_narrow(*state, NULL);
+    eyrie_model_opts opts = { .struct_size = sizeof opts, .chunk = 1, .compute = EYRIE_COMPUTE_F32 };
+    eyrie_tune_summary sum;
+
+    for (unsigned n = 0; n < 1000; n += n < 60 ? 3 : 50) {
+        calls_left = n;
+        ey_cl_hook = fail_one_call;
+        memset(&err, 0, sizeof err);
+        eyrie_status st = eyrie_tune(dev, MODEL, &opts, &tune, &sum, &err);
+        ey_cl_hook = NULL;
+        if (st == EYRIE_OK || !err.text[0]) fail_msg("call %u: status %d, \"%s\"", n, (int)st, err.text);
+        assert_int_equal(dev->used, 0);
+        assert_null(dev->tuning);
+    }
+    for (size_t n = 0; n < 500; n += n < 30 ? 1 : 17) {
+        fail_allocation(n);
+        memset(&err, 0, sizeof err);
+        eyrie_status st = eyrie_tune(dev, MODEL, &opts, &tune, &sum, &err);
+        if (allocation_failed() && st != EYRIE_OK) assert_true(err.text[0]);
+        assert_int_equal(dev->used, 0);
+        assert_null(dev->tuning);
+    }
+    assert_ok(eyrie_device_close(dev));
+    noted = 0;
+}
+
+/* --------------------------------------------------------------------------------------------------------- variants */
+
+static void variants_tell(void **state)
+{
+    ey_tuned one = entry(EYRIE_FORMAT_F32, 4, 1, 4), own = entry(EYRIE_FORMAT_F16, 4, 4, 4);
+    eyrie_variant list[16];
+    size_t n, found = 0;
+    lab l;
+
+    open_lab(&l, *state);
+    own.gain = 1000;
+    assert_ok(ey_tuning_keep(l.device, &one, &err));
+    assert_ok(ey_tuning_keep(l.device, &own, &err));
+    n = eyrie_device_variants(l.device, list, COUNT(list));
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(list[i].name, "tuned tiles")) continue;
+        found++;
+        assert_true(list[i].chosen);
+        assert_non_null(strstr(list[i].reason, "2 products measured"));
+        assert_non_null(strstr(list[i].reason, "1 with another"));
+    }
+    assert_int_equal(found, 1);
+    lab_close(&l);
+}
+
+/* test_tune [PATTERN]: those tests alone, * and ? being any characters. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         op_test(entries_come_back),
@@ -399,6 +511,11 @@ int main(void)
         op_test(table_decides),
         op_test(impossible_tiles),
         op_test(search_resumes),
+        op_test(broken_tiles_are_found),
+        op_test(what_a_search_needs),
+        op_test(failing_searches),
+        op_test(variants_tell),
     };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return run_op_tests(tests);
 }
