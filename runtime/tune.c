@@ -4,7 +4,8 @@
  *
  * A product is timed on as many copies of its matrix as the model has, or as are more than a cache holds, one after the
  * other: what a model's layers find in the cache they find here, and nothing else. All tiles take turns, so that what
- * the machine does beside this meets them alike, and each is compared with the op's own choice of the same round. */
+ * the machine does beside this meets them alike. That only ever makes them slower, so of their times the lower quartiles are
+ * compared, and the ratios of each round have to agree. */
 #include "model.h"
 #include "ops/op.h"
 #include "os.h"
@@ -21,9 +22,9 @@
 #define SAMPLE 0.004                            /* seconds of launches that are timed at once, at least */
 #define LONG 3.0                                /* seconds after which a product has no more rounds than LEAST_ROUNDS */
 #define BEYOND_NOISE 1.03                       /* how much faster a tile must be than the op's own choice */
-#define HOPELESS 0.8                            /* slower than that in the first rounds: has no more of them */
+#define HOPELESS 0.7                            /* as fast as that in the first rounds: has no more of them */
 
-enum { MOST_TILES = 16, ROUNDS = 9, LEAST_ROUNDS = 3, FIRST_ROUNDS = 2, MOST_LAUNCHES = 4096, TAPS = 4 };
+enum { MOST_TILES = 16, ROUNDS = 15, LEAST_ROUNDS = 5, FIRST_ROUNDS = 3, MOST_LAUNCHES = 4096, TAPS = 4 };
 
 /* A product of the model, and how often its plans have it. */
 typedef struct wanted {
@@ -346,6 +347,16 @@ done:
     return st;
 }
 
+/* Of the first rounds. */
+static double least(const candidate *c)
+{
+    double seconds = c->seconds[0];
+
+    for (uint32_t r = 1; r < FIRST_ROUNDS; r++)
+        if (c->seconds[r] < seconds) seconds = c->seconds[r];
+    return seconds;
+}
+
 static eyrie_status time_all(search *s, eyrie_error *err)
 {
     candidate *own = &s->list[s->own];
@@ -369,7 +380,7 @@ static eyrie_status time_all(search *s, eyrie_error *err)
             candidate *c = &s->list[i];
             if (c->out) continue;
             c->ratios[r] = own->seconds[r] / c->seconds[r];
-            c->out = r + 1 == FIRST_ROUNDS && c->ratios[0] < HOPELESS && c->ratios[1] < HOPELESS;
+            c->out = r + 1 == FIRST_ROUNDS && least(own) < HOPELESS * least(c);
         }
     }
 done:
@@ -382,41 +393,44 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The fastest in these rounds; the op's own choice unless another beats it beyond noise, and in nearly all of them. */
-static uint32_t fastest(search *s)
-{
-    uint32_t best = s->own;
-    double least = BEYOND_NOISE;
+/* What is left when the rounds are sorted. */
+static double typical(const search *s, const candidate *c) { return c->seconds[s->rounds / 4]; }
 
+/* The fastest in these rounds, and by how much; the op's own choice unless another beats it beyond noise. */
+static const candidate *fastest(search *s, double *gain)
+{
+    const candidate *own = &s->list[s->own], *best = own;
+
+    *gain = BEYOND_NOISE;
     for (uint32_t i = 0; i < s->n; i++) {
-        candidate *c = &s->list[i];
-        if (c->out) continue;
-        qsort(c->seconds, s->rounds, sizeof *c->seconds, compare_doubles);
-        qsort(c->ratios, s->rounds, sizeof *c->ratios, compare_doubles);
-        if (i == s->own || c->ratios[s->rounds / 2] <= least || c->ratios[s->rounds / 4] <= 1) continue;
-        best = i;
-        least = c->ratios[s->rounds / 2];
+        qsort(s->list[i].seconds, s->rounds, sizeof *s->list[i].seconds, compare_doubles);
+        qsort(s->list[i].ratios, s->rounds, sizeof *s->list[i].ratios, compare_doubles);
     }
+    for (uint32_t i = 0; i < s->n; i++) {
+        const candidate *c = &s->list[i];
+        double ratio = typical(s, own) / typical(s, c);
+        if (c->out || ratio <= *gain || c->ratios[s->rounds / 2] <= 1) continue;
+        best = c;
+        *gain = ratio;
+    }
+    if (best == own) *gain = 1;
     return best;
 }
 
-/* The fastest, and by how much. Of many that are as fast, one is ahead by chance: so it has to win once more, against the op's own
- * choice alone. */
+/* The same. Of many that are as fast, one is ahead by chance: so it has to win once more, against the op's own choice alone,
+ * and what it gains is the lesser of both. */
 static eyrie_status choose(search *s, const candidate **best, double *gain, eyrie_error *err)
 {
-    uint32_t first;
+    double again;
     eyrie_status st;
 
     EY_TRY(time_all(s, err));
-    if ((first = fastest(s)) != s->own) {
-        *gain = s->list[first].ratios[s->rounds / 2];
-        for (uint32_t i = 0; i < s->n; i++) s->list[i].out = i != first && i != s->own;
-        EY_TRY(time_all(s, err));
-        first = fastest(s);
-    }
-    *best = &s->list[first];
-    if (first == s->own) *gain = 1;
-    else if ((*best)->ratios[s->rounds / 2] < *gain) *gain = (*best)->ratios[s->rounds / 2];
+    *best = fastest(s, gain);
+    if (*best == &s->list[s->own]) goto done;
+    for (uint32_t i = 0; i < s->n; i++) s->list[i].out = &s->list[i] != *best && i != s->own;
+    EY_TRY(time_all(s, err));
+    *best = fastest(s, &again);
+    if (again < *gain) *gain = again;
 done:
     return st;
 }
@@ -473,10 +487,10 @@ static eyrie_status measure(search *s, eyrie_tuned *t, eyrie_error *err)
     EY_TRY(choose(s, &best, &gain, err));
     cost = ey_plan_cost(&best->plan);
     entry.tile = best->tile;
-    entry.nanoseconds = (uint64_t)(best->seconds[s->rounds / 2] * 1e9);
+    entry.nanoseconds = (uint64_t)(typical(s, best) * 1e9);
     entry.gain = (uint32_t)(gain * 1000 + 0.5);
     describe(t, s->product, best->tile);
-    t->seconds = best->seconds[s->rounds / 2];
+    t->seconds = typical(s, best);
     t->gain = gain;
     t->bytes_per_second = (double)cost.bytes / s->with.n / t->seconds;
     t->flops_per_second = (double)cost.flops / s->with.n / t->seconds;

@@ -114,7 +114,7 @@ typedef struct eyrie_tuned {
     uint32_t     tokens;           /* rows of x, rounded up to a power of two */
     bool         normed;           /* with an RMS norm of x before it */
     char         tile[16];         /* "4x4" */
-    double       seconds;          /* of one product, median */
+    double       seconds;          /* of one product, when little else runs */
     double       gain;             /* time with the built-in choice over time with this tile; 1: it is that choice */
     double       bytes_per_second, flops_per_second;   /* weights, inputs and results, each once; 0 if known */
     bool         known;            /* measured before, not now */
