@@ -10,6 +10,7 @@ int cli_score(const cli_options *o);
 int cli_info(const cli_options *o);
 int cli_devices(const cli_options *o);
 int cli_pack(const cli_options *o);
+int cli_tune(const cli_options *o);
 int cli_selftest(const cli_options *o);
 
 #endif

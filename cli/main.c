@@ -66,6 +66,17 @@ static const cli_command commands[] = {
       "  eyrie devices --probe\n"
       "  eyrie devices --device cpu --json\n",
       cli_devices },
+    { CLI_TUNE, "tune", "measures which kernels a model is fastest with on a device",
+      "-m MODEL [--again] [--device SEL] [options]",
+      "Measures every product of the model with every tile that the device has, for 1, 2, 4, ... rows up to --slots, which\n"
+      "is decoding, and for 8, 16, ... up to --chunk, reading, and checks that all give the same bits. What is found is\n"
+      "kept in the cache directory by device and driver after each product: an interrupted search goes on where it\n"
+      "ended, and from then on the commands that run a model use it. Only the model's shapes are read. Products of the\n"
+      "CPU's matrix unit have no tiles. Exit status 1 if a tile is wrong.\n",
+      "  eyrie tune -m models/shakespeare\n"
+      "  eyrie tune -m models/shakespeare --weights q8 --slots 8\n"
+      "  eyrie tune -m synthetic:recurrentgemma-2b --json\n",
+      cli_tune },
     { CLI_SELFTEST, "selftest", "checks every kernel on a device",
       "[--device SEL] [--kernel-dir DIR] [options]",
       "Runs every kernel, in all its variants and weight formats, on a few awkward shapes, and compares the results with\n"

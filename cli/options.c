@@ -38,8 +38,8 @@ typedef struct section {
     option      options[14];    /* the last has no name */
 } section;
 
-enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO,
-       TOOLS = CLI_DEVICES | CLI_SELFTEST, PROMPT = 0 /* number of the section */ };
+enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO | CLI_TUNE,
+       TOOLS = CLI_DEVICES | CLI_SELFTEST | CLI_TUNE, PROMPT = 0 /* number of the section */ };
 
 #define FIELD(name) offsetof(cli_options, name)
 
@@ -99,13 +99,14 @@ static const section sections[] = {
           FIELD(kv), 0, 0 },
         { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL,
           COUNT, FIELD(context), 1, UINT64_MAX },
-        { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS, COUNT, FIELD(chunk), 1,
+        { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
-        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load)", STEPS, COUNT, FIELD(slots), 1,
+        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load)", STEPS | CLI_TUNE, COUNT, FIELD(slots), 1,
           UINT32_MAX },
         { 0 } } },
     { "The device", {
         { "--probe", NULL, "try out what it can do and measure it, which takes some seconds", CLI_DEVICES, FLAG, FIELD(probe), 0, 0 },
+        { "--again", NULL, "measure what was measured before, too", CLI_TUNE, FLAG, FIELD(again), 0, 0 },
         { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS | TOOLS,
           STRING, FIELD(device), 0, 0 },
         { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS | TOOLS, COUNT,
@@ -116,9 +117,9 @@ static const section sections[] = {
           FIELD(max_alloc), 1, UINT64_MAX },
         { "--kernels", "auto|cpu|gpu", "the class of devices whose kernels run (default auto: the device's own)", STEPS | TOOLS,
           CHOICE, FIELD(kernels), 0, 0 },
-        { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST, STRING,
+        { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST | CLI_TUNE, STRING,
           FIELD(kernel_dir), 0, 0 },
-        { "--cache-dir", "DIR", "keep built kernels and verdicts there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,
+        { "--cache-dir", "DIR", "keep built kernels, verdicts and tiles there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,
           FIELD(cache_dir), 0, 0 },
         { 0 } } },
 };

@@ -10,7 +10,7 @@
 typedef struct cli_options cli_options;
 
 enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8,      /* bits that say which commands an option belongs to */
-       CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256 };
+       CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512 };
 
 typedef struct cli_command {
     unsigned    bit;
@@ -38,7 +38,7 @@ struct cli_options {
     uint64_t           top_k;
     float              top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     cli_texts          stops;
-    bool               ignore_eos, json, probe;
+    bool               ignore_eos, json, probe, again;
     const char        *logits, *output;
     const char        *load_state, *save_state;
     const char        *weights, *compute, *kv;  /* one of the names in the table */

@@ -258,6 +258,51 @@ eyrie_status cli_model_pack(const cli_options *o, eyrie_error *err)
     return st;
 }
 
+/* Who hears of products that are measured, beside the line that shows progress. */
+typedef struct tuning {
+    progress        line;
+    double          start;
+    eyrie_tuned_fn *on_tuned;
+    void           *user;
+    double          done;               /* of all, when the first was measured: those before were known */
+    bool            begun;
+} tuning;
+
+static void show_tuning(void *user, const char *what, double done)
+{
+    tuning *t = user;
+
+    if (!t->begun) {
+        t->begun = true;
+        t->done = done;
+        t->start = seconds();
+    }
+    if (!is_due(&t->line)) return;
+    fprintf(stderr, "\r%s: %.0f %%", what, 100 * done);
+    if (done > t->done) fprintf(stderr, ", about %.0f s left", (seconds() - t->start) / (done - t->done) * (1 - done));
+    fputs("\033[K", stderr);
+}
+
+static void pass_on_tuned(void *user, const eyrie_tuned *tuned)
+{
+    tuning *t = user;
+
+    wipe_progress(&t->line);
+    t->on_tuned(t->user, tuned);
+}
+
+eyrie_status cli_model_tune(const cli_options *o, eyrie_device *device, eyrie_tuned_fn *on_tuned, void *user,
+                            eyrie_tune_summary *sum, eyrie_error *err)
+{
+    eyrie_model_opts opts = cli_model_opts(o);
+    tuning t = { .line = new_progress(), .on_tuned = on_tuned, .user = user };
+    eyrie_tune_opts tune = { .again = o->again, .on_tuned = pass_on_tuned, .user = &t, .progress = show_tuning, .progress_user = &t };
+    eyrie_status st = eyrie_tune(device, o->model, &opts, &tune, sum, err);
+
+    wipe_progress(&t.line);
+    return st;
+}
+
 void cli_session_close(cli_session *s)
 {
     (void)eyrie_seq_close(s->seq);

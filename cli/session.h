@@ -5,6 +5,8 @@
 
 #include "options.h"
 
+#include <eyrie/eyrie_tools.h>
+
 /* Before the first OpenCL call: sets what drivers read from the environment, and sees that --kernel-dir can be read. */
 int          cli_prepare(const cli_options *o);
 eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_error *err);
@@ -52,5 +54,9 @@ void cli_session_set_speed(const cli_session *s, json_t *object, bool decode);
 
 /* eyrie_pack, with its progress on a terminal. */
 eyrie_status cli_model_pack(const cli_options *o, eyrie_error *err);
+
+/* eyrie_tune, with its progress on a terminal and the time that is left. */
+eyrie_status cli_model_tune(const cli_options *o, eyrie_device *device, eyrie_tuned_fn *on_tuned, void *user,
+                            eyrie_tune_summary *sum, eyrie_error *err);
 
 #endif

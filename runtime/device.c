@@ -126,11 +126,11 @@ static eyrie_status query(const candidate *c, cl_device_info what, size_t size, 
  * no later one shorter. */
 static eyrie_status query_platform(eyrie_device *dev, eyrie_error *err)
 {
-    char platform[256] = "";
+    char *name = dev->platform_name;
     cl_int code;
-    if (EY_CL(code, clGetPlatformInfo, dev->platform, CL_PLATFORM_NAME, sizeof platform - 1, platform, NULL) != CL_SUCCESS)
+    if (EY_CL(code, clGetPlatformInfo, dev->platform, CL_PLATFORM_NAME, sizeof dev->platform_name - 1, name, NULL) != CL_SUCCESS)
         return ey_fail_cl(err, code, "%s: reading the name of its platform", dev->name);
-    dev->keeps_kernels = !strcmp(platform, "Portable Computing Language");
+    dev->keeps_kernels = !strcmp(name, "Portable Computing Language");
     return EYRIE_OK;
 }
 
@@ -272,6 +272,7 @@ eyrie_status eyrie_device_close(eyrie_device *dev)
     EY_CL_FREE(clReleaseCommandQueue, dev->queue);
     EY_CL_FREE(clReleaseContext, dev->context);
     ey_cache_close(dev->cache);
+    ey_free(dev->tuning);
     ey_free(dev->kernel_dir);
     ey_free(dev);
     return EYRIE_OK;

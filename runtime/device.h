@@ -27,6 +27,7 @@ cl_int ey_cl_enter(const char *call);
 
 struct eyrie_device {
     cl_platform_id   platform;
+    char             platform_name[256];
     cl_device_id     id;
     cl_context       context;
     cl_command_queue queue;
@@ -44,6 +45,7 @@ struct eyrie_device {
     char            *kernel_dir;
     ey_cache        *cache;         /* NULL: nothing is kept between runs */
     bool             keeps_kernels; /* its driver does that itself, and binaries cost more than they save */
+    struct ey_tuning *tuning;       /* tiles that were measured (tiles.h), for ey_free; NULL: none */
     ey_log           log;
     uint32_t         children;      /* open models */
 };

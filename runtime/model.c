@@ -4,6 +4,7 @@
 #include "os.h"
 #include "probe.h"
 #include "synthetic.h"
+#include "tiles.h"
 #include "utf8.h"
 
 #include <errno.h>
@@ -467,6 +468,38 @@ static void model_free(eyrie_model *m)
     ey_free(m);
 }
 
+/* The program and all plans; nothing is allocated on the device. */
+static eyrie_status record(eyrie_model *m, eyrie_error *err)
+{
+    eyrie_status st;
+
+    EY_TRY(ey_program_build(&m->program, m->dev, choose_kernels(m), m->opts.kv, err));
+    EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
+    st = record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err);
+done:
+    return st;
+}
+
+eyrie_status ey_model_rehearse(ey_program **program, eyrie_device *dev, const char *path, const eyrie_model_opts *opts,
+                               eyrie_error *err)
+{
+    eyrie_model *m;
+    ey_file *file = NULL;
+    eyrie_status st;
+
+    *program = NULL;
+    if (!(m = ey_calloc(1, sizeof *m))) return ey_fail(err, EYRIE_ENOMEM, "model handle");
+    m->dev = dev;
+    EY_TRY(open_source(m, &file, path, opts, err));
+    EY_TRY(record(m, err));
+    *program = m->program;
+    m->program = NULL;
+done:
+    model_free(m);
+    ey_file_close(file);
+    return st;
+}
+
 eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *path, const eyrie_model_opts *opts,
                               eyrie_error *err)
 {
@@ -483,9 +516,8 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     ey_weights_listener(m->weights, &progress);
     EY_TRY(check_loops(m, err));
     ey_tell(&progress, "building kernels", 0);
-    EY_TRY(ey_program_build(&m->program, dev, choose_kernels(m), m->opts.kv, err));
-    EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
-    EY_TRY(record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err));
+    ey_tuning_load(dev);
+    EY_TRY(record(m, err));
     EY_TRY(check_memory(m, err));
     EY_TRY(host_buffers(m, err));
     EY_TRY(identify(m, file, err));

@@ -5,9 +5,15 @@
 
 #include "batch.h"
 #include "config.h"
+#include "program.h"
 #include "sampler.h"
 #include "snapshot.h"
 #include "tokenizer.h"
+
+/* Builds the program that the model would run with, the caller's then, and records its plans with this device, for
+ * whoever listens to what ops ask of it (tiles.h); nothing is kept, nothing allocated on the device. */
+eyrie_status ey_model_rehearse(ey_program **program, eyrie_device *dev, const char *path, const eyrie_model_opts *opts,
+                               eyrie_error *err);
 
 /* What a step left of one wanted token. */
 typedef struct ey_result {

@@ -2,6 +2,7 @@
 #include "ops/op.h"
 #include "os.h"
 #include "probe.h"
+#include "tiles.h"
 
 #include <eyrie/eyrie_tools.h>
 
@@ -62,6 +63,18 @@ static void add_gpu_tiles(listing *l, const eyrie_device *dev, bool decode)
         dev->cpu ? "for GPUs (--kernels gpu)" : decode ? "decode" : "prefill");
 }
 
+/* What eyrie_tune found here, if anything. */
+static void add_tuned(listing *l, const eyrie_device *dev)
+{
+    ey_tuning *t = ey_tuning_read(dev);
+    size_t changed = 0;
+
+    for (size_t i = 0; t && i < t->n; i++) changed += t->list[i].gain > 1000;
+    if (t) add(l, "matmul", "tuned tiles", true, "%zu product%s measured (eyrie tune), %zu with another tile than built in", t->n,
+               t->n == 1 ? "" : "s", changed);
+    ey_free(t);
+}
+
 /* By the verdict that is remembered: that the system lets this process use the unit is not asked here. */
 static void add_unit(listing *l, const eyrie_device *dev)
 {
@@ -97,6 +110,7 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
     add_tiles(&l, dev, false);
     add_gpu_tiles(&l, dev, false);
     add_gpu_tiles(&l, dev, true);
+    add_tuned(&l, dev);
     add_unit(&l, dev);
     add_recurrence(&l, dev);
     add(&l, "attention", "blocks of 64 keys", true, "there is no other");

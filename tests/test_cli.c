@@ -117,6 +117,7 @@ static void help(void **state)
                      "--kernel-dir", "--cache-dir" } },
         { "info", { "-m", "--json" } },
         { "devices", { "--probe", "--device", "--json", "--threads", "--kernels", "--memory", "--max-alloc", "--cache-dir" } },
+        { "tune", { "-m", "--again", "--weights", "--chunk", "--slots", "--device", "--json", "--cache-dir" } },
         { "selftest", { "--device", "--json", "--threads", "--kernels", "--kernel-dir", "--cache-dir" } },
         { "chat", { "-m", "-n", "--greedy", "--temp", "--top-k", "--top-p", "--min-p", "--seed", "--repeat-penalty",
                     "--presence-penalty", "--frequency-penalty", "--stop", "--save-state", "--load-state", "--weights",
@@ -797,6 +798,41 @@ static void selftest_names_a_wrong_kernel(void **state)
     json_decref(object);
 }
 
+/* What is measured is told once, kept, and used. */
+static void tuning(void **state)
+{
+#define TUNE "tune", "-m", GOLDEN("hawk"), "--weights", "f32", "--compute", "f32", "--chunk", "1"
+    json_t *object, *products;
+    result r;
+
+    expect_failure(run(*state, TUNE, "--cache-dir", ""), 1, "--cache-dir");
+    object = expect_json(run(*state, TUNE, "--cache-dir", *state, "--json"));
+    products = json_object_get(object, "products");
+    assert_in_range(json_array_size(products), 5, 20);
+    assert_true(number(object, "known") == 0 && number(object, "wrong") == 0);
+    for (size_t i = 0; i < json_array_size(products); i++) {
+        const json_t *p = json_array_get(products, i);
+        assert_non_null(strchr(string(p, "tile"), 'x'));
+        assert_string_equal(string(p, "format"), "f32");
+        assert_true(number(p, "seconds") > 0 && number(p, "bytes_per_second") > 0 && number(p, "flops_per_second") > 0);
+        assert_true(number(p, "tokens") == 1 && number(p, "gain") >= 1);
+    }
+    json_decref(object);
+    r = run(*state, TUNE, "--cache-dir", *state);
+    expect_status(&r, 0);
+    expect_contains(r.out, "measured already; --again");
+    done(&r);
+    r = run(*state, TUNE, "--cache-dir", *state, "--again");
+    expect_status(&r, 0);
+    expect_contains(r.out, " GB/s ");
+    expect_contains(r.out, " with another tile than built in\n");
+    done(&r);
+    r = run(*state, "devices", "--device", "0", "--cache-dir", *state);
+    expect_status(&r, 0);
+    expect_contains(r.out, "tuned tiles");
+    done(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -809,7 +845,7 @@ int main(void)
         test_in_dir(reader_that_leaves), test_in_dir(devices), test_in_dir(devices_of_a_class),
         test_in_dir(devices_probed),
         test_in_dir(verdicts_are_found_at_need), test_in_dir(no_such_device),
-        test_in_dir(selftest), test_in_dir(selftest_names_a_wrong_kernel),
+        test_in_dir(tuning), test_in_dir(selftest), test_in_dir(selftest_names_a_wrong_kernel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,7 +106,7 @@ typedef struct eyrie_device_opts {
     eyrie_log_fn *log;         /* receives notes; NULL = none */
     void         *log_user;
     const char   *cache_dir;   /* keeps built kernels for later starts, where the driver does not (PoCL does), and what
-                                  probes found (eyrie_tools.h); made if need be, at most 256 MiB; NULL = none.
+                                  probes and eyrie_tune found (eyrie_tools.h); made if need be, at most 256 MiB; NULL = none.
                                   Trust whoever can write there as much as your own programs */
     eyrie_kernels kernels;     /* results of one class differ from the other's in their last digits, so states that are
                                   saved (eyrie_seq_save) go on in the class they were made in */

@@ -102,6 +102,48 @@ typedef struct eyrie_variant {
 /* Writes at most `capacity` of them; returns how many there are. */
 EYRIE_API size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_t capacity);
 
+/* --------------------------------------------------------------------------------------------------------- tuning */
+
+/* What was found of a product: which tile, rows of x by panels of 16 rows of weights that are held in registers at a
+ * time, it is fastest with. All give the same bits. */
+typedef struct eyrie_tuned {
+    char         op[16];           /* "matmul", "matmul_geglu", "matmul_conv1d", "matmul_rglru" */
+    eyrie_format format;           /* of the weights */
+    uint32_t     rows, cols;       /* of the matrix, padded to multiples of 16; a block's columns */
+    uint32_t     blocks;           /* on its diagonal; 1 = dense */
+    uint32_t     tokens;           /* rows of x, rounded up to a power of two */
+    bool         normed;           /* with an RMS norm of x before it */
+    char         tile[16];         /* "4x4" */
+    double       seconds;          /* of one product, when little else runs */
+    double       gain;             /* time with the built-in choice over time with this tile; 1: it is that choice */
+    double       bytes_per_second, flops_per_second;   /* weights, inputs and results, each once; 0 if known */
+    bool         known;            /* measured before, not now */
+    char         wrong[64];        /* tiles that gave other bits, "8x2, 12x2": the compiler is broken. "": none */
+} eyrie_tuned;
+
+typedef void eyrie_tuned_fn(void *user, const eyrie_tuned *tuned);
+
+typedef struct eyrie_tune_opts {
+    bool               again;      /* measure what is known, too */
+    eyrie_tuned_fn    *on_tuned;   /* hears of each product; NULL: nobody does */
+    void              *user;
+    eyrie_progress_fn *progress;   /* hears how much of the search is done; NULL: nobody does */
+    void              *progress_user;
+} eyrie_tune_opts;
+
+typedef struct eyrie_tune_summary {
+    uint32_t products, known, changed, wrong;  /* all; measured before; with another tile than built in; with wrong ones */
+} eyrie_tune_summary;
+
+/* Measures the products of a model on this device, for every number of rows up to opts->slots in decode and opts->chunk in
+ * prefill, on weights made up in memory: of the model nothing is read but its shapes. What is found is kept in the device's
+ * cache after each product, so that a search that was interrupted goes on where it ended, and models opened from then on
+ * use it. With another kernel_dir they are other kernels, to be measured again. Nothing is measured when a model is
+ * opened. Prefill on a CPU's matrix unit has no tiles to choose from. EINVAL: the device has no cache. EIO: the cache keeps
+ * nothing. */
+EYRIE_API eyrie_status eyrie_tune(eyrie_device *dev, const char *model, const eyrie_model_opts *opts,
+                                  const eyrie_tune_opts *tune, eyrie_tune_summary *sum, eyrie_error *err);
+
 /* ------------------------------------------------------------------------------------------------------ self-test */
 
 /* One variant of an op was compared with the plain-C reference. An error is relative to the sum of the magnitudes that

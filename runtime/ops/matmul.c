@@ -1,5 +1,6 @@
 /* matmul.c - products with weight matrices: which tile, which rows, how the work is split, what the product does besides. */
 #include "op.h"
+#include "tiles.h"
 
 #include <assert.h>
 #include <limits.h>
@@ -23,14 +24,27 @@ typedef struct finish {
 
 static bool few_rows(const ey_plan *p) { return p->dev->cpu && p->phase == EY_DECODE && p->rows <= EY_FEW_ROWS; }
 
-/* The first tile that is tall enough, else the tallest: weights are read once from memory whatever the rows, and all tiles
- * give the same bits. The panels of a tile must lie in one block of the diagonal, which may have no more than two. */
-static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, uint32_t rows)
+/* The panels of a tile must lie in one block of the diagonal, which may have no more than two. Products that go on with
+ * their results are there for few rows only. */
+static bool can_have(ey_tile tile, const ey_matrix *w, const finish *f)
 {
+    return !(w->blocks > 1 && !f->panels && tile.panels > 2) && !(f->n_args && tile.rows > EY_FEW_ROWS);
+}
+
+/* What was measured on this device, if it was (tiles.h). Else the first tile that is tall enough, else the tallest: weights
+ * are read once from memory whatever the rows. All tiles give the same bits. */
+static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, uint32_t rows, bool normed)
+{
+    ey_product what = { .format = w->format, .rows = w->rows, .cols = w->cols, .blocks = w->blocks, .normed = normed, .tokens = 1 };
+    const ey_tuned *tuned;
     size_t n;
     const ey_tile *tile = ey_device_tiles(dev, &n);
 
-    for (; n > 1 && (tile->rows < rows || (w->blocks > 1 && !f->panels && tile->panels > 2)); n--) tile++;
+    snprintf(what.kernel, sizeof what.kernel, "%s", f->kernel);
+    while (what.tokens < rows) what.tokens *= 2;
+    if (dev->tuning && dev->tuning->asked) dev->tuning->asked(dev->tuning->user, &what);
+    if ((tuned = ey_tuning_find(dev->tuning, &what)) != NULL && can_have(tuned->tile, w, f)) tile = &tuned->tile;
+    else for (; n > 1 && (tile->rows < rows || !can_have(*tile, w, f)); n--) tile++;
     return (ey_tile){ tile->rows, f->panels ? f->panels : tile->panels };
 }
 
@@ -134,14 +148,15 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const f
         return;
     }
     const ey_quant *q = ey_quant_of(w->format);
-    const ey_tile tile = choose_tile(p->dev, w, f, rows.most);
     char kernel[40];
+    ey_tile tile;
 
     if (p->phase == EY_PREFILL && ey_program_has_unit(p->program, w->format)) {
         unit_product(p, x, w, rows, f, y);
         return;
     }
     assert(!x.packed);
+    tile = choose_tile(p->dev, w, f, rows.most, x.norm.scale != NULL);
     if (x.norm.scale && tile.rows > EY_FEW_ROWS) x = ey_normalise(p, x, false);
     snprintf(kernel, sizeof kernel, "%s_%s_%ux%u", f->kernel, q->name, (unsigned)tile.rows, (unsigned)tile.panels);
     for (uint32_t i = 0; i < w->n_shards; i++) {

@@ -1,0 +1,113 @@
+/* tune.c - `eyrie tune`: which tiles the products of a model are fastest with on this device, a line each. */
+#include "commands.h"
+#include "session.h"
+
+#include <eyrie/eyrie_tools.h>
+
+#include <inttypes.h>
+#include <string.h>
+
+/* "gate and up, 15360 x 2560": what a product is for follows from the kernel that carries it out. */
+static const char *purpose(const char *op)
+{
+    static const struct { const char *op, *text; } purposes[] = {
+        { "matmul", "product" }, { "matmul_geglu", "gate and up" }, { "matmul_conv1d", "and convolution" },
+        { "matmul_rglru", "gates, recurrence" },
+    };
+
+    for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
+        if (strcmp(purposes[i].op, op) == 0) return purposes[i].text;
+    return op;
+}
+
+static void print_line(const eyrie_tuned *t)
+{
+    char shape[48];
+
+    snprintf(shape, sizeof shape, t->blocks > 1 ? "%" PRIu32 " x %" PRIu32 ", %" PRIu32 " blocks" : "%" PRIu32 " x %" PRIu32, t->rows,
+             t->cols, t->blocks);
+    cli_print("%-17s %-4s %-24s %4" PRIu32 " row%s %-5s %9.4f ms  %6.1f GB/s  %7.1f GFLOP/s  ", purpose(t->op),
+              cli_format_name(t->format), shape, t->tokens, t->tokens == 1 ? ": " : "s:", t->tile, 1e3 * t->seconds,
+              1e-9 * t->bytes_per_second, 1e-9 * t->flops_per_second);
+    if (t->gain > 1) cli_print("%.2f times as fast as built in", t->gain);
+    else cli_print("as built in");
+    cli_print(t->wrong[0] ? "; WRONG with %s\n" : "\n", t->wrong);
+    (void)cli_flush();
+}
+
+static void on_tuned(void *user, const eyrie_tuned *t)
+{
+    json_t *products = user, *object;
+
+    if (!products) {
+        if (!t->known) print_line(t);
+        return;
+    }
+    object = json_object();
+    cli_set(object, "op", json_string(t->op));
+    cli_set(object, "format", json_string(cli_format_name(t->format)));
+    cli_set(object, "rows", json_integer(t->rows));
+    cli_set(object, "cols", json_integer(t->cols));
+    cli_set(object, "blocks", json_integer(t->blocks));
+    cli_set(object, "tokens", json_integer(t->tokens));
+    cli_set(object, "normed", json_boolean(t->normed));
+    cli_set(object, "tile", json_string(t->tile));
+    cli_set(object, "seconds", cli_number(t->seconds));
+    cli_set(object, "gain", cli_number(t->gain));
+    cli_set(object, "bytes_per_second", t->known ? json_null() : cli_number(t->bytes_per_second));
+    cli_set(object, "flops_per_second", t->known ? json_null() : cli_number(t->flops_per_second));
+    cli_set(object, "known", json_boolean(t->known));
+    cli_set(object, "wrong", json_string(t->wrong));
+    cli_append(products, object);
+}
+
+static void print_json(const char *device, const char *model, const eyrie_tune_summary *s, json_t *products)
+{
+    json_t *object = json_object();
+
+    cli_set(object, "device", cli_text(device, strlen(device)));
+    cli_set(object, "model", cli_text(model, strlen(model)));
+    cli_set(object, "known", json_integer(s->known));
+    cli_set(object, "changed", json_integer(s->changed));
+    cli_set(object, "wrong", json_integer(s->wrong));
+    cli_set(object, "products", products);
+    cli_print_json(object);
+}
+
+static void print_summary(const eyrie_tune_summary *s)
+{
+    const char *plural = s->products == 1 ? "" : "s";
+
+    if (s->products == 0) cli_print("none of the model's products has a tile to choose\n");
+    else if (s->known == s->products)
+        cli_print("all %" PRIu32 " product%s of this model are measured already; --again measures them anew\n", s->products, plural);
+    else if (s->known)
+        cli_print("%" PRIu32 " product%s, %" PRIu32 " of them measured before; %" PRIu32 " with another tile than built in\n",
+                  s->products, plural, s->known, s->changed);
+    else cli_print("%" PRIu32 " product%s; %" PRIu32 " with another tile than built in\n", s->products, plural, s->changed);
+}
+
+int cli_tune(const cli_options *o)
+{
+    json_t *products = NULL;
+    eyrie_device *device = NULL;
+    eyrie_tune_summary sum;
+    eyrie_error err;
+    int status = cli_prepare(o);
+
+    if (status != CLI_DONE) return status;
+    if (cli_device_open_probed(&device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    if (o->json) products = json_array();
+    if (cli_model_tune(o, device, on_tuned, products, &sum, &err) != EYRIE_OK) {
+        status = cli_fail("%s", err.text);
+        json_decref(products);
+    } else {
+        if (o->json) print_json(eyrie_device_name(device), o->model, &sum, products);
+        else print_summary(&sum);
+        if (sum.wrong)
+            status = cli_fail("%" PRIu32 " of %" PRIu32 " products came out with other bits in some tiles, which are not used: the "
+                              "device's compiler is broken (eyrie selftest)", sum.wrong, sum.products);
+    }
+    (void)eyrie_device_close(device);
+    return status;
+}
