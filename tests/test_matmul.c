@@ -6,7 +6,7 @@
 /* Buckets from 1 to taller than every tile, with live rows that fill them, and that do not. */
 static const struct { uint32_t bucket, live[3]; } batches[] = {
     { 1, { 1 } }, { 2, { 1, 2 } }, { 3, { 3, 1 } }, { 4, { 4, 2 } }, { 5, { 5, 1 } }, { 8, { 8, 3, 7 } },
-    { 12, { 12, 9, 1 } }, { 64, { 15, 16, 17 } }, { 260, { 63, 129, 257 } },
+    { 12, { 12, 9, 1 } }, { 16, { 16, 13 } }, { 64, { 15, 16, 17 } }, { 260, { 63, 129, 257 } },
 };
 
 static const uint32_t vectors[] = { 1, 16 };    /* floats in a register: the two tables of tiles */
@@ -58,7 +58,7 @@ static float *chain(size_t T, size_t N, size_t K, const float *x, const float *W
     return y;
 }
 
-/* The kernel is the first tile that is tall enough, else the tallest; returns its number among the class's. */
+/* The kernel is the first tile that is tall enough, else the tallest, on a CPU unless two of the next are enough; returns its number among the class's. */
 static size_t check_tile(const dense *d, eyrie_format format, uint32_t bucket)
 {
     bool           decode = d->r.plan.phase == EY_DECODE;
@@ -67,6 +67,7 @@ static size_t check_tile(const dense *d, eyrie_format format, uint32_t bucket)
     char           kernel[40];
 
     while (i + 1 < n && tiles[i].rows < bucket) i++;
+    if (!on_gpu() && i > 0 && tiles[i].rows < bucket && 2 * tiles[i - 1].rows >= bucket) i--;
     snprintf(kernel, sizeof kernel, "%s_%s_%ux%u", !on_gpu() ? "matmul" : decode ? "gpu_gemv" : "gpu_matmul",
              ey_quant_of(format)->name, (unsigned)tiles[i].rows, (unsigned)tiles[i].panels);
     assert_string_equal(d->r.plan.records[0].label, kernel);

@@ -31,20 +31,29 @@ static bool can_have(ey_tile tile, const ey_matrix *w, const finish *f)
     return !(w->blocks > 1 && !f->panels && tile.panels > 2) && !(f->n_args && tile.rows > EY_FEW_ROWS);
 }
 
-/* What was measured on this device, if it was (tiles.h). Else the first tile that is tall enough, else the tallest: weights
- * are read once from memory whatever the rows. All tiles give the same bits. */
+/* Without measurements: the first tile that is tall enough, since weights are read once from memory whatever the rows; else
+ * the tallest, unless two of the one below it are enough, which compute fewer rows for nothing. */
+static const ey_tile *built_in_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, uint32_t rows)
+{
+    size_t n, i = 0;
+    const ey_tile *tiles = ey_device_tiles(dev, &n);
+
+    while (i + 1 < n && (tiles[i].rows < rows || !can_have(tiles[i], w, f))) i++;
+    if (i > 0 && tiles[i].rows < rows && 2 * tiles[i - 1].rows >= rows && can_have(tiles[i - 1], w, f)) i--;
+    return &tiles[i];
+}
+
+/* What was measured on this device, if it was (tiles.h). All tiles give the same bits. */
 static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, uint32_t rows, bool normed)
 {
     ey_product what = { .format = w->format, .rows = w->rows, .cols = w->cols, .blocks = w->blocks, .normed = normed, .tokens = 1 };
+    const ey_tile *tile = built_in_tile(dev, w, f, rows);
     const ey_tuned *tuned;
-    size_t n;
-    const ey_tile *tile = ey_device_tiles(dev, &n);
 
     snprintf(what.kernel, sizeof what.kernel, "%s", f->kernel);
     while (what.tokens < rows) what.tokens *= 2;
     if (dev->tuning && dev->tuning->asked) dev->tuning->asked(dev->tuning->user, &what);
     if ((tuned = ey_tuning_find(dev->tuning, &what)) != NULL && can_have(tuned->tile, w, f)) tile = &tuned->tile;
-    else for (; n > 1 && (tile->rows < rows || !can_have(*tile, w, f)); n--) tile++;
     return (ey_tile){ tile->rows, f->panels ? f->panels : tile->panels };
 }
 
