@@ -517,5 +517,5 @@ int main(int argc, char **argv)
         op_test(variants_tell),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
-    return run_op_tests(tests);
+    return run_cpu_tests(tests);
 }
