@@ -63,6 +63,12 @@ static bool open_context(trial *t, const cl_device_id *id)
     return t->queue || refused(t, code, "creating a queue with profiling");
 }
 
+/* Whatever failed: a kernel may still run, and PoCL unloads its code and lets its memory go when they are released. */
+static void await(const trial *t)
+{
+    if (t->queue) (void)clFinish(t->queue);
+}
+
 static void drop_kernel(trial *t)
 {
     EY_CL_FREE(clReleaseKernel, t->kernel);
@@ -71,6 +77,7 @@ static void drop_kernel(trial *t)
 
 static void close_context(trial *t)
 {
+    await(t);
     drop_kernel(t);
     EY_CL_FREE(clReleaseCommandQueue, t->queue);
     EY_CL_FREE(clReleaseContext, t->context);
@@ -153,6 +160,7 @@ static bool run(trial *t, const void *in, size_t in_words, void *out, size_t out
                 && transfer(t, to, true, 0, 4 * out_words, out) && set_arg(t, 0, sizeof from, &from)
                 && set_arg(t, 1, sizeof to, &to) && launch(t, items, true, NULL)
                 && transfer(t, to, false, 0, 4 * out_words, out);
+    await(t);
     EY_CL_FREE(clReleaseMemObject, from);
     EY_CL_FREE(clReleaseMemObject, to);
     return done;
