@@ -61,7 +61,7 @@ struct eyrie_model {
     block            *blocks;   /* [layers] */
     ey_state          state;
     ey_program       *program;
-    bool              unit;     /* products of prefill with bf16 weights are the matrix unit's */
+    bool              unit;     /* prefill is the matrix unit's, with weights in formats that it takes */
     phase             phases[EY_PHASES];
     int32_t          *image;    /* of the batch that is going up */
     int32_t          *raw;      /* results as the device left them */
@@ -295,8 +295,9 @@ static void hash_config(XXH3_state_t *sum, const ey_config *c)
 }
 
 /* Tells the model from others by its config and by name, dtype, shape and first elements of every tensor, in whatever shards
- * they come; a packed checkpoint says whose it is. Cheap, since it does not read all weights: models that differ only further inside of their tensors pass for
- * one. Training changes all of a tensor. Of a synthetic model, whose tensors follow from it, the seed. */
+ * they come; a packed checkpoint says whose it is. Cheap, since it does not read all weights: models that differ only further
+ * inside of their tensors pass for one. Training changes all of a tensor. Of a synthetic model, whose tensors follow from it,
+ * the seed. */
 static eyrie_status identify(eyrie_model *m, const ey_file *file, eyrie_error *err)
 {
     const char *packed_from = file ? ey_file_note(file, EY_IDENTITY_NOTE) : NULL;

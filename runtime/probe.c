@@ -696,7 +696,7 @@ static const struct { eyrie_probe about; void (*run)(trial *t); } probes[] = {
       probe_dot_product },
     { { "inline-assembly", "assembly in kernels", "matrix units (see amx)", true, false },
       probe_inline_assembly },
-    { { "amx", "products of bf16 on an x86 CPU's matrix unit, in assembly", "prefill with bf16 weights, but for --compute f32",
+    { { "amx", "products of bf16 on an x86 CPU's matrix unit, in assembly", "prefill with weights in bf16, q8 or q4, but for --compute f32",
         true, true }, probe_amx },
     { { "long-loops", "loops that end when they should, however long", "models whose attention has more turns are refused without it",
         false, false }, probe_long_loops },

@@ -34,7 +34,7 @@ static bool          unit;          /* it has a matrix unit */
 static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compute, eyrie_format weights)
 {
     eyrie_model_opts opts = { .struct_size = sizeof opts, .compute = compute, .weights = weights, .chunk = MOST_TOKENS,
-                              .slots = SLOTS };
+                              .slots = SLOTS, .context = MOST_TOKENS };     /* no golden is longer */
     char path[512], file[600];
     eyrie_model *m;
 

@@ -11,7 +11,6 @@ ey_act ey_normalise(ey_plan *p, ey_act x, bool wanted)
 {
     ey_act y = ey_plan_act(p, p->tokens, x.width);
     uint64_t n = (uint64_t)p->tokens * x.width;
-
     bool cpu = p->dev->cpu;
 
     EY_LAUNCH_GROUPS(p, cpu ? "norm" : "gpu_norm", cpu ? 1 : 256, p->tokens, 1, 1, ((ey_cost){ 8 * n, 4 * n }), ey_val(x),
