@@ -92,8 +92,9 @@ static const section sections[] = {
           MODEL | CLI_PACK, STRING, FIELD(model), 0, 0 },
         { "--weights", "f32|f16|bf16|q8|q4", "how matrices are stored on the device (default: the file's; synthetic: bf16)",
           MODEL | CLI_PACK, CHOICE, FIELD(weights), 0, 0 },
-        { "--compute", "auto|f32", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to bf16;\n"
-          "                           f32: nothing is rounded below f32 but stored weights", MODEL, CHOICE,
+        { "--compute", "auto|f32|int8", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to\n"
+          "                           bf16; f32: nothing is rounded below f32 but stored weights; int8: what no matrix unit\n"
+          "                           does reads its inputs in 8 bits, for decoding with --weights q8 or q4 on CPUs", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
         { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL, CHOICE,
           FIELD(kv), 0, 0 },
@@ -357,10 +358,16 @@ eyrie_request cli_request(const cli_options *o)
         .n_stops = o->stops.n, .flags = o->ignore_eos ? EYRIE_IGNORE_EOS : 0 };
 }
 
+static eyrie_compute compute_named(const char *name)
+{
+    if (name && strcmp(name, "f32") == 0) return EYRIE_COMPUTE_F32;
+    return name && strcmp(name, "int8") == 0 ? EYRIE_COMPUTE_INT8 : EYRIE_COMPUTE_AUTO;
+}
+
 eyrie_model_opts cli_model_opts(const cli_options *o)
 {
     return (eyrie_model_opts){
         .struct_size = sizeof(eyrie_model_opts), .weights = format_named(o->weights), .kv = format_named(o->kv),
-        .compute = o->compute && strcmp(o->compute, "f32") == 0 ? EYRIE_COMPUTE_F32 : EYRIE_COMPUTE_AUTO,
+        .compute = compute_named(o->compute),
         .slots = o->slots || o->command->bit != CLI_CHAT ? (uint32_t)o->slots : 2, .chunk = (uint32_t)o->chunk, .context = o->context };
 }

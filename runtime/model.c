@@ -82,6 +82,8 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
     o->struct_size = sizeof *o;
     if (o->weights != EYRIE_FORMAT_DEFAULT && !ey_quant_of(o->weights))
         return ey_fail(err, EYRIE_EINVAL, "weight format %d is not known; f32, f16, bf16, q8 and q4 are", (int)o->weights);
+    if ((uint32_t)o->compute > EYRIE_COMPUTE_INT8)
+        return ey_fail(err, EYRIE_EINVAL, "mode of arithmetic %d is not known; auto, f32 and int8 are", (int)o->compute);
     if (o->kv == EYRIE_FORMAT_DEFAULT) o->kv = o->compute == EYRIE_COMPUTE_F32 ? EYRIE_FORMAT_F32 : EYRIE_FORMAT_F16;
     if (o->kv != EYRIE_FORMAT_F32 && o->kv != EYRIE_FORMAT_F16)
         return ey_fail(err, EYRIE_EINVAL, "keys and values can be kept as f16 or f32, not as format %d", (int)o->kv);
@@ -152,6 +154,12 @@ static eyrie_status declare(eyrie_model *m, eyrie_error *err)
     }
     EY_TRY(ey_weights_check(w, err));
 
+    const ey_quant *layers = ey_quant_of(m->blocks[0].mlp.in->format);
+    if (m->opts.compute == EYRIE_COMPUTE_INT8 && !layers->scaled) {
+        st = ey_fail(err, EYRIE_EINVAL, "--compute int8 multiplies weights in q8 or q4, and the layers' are in %s; --weights q8 or "
+                     "--weights q4 makes them so", layers->name);
+        goto done;
+    }
     EY_TRY(ey_state_init(&m->state, m->dev, m->opts.slots, c->layers, err));
     st = declare_state(m, err);
 done:
@@ -418,14 +426,20 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
     return m->image && m->raw && m->results ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
 }
 
-/* What the program is for. A matrix unit that is there and stays idle is worth a note, unless that was asked for. */
+/* What the program is for. Instructions that are there and stay idle are worth a note, unless that was asked for. */
 static uint32_t choose_kernels(eyrie_model *m)
 {
     uint32_t formats = ey_weights_formats(m->weights);
     bool some = (formats & EY_UNIT_FORMATS) != 0;
     char reason[320] = "";
 
-    if (m->opts.compute != EYRIE_COMPUTE_AUTO) return formats;
+    if (m->opts.compute == EYRIE_COMPUTE_F32) return formats;
+    if (m->opts.compute == EYRIE_COMPUTE_INT8) {
+        formats |= EY_INT8;
+        if (ey_probe_vnni(m->dev, reason)) formats |= EY_VNNI;
+        if (reason[0]) ey_note(&m->dev->log, "products in 8 bits go without the CPU's VNNI instructions: %s", reason);
+        reason[0] = '\0';
+    }
     m->unit = some && ey_probe_unit(m->dev, reason);
     if (!some && m->dev->cpu && ey_tiles_exist())
         snprintf(reason, sizeof reason, "it multiplies weights in bf16, q8 or q4, and these are not (--weights bf16)");
@@ -474,6 +488,10 @@ static eyrie_status record(eyrie_model *m, eyrie_error *err)
 {
     eyrie_status st;
 
+    if (m->opts.compute == EYRIE_COMPUTE_INT8 && !m->dev->cpu) {
+        st = ey_fail(err, EYRIE_EINVAL, "products in 8 bits are there for CPUs; leave out --compute int8, or ask for --kernels cpu");
+        goto done;
+    }
     EY_TRY(ey_program_build(&m->program, m->dev, choose_kernels(m), m->opts.kv, err));
     EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
     st = record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err);
@@ -628,13 +646,15 @@ eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyri
 
 /* ----------------------------------------------------------------------------------------------------- state files */
 
+static const char *const compute_names[] = { [EYRIE_COMPUTE_AUTO] = "auto", [EYRIE_COMPUTE_F32] = "f32", [EYRIE_COMPUTE_INT8] = "int8" };
+
 static void add_option(ey_traits *t, const char *name, const char *option, const char *value)
 {
     ey_trait_remedy(ey_traits_add(t, name, value), "%s %s", option, value);
 }
 
 /* The mode of arithmetic comes before the format of the ring, whose default follows from it. Of kernels, those matter whose
- * choice shows in the results' bits: the matrix unit's. */
+ * choice shows in the results' bits: the matrix unit's, not VNNI. */
 void ey_model_traits(const eyrie_model *m, ey_traits *t)
 {
     const char *weights = ey_quant_of(m->blocks[0].mlp.in->format)->name;
@@ -644,7 +664,7 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
     ey_trait_remedy(ey_traits_add(t, "model", m->identity), "its own model, a %s of %" PRIu64 " parameters", m->family->name,
                     ey_weights_params(m->weights));
     add_option(t, "weights", "--weights", weights);
-    add_option(t, "compute", "--compute", m->opts.compute == EYRIE_COMPUTE_F32 ? "f32" : "auto");
+    add_option(t, "compute", "--compute", compute_names[m->opts.compute]);
     add_option(t, "keys and values", "--kv", ey_quant_of(m->opts.kv)->name);
     if (m->context.ring_blocks)
         snprintf(window, sizeof window, "%" PRIu64 " in a ring of %" PRIu32, m->context.window, m->context.ring_blocks * EY_BLOCK);

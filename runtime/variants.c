@@ -88,6 +88,23 @@ static void add_unit(listing *l, const eyrie_device *dev)
     else add(l, "matmul", name, false, "there is none: %s", dev->cpu ? "this CPU has no AMX" : "the device is no CPU");
 }
 
+static void add_int8(listing *l, const eyrie_device *dev)
+{
+    const char *name = "int8, VNNI";
+    eyrie_verdict v;
+
+    if (!dev->cpu) {
+        add(l, "matmul", "int8", false, "for CPUs (--kernels cpu)");
+        return;
+    }
+    eyrie_probe_recall(dev, "vnni", &v);
+    if (v.answer == EYRIE_YES) add(l, "matmul", name, true, "all with --compute int8 that no matrix unit has");
+    else if (v.answer != EYRIE_NOT_PROBED) add(l, "matmul", name, false, "the probe vnni says: %.150s", v.reason);
+    else if (ey_vnni_exists()) add(l, "matmul", name, false, "vnni has not been probed here (--probe)");
+    else add(l, "matmul", name, false, "this CPU has no AVX-512 with VNNI");
+    add(l, "matmul", "int8, in f32", v.answer != EYRIE_YES, "the same without VNNI, with the same bits");
+}
+
 static void add_recurrence(listing *l, const eyrie_device *dev)
 {
     unsigned below = (unsigned)ey_rglru_blocked_below(dev), units = (unsigned)dev->units;
@@ -112,6 +129,7 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
     add_gpu_tiles(&l, dev, true);
     add_tuned(&l, dev);
     add_unit(&l, dev);
+    add_int8(&l, dev);
     add_recurrence(&l, dev);
     add(&l, "attention", "blocks of 64 keys", true, "there is no other");
     return l.n;
