@@ -976,7 +976,7 @@ static void run_tiles(lab *l, ey_program *own, const char *op, eyrie_format f)
         run_on(l, own, &(job){ op ? op : "matmul", "", check_matmul, f, EY_PREFILL, rows });
         if (tiles[i].panels == 2) run_on(l, own, &(job){ op ? op : "matmul", "gates", check_gates, f, EY_PREFILL, rows });
         run_on(l, own, &(job){ op ? op : "geglu", "", check_geglu, f, EY_PREFILL, rows });
-        if (tiles[i].rows <= EY_FEW_ROWS) run_on(l, own, &(job){ op ? op : "recurrent", "", check_fused, f, EY_DECODE, rows });
+        if (tiles[i].rows <= EY_FEW_ROWS) run_on(l, own, &(job){ op ? op : "recurrent", "", check_fused, f, EY_DECODE, tiles[i].rows });
     }
 }
 

@@ -308,11 +308,13 @@ static void variants(void **state)
         snprintf(name, sizeof name, "%ux%u", (unsigned)highest->rows, (unsigned)highest->panels);
         assert_true(find_variant(list, n, "matmul", name)->chosen);
         assert_false(find_variant(list, n, "matmul", "AMX")->chosen);       /* nothing is remembered of these devices */
+        if (dev->cpu) assert_false(find_variant(list, n, "matmul", "VNNI")->chosen);
+        assert_int_equal(find_variant(list, n, "matmul", dev->cpu ? "int8, in f32" : "int8")->chosen, dev->cpu);
         assert_true(find_variant(list, n, "rglru", "one pass")->chosen);
         assert_int_equal(find_variant(list, n, "rglru", "blocked")->chosen, dev->units > 1);
         for (size_t k = 0, chosen = 0; k < n; k++) {
             chosen += list[k].chosen && !strcmp(list[k].op, "matmul");
-            if (k + 1 == n) assert_int_equal(chosen, dev->cpu ? 1 : 2);      /* on GPUs, one for each phase */
+            if (k + 1 == n) assert_int_equal(chosen, 2);        /* tiles and 8 bits; on GPUs, tiles for each phase */
         }
     }
 }
