@@ -251,6 +251,7 @@ static void rates(void **state)
     /* Between a simulator and the fastest there is. */
     assert_true(r.read_bytes > 1e3 && r.read_bytes < 1e15);
     assert_true(r.fma_flops > 1e2 && r.fma_flops < 1e17);
+    assert_true(r.launch_seconds > 1e-9 && r.launch_seconds < 1);
     assert_true(r.streams == 1 || r.streams == 2 || r.streams == 4 || r.streams == 8);
     assert_int_equal(device->used, 0);
 }
