@@ -309,6 +309,9 @@ static void variants(void **state)
         snprintf(name, sizeof name, "%ux%u", (unsigned)highest->rows, (unsigned)highest->panels);
         assert_true(find_variant(list, n, "matmul", name)->chosen);
         assert_false(find_variant(list, n, "matmul", "AMX")->chosen);       /* nothing is remembered of these devices */
+        assert_false(find_variant(list, n, "attention", "AMX")->chosen);
+        assert_int_equal(find_variant(list, n, "attention", "CPU")->chosen, dev->cpu);
+        assert_int_equal(find_variant(list, n, "attention", "GPU")->chosen, !dev->cpu);
         assert_true(find_variant(list, n, "rglru", "one pass")->chosen);
         assert_int_equal(find_variant(list, n, "rglru", "blocked")->chosen, dev->units > 1);
         for (size_t k = 0, chosen = 0; k < n; k++) {
