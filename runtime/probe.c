@@ -704,7 +704,7 @@ static const struct { eyrie_probe about; void (*run)(trial *t); } probes[] = {
       probe_event_times },
     { { "large-buffer", "more than 4 GiB in one allocation, or the most there is",
         "weights in few pieces: they are split by what the device says", false, false }, probe_large_buffer },
-    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "weights in place of the file's pages: not used yet", false, false },
+    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "packed checkpoints where they lie in their files", false, false },
       probe_host_pointer },
     { { "sub-devices", "lanes on parts of the device", "prefill beside decode: not used yet", true, false }, probe_sub_devices },
 };

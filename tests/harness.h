@@ -14,6 +14,8 @@
 
 #include "testing.h"
 
+#include <eyrie/eyrie_tools.h>
+
 #include "errors.h"
 #include "numbers.h"
 #include "ops/op.h"
@@ -84,6 +86,30 @@ static inline int open_shared_for_gpus(void **state)
     return open_shared(state);
 }
 
+/* For programs with the CPU's matrix unit; false, having said why, where there is none. */
+static inline bool lab_add_unit(lab *l)
+{
+    eyrie_verdict v;
+
+    if (!l->device) return false;
+    assert_ok(eyrie_probe_run(l->device, "amx", &v, &err));
+    if (v.answer == EYRIE_YES) l->more = EY_MATRIX_UNIT;
+    else fprintf(stderr, "skipping: no matrix unit: %s\n", v.reason);
+    return l->more != 0;
+}
+
+/* Without a unit there is no device, and every test is skipped. */
+static inline int open_shared_with_unit(void **state)
+{
+    class_tested = EYRIE_KERNELS_CPU;
+    open_shared(state);
+    if (!lab_add_unit(&shared)) {
+        lab_close(&shared);
+        shared.device = NULL;
+    }
+    return 0;
+}
+
 static inline int close_shared(void **state)
 {
     (void)state;
@@ -101,6 +127,7 @@ static inline int clean_up(void **state)
 #define op_test(f)         cmocka_unit_test_setup_teardown(f, make_dir, clean_up)
 #define run_cpu_tests(list) cmocka_run_group_tests_name("CPU class", list, open_shared, close_shared)
 #define run_gpu_tests(list) cmocka_run_group_tests_name("GPU class", list, open_shared_for_gpus, close_shared)
+#define run_unit_tests(list) cmocka_run_group_tests_name("matrix unit", list, open_shared_with_unit, close_shared)
 #define run_op_tests(list) (run_cpu_tests(list) + run_gpu_tests(list))
 
 /* ------------------------------------------------------------------------------------------------------------ rig */

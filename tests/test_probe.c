@@ -251,6 +251,7 @@ static void rates(void **state)
     /* Between a simulator and the fastest there is. */
     assert_true(r.read_bytes > 1e3 && r.read_bytes < 1e15);
     assert_true(r.fma_flops > 1e2 && r.fma_flops < 1e17);
+    assert_true(r.launch_seconds > 1e-9 && r.launch_seconds < 1);
     assert_true(r.streams == 1 || r.streams == 2 || r.streams == 4 || r.streams == 8);
     assert_int_equal(device->used, 0);
 }
@@ -308,6 +309,9 @@ static void variants(void **state)
         snprintf(name, sizeof name, "%ux%u", (unsigned)highest->rows, (unsigned)highest->panels);
         assert_true(find_variant(list, n, "matmul", name)->chosen);
         assert_false(find_variant(list, n, "matmul", "AMX")->chosen);       /* nothing is remembered of these devices */
+        assert_false(find_variant(list, n, "attention", "AMX")->chosen);
+        assert_int_equal(find_variant(list, n, "attention", "CPU")->chosen, dev->cpu);
+        assert_int_equal(find_variant(list, n, "attention", "GPU")->chosen, !dev->cpu);
         assert_true(find_variant(list, n, "rglru", "one pass")->chosen);
         assert_int_equal(find_variant(list, n, "rglru", "blocked")->chosen, dev->units > 1);
         for (size_t k = 0, chosen = 0; k < n; k++) {

@@ -84,9 +84,10 @@ typedef struct eyrie_rates {
     double   read_bytes;           /* a second, streaming from the device's memory */
     double   fma_flops;            /* f32 a second, two for each FMA, from registers */
     uint32_t streams;              /* addresses that each work-item reads from at a time: the fastest of 1, 2, 4 and 8 */
+    double   launch_seconds;       /* of a launch that does nothing, in a row of many */
 } eyrie_rates;
 
-/* Measures both, within about two seconds. */
+/* Measures all three, within about two seconds. */
 EYRIE_API eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err);
 
 /* ------------------------------------------------------------------------------------------------------- variants */
