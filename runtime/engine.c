@@ -803,9 +803,13 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
     *busy = false;
     if (n == 0) return EYRIE_OK;
 
-    ey_sched_limits limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows,
-                               .decode_rows = e->limits.decode_rows, .free_slots = free_slots(e) };
-    batch.n_rows = ey_sched_fifo(e->views, n, &limits, &batch.phase, e->picks);
+    ey_sched_view view = { .seqs = e->views, .n = n, .can = { true, true },
+                           .limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows,
+                                       .decode_rows = e->limits.decode_rows, .free_slots = free_slots(e),
+                                       .layers = ey_model_config(e->model)->layers } };
+    ey_sched_step next = ey_policy_find("fifo")->next(&view, e->picks);
+    batch.phase = next.phase;
+    batch.n_rows = next.n;
     if (batch.n_rows == 0)
         return ey_fail(err, EYRIE_EBUSY, "%" PRIu32 " sequence(s) wait for a state slot, and all %" PRIu32 " are held by "
                        "sequences without a request; close one, or open the model with more --slots", n, e->limits.slots);

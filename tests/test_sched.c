@@ -57,6 +57,15 @@ static void imagine(situation *s)
     }
 }
 
+static uint32_t fifo(const ey_sched_seq *seqs, uint32_t n, const ey_sched_limits *limits, ey_phase *phase, ey_sched_pick *picks)
+{
+    ey_sched_view v = { .seqs = seqs, .n = n, .limits = *limits, .can = { true, true } };
+    ey_sched_step step = ey_policy_find("fifo")->next(&v, picks);
+
+    *phase = step.phase;
+    return step.n;
+}
+
 /* Where a prompt may be cut, said once more: at multiples of this. */
 static uint32_t unit_of(const player *p, const ey_sched_limits *limits)
 {
@@ -155,15 +164,15 @@ static bool step(situation *s, uint32_t clock)
         player *p = &s->players[i];
         if (p->done || p->arrives > clock) continue;
         who[n] = p;
-        views[n++] = (ey_sched_seq){ p->position, p->unread, p->has_slot, p->alone, p->most };
+        views[n++] = (ey_sched_seq){ .position = p->position, .unread = p->unread, .has_slot = p->has_slot, .alone = p->alone, .most = p->most };
     }
     memcpy(seen, views, sizeof seen);
     picks[rows] = again[rows] = untouched;
-    uint32_t picked = ey_sched_fifo(views, n, &s->limits, &phase, picks);
+    uint32_t picked = fifo(views, n, &s->limits, &phase, picks);
     assert_in_range(picked, 0, rows);
     assert_memory_equal(&picks[rows], &untouched, sizeof untouched);
     assert_memory_equal(views, seen, n * sizeof *views);
-    assert_int_equal(ey_sched_fifo(views, n, &s->limits, &same, again), picked);
+    assert_int_equal(fifo(views, n, &s->limits, &same, again), picked);
     if (picked > 0) assert_int_equal(same, phase);
     assert_memory_equal(picks, again, picked * sizeof *picks);
 
@@ -226,35 +235,35 @@ static void known_batches(void **state)
         uint32_t        picked;
         ey_sched_pick   picks[4];
     } cases[] = {
-        { "two whole prompts and what fits of a third", { 256, 4, 4, 4 },
-          { { 0, 50, false, false, 0 }, { 0, 60, false, false, 0 }, { 0, 200, false, false, 0 }, { 0, 9, false, false, 0 } },
+        { "two whole prompts and what fits of a third", { 256, 4, 4, 4, 8 },
+          { { 0, 50, false, false, false, 0, 0, 0 }, { 0, 60, false, false, false, 0, 0, 0 }, { 0, 200, false, false, false, 0, 0, 0 }, { 0, 9, false, false, false, 0, 0, 0 } },
           EY_PREFILL, 4, { { 0, 50 }, { 1, 60 }, { 2, 128 }, { 3, 9 } } },
-        { "the third would be cut elsewhere and waits, and the fourth behind it", { 256, 4, 4, 4 },
-          { { 0, 150, false, false, 0 }, { 0, 60, false, false, 0 }, { 0, 200, false, false, 0 }, { 0, 9, false, false, 0 } },
+        { "the third would be cut elsewhere and waits, and the fourth behind it", { 256, 4, 4, 4, 8 },
+          { { 0, 150, false, false, false, 0, 0, 0 }, { 0, 60, false, false, false, 0, 0, 0 }, { 0, 200, false, false, false, 0, 0, 0 }, { 0, 9, false, false, false, 0, 0, 0 } },
           EY_PREFILL, 2, { { 0, 150 }, { 1, 60 } } },
-        { "no slot for the first; who has one is read", { 64, 4, 4, 0 },
-          { { 0, 9, false, false, 0 }, { 70, 80, true, false, 0 }, { 5, 0, true, false, 0 }, { 0, 9, false, false, 0 } },
+        { "no slot for the first; who has one is read", { 64, 4, 4, 0, 8 },
+          { { 0, 9, false, false, false, 0, 0, 0 }, { 70, 80, true, false, false, 0, 0, 0 }, { 5, 0, true, false, false, 0, 0, 0 }, { 0, 9, false, false, false, 0, 0, 0 } },
           EY_PREFILL, 1, { { 1, 58 } } },
-        { "no slot for who reads; the others decode", { 64, 4, 4, 0 },
-          { { 0, 9, false, false, 0 }, { 70, 0, true, false, 0 }, { 5, 0, true, false, 0 }, { 0, 9, false, false, 0 } },
+        { "no slot for who reads; the others decode", { 64, 4, 4, 0, 8 },
+          { { 0, 9, false, false, false, 0, 0, 0 }, { 70, 0, true, false, false, 0, 0, 0 }, { 5, 0, true, false, false, 0, 0, 0 }, { 0, 9, false, false, false, 0, 0, 0 } },
           EY_DECODE, 2, { { 1, 1 }, { 2, 1 } } },
-        { "prompts before decoding", { 64, 4, 4, 1 },
-          { { 70, 0, true, false, 0 }, { 5, 0, true, false, 0 }, { 9, 0, true, false, 0 }, { 0, 9, false, false, 0 } },
+        { "prompts before decoding", { 64, 4, 4, 1, 8 },
+          { { 70, 0, true, false, false, 0, 0, 0 }, { 5, 0, true, false, false, 0, 0, 0 }, { 9, 0, true, false, false, 0, 0, 0 }, { 0, 9, false, false, false, 0, 0, 0 } },
           EY_PREFILL, 1, { { 3, 9 } } },
-        { "one that is alone waits for a step of its own", { 256, 4, 4, 4 },
-          { { 0, 5, false, false, 0 }, { 0, 6, false, true, 0 }, { 0, 7, false, false, 0 }, { 0, 8, false, false, 0 } },
+        { "one that is alone waits for a step of its own", { 256, 4, 4, 4, 8 },
+          { { 0, 5, false, false, false, 0, 0, 0 }, { 0, 6, false, false, true, 0, 0, 0 }, { 0, 7, false, false, false, 0, 0, 0 }, { 0, 8, false, false, false, 0, 0, 0 } },
           EY_PREFILL, 1, { { 0, 5 } } },
-        { "and has it, in steps as large as it can take", { 256, 4, 4, 4 },
-          { { 0, 200, false, true, 64 }, { 0, 7, false, false, 0 }, { 0, 8, false, false, 0 }, { 0, 8, false, false, 0 } },
+        { "and has it, in steps as large as it can take", { 256, 4, 4, 4, 8 },
+          { { 0, 200, false, false, true, 64, 0, 0 }, { 0, 7, false, false, false, 0, 0, 0 }, { 0, 8, false, false, false, 0, 0, 0 }, { 0, 8, false, false, false, 0, 0, 0 } },
           EY_PREFILL, 1, { { 0, 64 } } },
-        { "cuts at multiples of an odd chunk", { 100, 4, 4, 4 },
-          { { 130, 90, true, false, 0 }, { 0, 30, false, false, 0 }, { 0, 1, false, false, 0 }, { 0, 8, false, false, 0 } },
+        { "cuts at multiples of an odd chunk", { 100, 4, 4, 4, 8 },
+          { { 130, 90, true, false, false, 0, 0, 0 }, { 0, 30, false, false, false, 0, 0, 0 }, { 0, 1, false, false, false, 0, 0, 0 }, { 0, 8, false, false, false, 0, 0, 0 } },
           EY_PREFILL, 2, { { 0, 70 }, { 1, 30 } } },
-        { "as many rows as there may be", { 100, 2, 1, 4 },
-          { { 0, 3, false, false, 0 }, { 0, 3, false, false, 0 }, { 0, 3, false, false, 0 }, { 0, 3, false, false, 0 } },
+        { "as many rows as there may be", { 100, 2, 1, 4, 8 },
+          { { 0, 3, false, false, false, 0, 0, 0 }, { 0, 3, false, false, false, 0, 0, 0 }, { 0, 3, false, false, false, 0, 0, 0 }, { 0, 3, false, false, false, 0, 0, 0 } },
           EY_PREFILL, 2, { { 0, 3 }, { 1, 3 } } },
-        { "in decode, too", { 100, 2, 1, 4 },
-          { { 9, 0, true, false, 0 }, { 9, 0, true, false, 0 }, { 9, 0, true, false, 0 }, { 9, 0, true, false, 0 } },
+        { "in decode, too", { 100, 2, 1, 4, 8 },
+          { { 9, 0, true, false, false, 0, 0, 0 }, { 9, 0, true, false, false, 0, 0, 0 }, { 9, 0, true, false, false, 0, 0, 0 }, { 9, 0, true, false, false, 0, 0, 0 } },
           EY_DECODE, 1, { { 0, 1 } } },
     };
 
@@ -262,7 +271,7 @@ static void known_batches(void **state)
     for (size_t i = 0; i < COUNT(cases); i++) {
         ey_sched_pick picks[4];
         ey_phase phase;
-        uint32_t picked = ey_sched_fifo(cases[i].seqs, 4, &cases[i].limits, &phase, picks);
+        uint32_t picked = fifo(cases[i].seqs, 4, &cases[i].limits, &phase, picks);
         if (picked != cases[i].picked || phase != cases[i].phase || memcmp(picks, cases[i].picks, picked * sizeof *picks))
             fail_msg("%s: %u picks in phase %d", cases[i].why, (unsigned)picked, (int)phase);
     }
