@@ -5,6 +5,7 @@
 
 #include "batch.h"
 #include "config.h"
+#include "cost.h"
 #include "program.h"
 #include "sampler.h"
 #include "snapshot.h"
@@ -36,6 +37,10 @@ const ey_config    *ey_model_config(const eyrie_model *m);
 const ey_tokenizer *ey_model_tokenizer(const eyrie_model *m);       /* NULL = none */
 ey_model_limits     ey_model_get_limits(const eyrie_model *m);
 eyrie_device       *ey_model_device(const eyrie_model *m);
+
+/* What decides the costs of its steps. Launches are those of the smallest batches, where they weigh most, and not known of
+ * a model that is only declared; neither is its scratch. */
+void ey_model_shape(const eyrie_model *m, ey_shape *s);
 
 /* A step, in three calls: the batch goes up; layers [from, to) of its phase's plan are enqueued (0, UINT32_MAX: all of
  * them); the results come back. Between them the other phase may run steps of its own. Tokens and slots must be in range. */

@@ -177,7 +177,7 @@ typedef struct eyrie_model_info {
     uint64_t      state_bytes;        /* of one sequence: constant, however long it gets */
     uint64_t      scratch_bytes;      /* 0 from eyrie_model_inspect */
     uint32_t      slots, chunk;
-    uint64_t      decode_bytes;       /* read from memory for one decoded token at batch 1, the window full */
+    uint64_t      decode_bytes;       /* read and written for one decoded token at batch 1, the window full */
     uint64_t      decode_flops;       /* two for each multiply-add, the window full, the head included */
     int32_t       bos;                /* -1 = none */
     bool          has_tokenizer;
