@@ -267,3 +267,5 @@ ey_model_limits ey_model_get_limits(const eyrie_model *m)
 
 bool ey_model_take(eyrie_model *m) { return m->taken ? false : (m->taken = true); }
 void ey_model_give(eyrie_model *m) { m->taken = false; }
+
+eyrie_device *ey_model_device(const eyrie_model *m) { return m->dev; }

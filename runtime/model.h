@@ -36,6 +36,7 @@ typedef struct ey_model_limits {
 const ey_config    *ey_model_config(const eyrie_model *m);
 const ey_tokenizer *ey_model_tokenizer(const eyrie_model *m);       /* NULL = none */
 ey_model_limits     ey_model_get_limits(const eyrie_model *m);
+eyrie_device       *ey_model_device(const eyrie_model *m);
 
 /* What decides the costs of its steps. Launches are those of the smallest batches, where they weigh most, and not known of
  * a model that is only declared; neither is its scratch. */
@@ -51,8 +52,16 @@ eyrie_status ey_model_results(eyrie_model *m, ey_phase phase, const ey_result **
  * start at a multiple of that number). */
 eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *out, eyrie_error *err);
 
+/* Has what was enqueued of the phase ended? Never blocks. */
+bool         ey_model_ready(eyrie_model *m, ey_phase phase);
+/* Waits until it has. */
+eyrie_status ey_model_wait(eyrie_model *m, ey_phase phase, eyrie_error *err);
+
 /* Slot `to` becomes what slot `from` is. */
 eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err);
+
+eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
+                                eyrie_error *err);
 
 /* What has to be the same where a sequence is saved and where it is loaded, for it to go on bit for bit. */
 void         ey_model_traits(const eyrie_model *m, ey_traits *traits);
