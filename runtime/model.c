@@ -1,6 +1,7 @@
 /* model.c - from a checkpoint to plans, and a batch through them. */
 #include "families.h"
 #include "model.h"
+#include "ops/clblast.h"
 #include "os.h"
 #include "probe.h"
 #include "synthetic.h"
@@ -85,6 +86,13 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
     if (o->kv == EYRIE_FORMAT_DEFAULT) o->kv = o->compute == EYRIE_COMPUTE_F32 ? EYRIE_FORMAT_F32 : EYRIE_FORMAT_F16;
     if (o->kv != EYRIE_FORMAT_F32 && o->kv != EYRIE_FORMAT_F16)
         return ey_fail(err, EYRIE_EINVAL, "keys and values can be kept as f16 or f32, not as format %d", (int)o->kv);
+    if ((unsigned)o->products > EYRIE_PRODUCTS_CLBLAST)
+        return ey_fail(err, EYRIE_EINVAL, "products by %d: there are 0, our own, and 1, CLBlast's", (int)o->products);
+    if (o->products == EYRIE_PRODUCTS_CLBLAST && !ey_clblast_exists())
+        return ey_fail(err, EYRIE_EINVAL, "products by CLBlast: this library was built without it; --products own, or build it where "
+                       "CLBlast is installed");
+    if (o->products == EYRIE_PRODUCTS_CLBLAST && !o->varying)
+        return ey_fail(err, EYRIE_EINVAL, "products by CLBlast have other last digits beside other sequences; --invariant off accepts that");
     if (o->slots == 0) o->slots = 1;
     if (o->chunk == 0) o->chunk = DEFAULT_CHUNK;
     if (o->chunk > 1u << 20)
@@ -422,9 +430,11 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
 static uint32_t choose_kernels(eyrie_model *m)
 {
     uint32_t formats = ey_weights_formats(m->weights);
+    bool clblast = m->opts.products == EYRIE_PRODUCTS_CLBLAST;
     bool some = (formats & EY_UNIT_FORMATS) != 0;
     char reason[320] = "";
 
+    if (clblast) return formats | EY_CLBLAST;
     if (m->opts.compute != EYRIE_COMPUTE_AUTO) return formats;
     m->unit = some && ey_probe_unit(m->dev, reason);
     if (!some && m->dev->cpu && ey_tiles_exist())
@@ -458,6 +468,7 @@ static void model_free(eyrie_model *m)
         ey_arena_free(&m->phases[ph].scratch.arena);
     }
     ey_program_free(m->program);
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) ey_clblast_forget();
     ey_state_free(&m->state);
     ey_weights_free(m->weights);
     ey_file_close(m->file);
@@ -576,6 +587,7 @@ eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err
         return ey_fail(err, EYRIE_ELIMIT, "a batch of %" PRIu32 " tokens in %" PRIu32 " rows; at most %" PRIu32 " in %"
                        PRIu32, tokens, b->n_rows, ph->most, ph->buckets[ph->n - 1].plan.rows);
     ph->current = &ph->buckets[i];
+    ph->scratch.tokens = tokens;
     ph->scratch.wanted = ph->wanted = ey_batch_wanted(b);
     uint64_t words = ey_image_write(b, &g, m->image);
     return ey_buffer_write(m->dev, ph->scratch.batch, 0, words * sizeof *m->image, m->image, err);
@@ -651,6 +663,10 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
     if (m->opts.context) snprintf(context, sizeof context, "--context %" PRIu64, m->opts.context);
     ey_trait_remedy(ey_traits_add(t, "attention window", window), "%s", context);
     add_option(t, "device class", "--kernels", m->dev->cpu ? "cpu" : "gpu");
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) {
+        add_option(t, "kernels", "--invariant off --products", "clblast");
+        return;
+    }
     ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
                     ? "a CPU with AMX that eyrie devices --probe has tried" : "--cache-dir '', which leaves the matrix unit alone");
 }

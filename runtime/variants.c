@@ -1,5 +1,5 @@
 /* variants.c - which ways of carrying out an op this device gets, and why not the others. The ops choose; this tells. */
-#include "ops/op.h"
+#include "ops/clblast.h"
 #include "os.h"
 #include "probe.h"
 #include "tiles.h"
@@ -88,6 +88,13 @@ static void add_unit(listing *l, const eyrie_device *dev)
     else add(l, "matmul", name, false, "there is none: %s", dev->cpu ? "this CPU has no AMX" : "the device is no CPU");
 }
 
+static void add_clblast(listing *l)
+{
+    bool built = ey_clblast_exists();
+    add(l, "matmul", "CLBlast Sgemm", false, "%s", built
+        ? "varies; prefill of more than 32 tokens with --products clblast --invariant off" : "the library was built without it");
+}
+
 static void add_recurrence(listing *l, const eyrie_device *dev)
 {
     unsigned below = (unsigned)ey_rglru_blocked_below(dev), units = (unsigned)dev->units;
@@ -112,6 +119,7 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
     add_gpu_tiles(&l, dev, true);
     add_tuned(&l, dev);
     add_unit(&l, dev);
+    add_clblast(&l);
     add_recurrence(&l, dev);
     add(&l, "attention", "blocks of 64 keys", true, "there is no other");
     return l.n;
