@@ -59,7 +59,7 @@ struct ey_program {
     ey_cache     *cache;        /* borrowed; NULL: nothing to keep */
     text          key;          /* what the program is kept under; its text is the end of it */
     size_t        text_at;      /* where in key that begins */
-    uint32_t      formats;      /* it is for, and EY_MATRIX_UNIT */
+    uint32_t      formats;      /* it is for, EY_MATRIX_UNIT, EY_CLBLAST */
     bool          from_cache;   /* program was made from the binary in the cache */
 };
 
@@ -217,12 +217,14 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
     for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
         if (plain_files[i].classes & (dev->cpu ? CPU : GPU)) EY_TRY(append_file(t, dev, plain_files[i].name, err));
     if (formats & EY_MATRIX_UNIT) EY_TRY(append_file(t, dev, "amx.cl", err));
+    if (formats & EY_CLBLAST) EY_TRY(append_file(t, dev, "clblast.cl", err));
     for (size_t f = 0; f < sizeof formats_known / sizeof *formats_known; f++) {
         if (!(formats >> formats_known[f].format & 1u)) continue;
         append_line(t, "#define FORMAT %s", formats_known[f].macro);
         append_line(t, "#define INSTANCE(name) name##_%s", formats_known[f].suffix);
         EY_TRY(append_file(t, dev, dev->cpu ? "embed.cl" : "gpu_embed.cl", err));
         EY_TRY(append_file(t, dev, "fill.cl", err));
+        if (formats & EY_CLBLAST) EY_TRY(append_file(t, dev, "unpack.cl", err));
         append_line(t, "#undef INSTANCE");
         if (!dev->cpu) EY_TRY(append_gpu_products(t, dev, formats_known[f].suffix, err));
         for (size_t k = 0; k < n_tiles && dev->cpu; k++) EY_TRY(append_products(t, dev, formats_known[f].suffix, tiles[k], err));
@@ -392,6 +394,8 @@ bool ey_program_has_unit(const ey_program *p, eyrie_format weights)
 {
     return (p->formats & EY_MATRIX_UNIT) != 0 && unit_takes(weights);
 }
+
+bool ey_program_has_clblast(const ey_program *p) { return (p->formats & EY_CLBLAST) != 0; }
 
 void ey_program_store(ey_program *p)
 {

@@ -1,7 +1,6 @@
 /* matmul.c - products with weight matrices: which tile, which rows, how the work is split, what the product does besides. */
-#include "op.h"
+#include "clblast.h"
 #include "tiles.h"
-#include "unit.h"
 
 #include <assert.h>
 #include <limits.h>
@@ -82,6 +81,10 @@ static void gpu_product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, 
 
 static void product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, const finish *f, ey_act y)
 {
+    if (ey_clblast_takes(p, w, rows)) {
+        ey_clblast_product(p, x, w, rows, f->add, f->gated, y);
+        return;
+    }
     if (!p->dev->cpu) {
         gpu_product(p, x, w, rows, f, y);
         return;
