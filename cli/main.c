@@ -42,11 +42,12 @@ static const cli_command commands[] = {
       cli_score },
     { CLI_INFO, "info", "says what a model is and what it takes",
       "-m MODEL [options]",
-      "Layers, parameters, bytes on the device, and what a token costs, from the headers of the model's files: it\n"
-      "needs no device and reads no weights.\n",
+      "Layers, parameters, bytes on the device, and what steps cost, from the headers of the model's files: it reads no\n"
+      "weights. How long steps would take is predicted from what the device reads and computes at best, which is\n"
+      "measured once; without a device there is all the rest.\n",
       "  eyrie info -m models/shakespeare\n"
       "  eyrie info -m models/shakespeare --weights f32 --json\n"
-      "  eyrie info -m synthetic:recurrentgemma-9b\n",
+      "  eyrie info -m synthetic:recurrentgemma-9b --memory 40G --context 4096\n",
       cli_info },
     { CLI_PACK, "pack", "writes a model's weights as devices read them",
       "-m MODEL -o DIR [--weights FORMAT]",

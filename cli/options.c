@@ -111,11 +111,11 @@ static const section sections[] = {
     { "The device", {
         { "--probe", NULL, "try out what it can do and measure it, which takes some seconds", CLI_DEVICES, FLAG, FIELD(probe), 0, 0 },
         { "--again", NULL, "measure what was measured before, too", CLI_TUNE, FLAG, FIELD(again), 0, 0 },
-        { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS | TOOLS,
+        { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS | TOOLS | CLI_INFO,
           STRING, FIELD(device), 0, 0 },
-        { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS | TOOLS, COUNT,
+        { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS | TOOLS | CLI_INFO, COUNT,
           FIELD(threads), 1, 1024 },    /* PoCL aborts where there cannot be as many */
-        { "--memory", "SIZE", "memory to use at most, such as 900M or 4G (default: what is free)", STEPS | TOOLS, SIZE,
+        { "--memory", "SIZE", "memory to use at most, such as 900M or 4G (default: what is free)", STEPS | TOOLS | CLI_INFO, SIZE,
           FIELD(memory), 1, UINT64_MAX },
         { "--max-alloc", "SIZE", "largest single allocation (default: what the device allows)", STEPS | TOOLS, SIZE,
           FIELD(max_alloc), 1, UINT64_MAX },
@@ -123,7 +123,7 @@ static const section sections[] = {
           CHOICE, FIELD(kernels), 0, 0 },
         { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST | CLI_TUNE, STRING,
           FIELD(kernel_dir), 0, 0 },
-        { "--cache-dir", "DIR", "keep built kernels, verdicts and tiles there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,
+        { "--cache-dir", "DIR", "keep built kernels and what was measured there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS | CLI_INFO, STRING,
           FIELD(cache_dir), 0, 0 },
         { 0 } } },
 };
