@@ -10,7 +10,6 @@
 typedef struct ey_seat {
     eyrie_seq *seq;             /* NULL: closed meanwhile */
     uint32_t   slot;
-    bool       over;            /* its request ended meanwhile; what it reads counts as read already */
 } ey_seat;
 
 typedef struct ey_lane {
