@@ -116,8 +116,17 @@ typedef struct eyrie_device_opts {
  * there. ELIMIT: the device is too small for those of the class. */
 EYRIE_API eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts, eyrie_error *err);
 
-/* Closes it; NULL is fine. EBUSY while a model is open on it. */
+/* Closes it; NULL is fine. EBUSY while a model or a part of it is open. */
 EYRIE_API eyrie_status eyrie_device_close(eyrie_device *dev);
+
+/* Divides a device into `n` that compute at the same time: parts[i] has units[i] of its compute units, which together are no more
+ * than all. With `units` NULL every part has the whole device, in a queue of its own: what overlaps then is up to the driver.
+ * They have the class, cache, kernels and log of `dev`, one budget of memory with it, and each other's memory: models on them
+ * can share weights (eyrie_model_opts). They belong to one thread, and `dev` stays open (EBUSY).
+ * EINVAL: more units than there are, or `dev` is a part itself. ELIMIT: the device cannot be divided by units, as most GPUs.
+ * Whether parts keep to units of the machine is up to the driver too; PoCL's do with POCL_AFFINITY=1 in the environment. */
+EYRIE_API eyrie_status eyrie_device_split(eyrie_device **parts, size_t n, eyrie_device *dev, const uint32_t *units,
+                                          eyrie_error *err);
 
 /* Its name and driver, e.g. "NVIDIA H200 (OpenCL 3.0 CUDA)"; valid until the device is closed. */
 EYRIE_API const char *eyrie_device_name(const eyrie_device *dev);
@@ -159,6 +168,9 @@ typedef struct eyrie_model_opts {
     uint64_t      context;     /* longest sequence in tokens. 0 = no bound, or 8192 where a layer attends globally */
     eyrie_progress_fn *progress;   /* called now and then from inside eyrie_model_open; NULL = none */
     void              *progress_user;
+    eyrie_model       *share;      /* an open model of the same checkpoint and weight format on another part of the device
+                                    * (eyrie_device_split), or on the same part: its weights are used. It stays open (EBUSY). On a
+                                    * device that shares no memory with this one they are loaded once more. NULL = none */
 } eyrie_model_opts;
 
 /* What a model is and what it takes. Sizes are in bytes. */
@@ -173,7 +185,7 @@ typedef struct eyrie_model_info {
     uint64_t      context;            /* longest sequence; 0 = no bound */
     eyrie_format  weights, kv;        /* weights: of the layers' matrices */
     uint64_t      file_bytes;         /* of the tensors in the checkpoint; 0 = synthetic */
-    uint64_t      weight_bytes;       /* on the device */
+    uint64_t      weight_bytes;       /* on the device, shared ones too */
     uint64_t      state_bytes;        /* of one sequence: constant, however long it gets */
     uint64_t      scratch_bytes;      /* 0 from eyrie_model_inspect */
     uint32_t      slots, chunk;
@@ -198,6 +210,7 @@ typedef struct eyrie_model_info {
  * and "@SEED" may follow it: other weights of the same shape (default 0). EINVAL: no such name. */
 EYRIE_API eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *path,
                                         const eyrie_model_opts *opts, eyrie_error *err);
+/* EBUSY while an engine is open on it, or a model that shares its weights. */
 EYRIE_API eyrie_status eyrie_model_close(eyrie_model *model);
 
 EYRIE_API eyrie_status eyrie_model_get_info(const eyrie_model *model, eyrie_model_info *info, eyrie_error *err);
