@@ -121,7 +121,7 @@ eyrie_status eyrie_engine_close(eyrie_engine *e)
     if (e->stats.prefill_steps + e->stats.decode_steps > 0) ey_learnt_keep(e->costs, e->lanes[EY_PREFILL].model, e->model);
     for (uint32_t i = 0; i < EY_PHASES; i++) {
         ey_lane *l = &e->lanes[i];
-        if (l->in_flight) (void)ey_model_wait(l->model, l->phase, NULL);     /* nobody is left to be told */
+        if (l->in_flight) (void)ey_model_wait(l->model, NULL);     /* nobody is left to be told */
         if (l->model) ey_model_give(l->model);
         ey_lane_free(l);
     }
@@ -239,10 +239,12 @@ static eyrie_seq *empty_seat(eyrie_engine *e, const ey_seat *seat)
     return seat->seq;
 }
 
-/* Ends the requests of all that take part, and the step. */
+/* Ends the requests of all that take part, and the step. Their slots are free then: where another queue may write to them, what
+ * is under way has to end before. */
 static void fail_step(eyrie_engine *e, ey_lane *l, const eyrie_error *error, failure *f)
 {
-    l->under_way = false;
+    if (e->apart) (void)ey_model_wait(l->model, NULL);
+    l->under_way = l->in_flight = false;
     note_failure(f, error);
     for (uint32_t i = 0; i < l->n; i++) {
         eyrie_seq *s = empty_seat(e, &l->seats[i]);
@@ -413,6 +415,7 @@ static eyrie_status run_both(eyrie_engine *e, bool *started, failure *f, eyrie_e
     if (!prefill->in_flight) {
         st = start(e, true, false, &l, f, err);
         *started |= l != NULL;
+        if (prefill->in_flight) (void)ey_lane_ready(prefill);       /* which makes the device begin */
     }
     if (decode->in_flight) end_part(e, decode, f);
     else if (prefill->in_flight) end_part(e, prefill, f);

@@ -7,16 +7,37 @@
 
 #include <math.h>
 
-/* Opens an engine on a model of its own. */
+typedef enum way { TOGETHER, HALVES, TURNS, WAYS } way;     /* one lane; two on halves of the device; two with all of it */
+static const char *const ways[] = { "one lane", "two halves", "two queues" };
+
+/* An engine on models of its own. */
 typedef struct table {
+    eyrie_device *parts[2];             /* NULL: the whole */
     eyrie_model  *model, *prefill;      /* prefill: NULL, or on a lane of its own */
     eyrie_engine *engine;
 } table;
 
-static table open_table(const char *name, eyrie_model_opts opts, eyrie_engine_opts how)
+/* Where the device cannot be halved, its lanes take turns. */
+static void split_device(table *t, way lanes)
 {
-    table t = { .model = open_model(name, opts) };
+    const uint32_t units[2] = { device->units / 2, device->units - device->units / 2 };
 
+    if (lanes == TOGETHER) return;
+    if (lanes == HALVES && device->units > 1 && eyrie_device_split(t->parts, 2, device, units, &err) == EYRIE_OK) return;
+    assert_ok(eyrie_device_split(t->parts, 2, device, NULL, &err));
+}
+
+static table open_table(way lanes, const char *name, eyrie_model_opts opts, eyrie_engine_opts how)
+{
+    table t = { .parts = { NULL } };
+
+    if (!device) skip();
+    split_device(&t, lanes);
+    opts.struct_size = sizeof opts;
+    assert_ok(eyrie_model_open(&t.model, t.parts[0] ? t.parts[0] : device, source_path(name), &opts, &err));
+    opts.share = t.model;
+    opts.slots++;                       /* more than are needed */
+    if (t.parts[1]) assert_ok(eyrie_model_open(&t.prefill, t.parts[1], source_path(name), &opts, &err));
     how.struct_size = sizeof how;
     how.prefill = t.prefill;
     assert_ok(eyrie_engine_open(&t.engine, t.model, &how, &err));
@@ -27,8 +48,9 @@ static void close_table(table *t)
 {
     assert_int_equal(ey_free_slots(t->engine), ey_model_get_limits(t->model).slots);
     assert_ok(eyrie_engine_close(t->engine));
-    assert_ok(eyrie_model_close(t->model));
     assert_ok(eyrie_model_close(t->prefill));
+    assert_ok(eyrie_model_close(t->model));
+    for (uint32_t i = 0; i < 2; i++) assert_ok(eyrie_device_close(t->parts[i]));
 }
 
 static eyrie_stats stats_of(const eyrie_engine *e)
@@ -52,7 +74,7 @@ static text texts[TEXTS];
 static void make_texts(const char *name, eyrie_model_opts opts, uint64_t seed)
 {
     opts.slots = 1;
-    table t = open_table(name, opts, (eyrie_engine_opts){ .policy = "fifo" });
+    table t = open_table(TOGETHER, name, opts, (eyrie_engine_opts){ .policy = "fifo" });
     uint32_t vocab = ey_model_get_limits(t.model).vocab;
 
     dice = seed;
@@ -121,10 +143,11 @@ static void policies_leave_no_trace(void **state)
             opts.slots = 1 + (uint32_t)c * 3;
             for (size_t p = 0; p < COUNT(policies); p++) {
                 eyrie_engine_opts how = { .policy = policies[p], .token_interval = intervals[below(COUNT(intervals))] };
-                table t = open_table(models[m].name, opts, how);
+                way lanes = (way)((m + c + p) % WAYS);
+                table t = open_table(lanes, models[m].name, opts, how);
                 char what[160];
-                snprintf(what, sizeof what, "%s, chunk %u, %s, %g s", models[m].name, (unsigned)opts.chunk,
-                         policies[p] ? policies[p] : "default", how.token_interval);
+                snprintf(what, sizeof what, "%s, chunk %u, %s, %g s, %s", models[m].name, (unsigned)opts.chunk,
+                         policies[p] ? policies[p] : "default", how.token_interval, ways[lanes]);
                 serve_all(what, t.engine);
                 close_table(&t);
             }
@@ -284,9 +307,10 @@ static void serve_in_adversity(table *t, uint32_t n)
 
 static void nothing_is_lost_in_adversity(void **state)
 {
-    static const struct { const char *name, *policy; double interval; uint32_t slots, chunk; } cases[] = {
-        { GOLDEN("griffin"), "roofline", 1e-9, 3, 128 }, { GOLDEN("mha-spelling"), "chunked", 1e-3, 2, 64 },
-        { GOLDEN("hawk-narrow"), "fifo", 0, 4, 64 },     { GOLDEN("griffin"), NULL, 0, 7, 256 },
+    static const struct { const char *name, *policy; double interval; uint32_t slots, chunk; way lanes; } cases[] = {
+        { GOLDEN("griffin"), "roofline", 1e-9, 3, 128, TOGETHER }, { GOLDEN("mha-spelling"), "chunked", 1e-3, 2, 64, TOGETHER },
+        { GOLDEN("hawk-narrow"), "fifo", 0, 4, 64, TOGETHER },     { GOLDEN("griffin"), NULL, 0, 7, 256, TOGETHER },
+        { GOLDEN("griffin"), NULL, 0, 3, 128, HALVES },            { GOLDEN("gqa"), NULL, 0, 5, 64, TURNS },
     };
 
     (void)state;
@@ -296,7 +320,7 @@ static void nothing_is_lost_in_adversity(void **state)
         eyrie_model_opts opts = { .compute = EYRIE_COMPUTE_F32, .chunk = cases[i].chunk };
         make_texts(cases[i].name, opts, 100 + i);
         opts.slots = cases[i].slots;
-        table t = open_table(cases[i].name, opts, (eyrie_engine_opts){ .policy = cases[i].policy, .token_interval = cases[i].interval });
+        table t = open_table(cases[i].lanes, cases[i].name, opts, (eyrie_engine_opts){ .policy = cases[i].policy, .token_interval = cases[i].interval });
         serve_in_adversity(&t, 100);
         check_usable(&t);
         close_table(&t);
@@ -331,7 +355,7 @@ static void under_way(void **state)
     (void)state;
     make_texts(GOLDEN("griffin"), opts, 7);
     opts.slots = 3;
-    table t = open_table(GOLDEN("griffin"), opts, (eyrie_engine_opts){ .token_interval = 1e-9 });
+    table t = open_table(TOGETHER, GOLDEN("griffin"), opts, (eyrie_engine_opts){ .token_interval = 1e-9 });
     r = texts[0].request;
     r.n_tokens = 150;
     r.max_tokens = 10;
@@ -379,15 +403,14 @@ static void under_way(void **state)
 /* -------------------------------------------------------------------------------------------------- kept logits */
 
 /* One prompt, read once, sampled n times: as n requests with the prompt would be. More samples than slots: one after the other. */
-static void best_of_n(void **state)
+static void sample_n_times(way lanes)
 {
     enum { N = 16, PROMPT = 100 };
     static heard want[N], got[N], read;
     eyrie_request r = { .n_tokens = PROMPT, .max_tokens = 12, .temperature = 1.2f, .seed = 5, .flags = EYRIE_IGNORE_EOS };
-    table t = open_table(SHAKESPEARE, (eyrie_model_opts){ .slots = 4, .chunk = 64 }, (eyrie_engine_opts){ 0 });
+    table t = open_table(lanes, SHAKESPEARE, (eyrie_model_opts){ .slots = 4, .chunk = 64 }, (eyrie_engine_opts){ 0 });
     eyrie_seq *trunk, *s[N];
 
-    (void)state;
     make_texts(SHAKESPEARE, (eyrie_model_opts){ .chunk = 64 }, 1);
     r.tokens = texts[0].tokens;
     for (uint32_t i = 0; i < N; i++) {
@@ -426,12 +449,19 @@ static void best_of_n(void **state)
     close_table(&t);
 }
 
+static void best_of_n(void **state)
+{
+    (void)state;
+    sample_n_times(TOGETHER);
+    sample_n_times(HALVES);
+}
+
 /* Continuations scored from one prompt have the probabilities that they have after it in one text, the first token's too. */
 static void continuations_are_scored(void **state)
 {
     static heard whole, read, got;
     const uint32_t prompt = 128, lengths[] = { 1, 5, 70 };      /* a cut that leaves no trace */
-    table t = open_table(GOLDEN("griffin"), (eyrie_model_opts){ .slots = 2, .chunk = 64, .compute = EYRIE_COMPUTE_F32 },
+    table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .slots = 2, .chunk = 64, .compute = EYRIE_COMPUTE_F32 },
                          (eyrie_engine_opts){ 0 });
     eyrie_seq *trunk = open_seq(t.engine), *s;
 
@@ -460,7 +490,7 @@ static void continuations_are_scored(void **state)
 static void keeping(void **state)
 {
     static heard want, got;
-    table t = open_table(GOLDEN("griffin"), (eyrie_model_opts){ .slots = 2, .chunk = 64 }, (eyrie_engine_opts){ 0 });
+    table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .slots = 2, .chunk = 64 }, (eyrie_engine_opts){ 0 });
     int32_t tokens[] = { 3, 1, 4, 1, 5 };
     eyrie_request read = { .struct_size = sizeof read, .tokens = tokens, .n_tokens = 5, .flags = EYRIE_KEEP_LOGITS };
     eyrie_request generate = { .struct_size = sizeof read, .max_tokens = 4, .flags = EYRIE_IGNORE_EOS };
@@ -555,7 +585,7 @@ static void pairs_that_do_not_match(void **state)
 static void requests_beyond_limits(void **state)
 {
     static heard h;
-    table t = open_table(GOLDEN("hawk"), (eyrie_model_opts){ .slots = 1, .context = 20 }, (eyrie_engine_opts){ 0 });
+    table t = open_table(TOGETHER, GOLDEN("hawk"), (eyrie_model_opts){ .slots = 1, .context = 20 }, (eyrie_engine_opts){ 0 });
     eyrie_request r = { .struct_size = sizeof r, .tokens = texts[0].tokens, .n_tokens = 21, .max_tokens = 1 };
     eyrie_seq *s = open_seq(t.engine);
 
@@ -589,7 +619,7 @@ static void note(void *user, const char *line)
 static void a_bound_that_cannot_be_kept(void **state)
 {
     static heard h;
-    table t = open_table(GOLDEN("griffin"), (eyrie_model_opts){ .slots = 1, .chunk = 64 }, (eyrie_engine_opts){ .token_interval = 1e-9 });
+    table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .slots = 1, .chunk = 64 }, (eyrie_engine_opts){ .token_interval = 1e-9 });
     double asked, best;
 
     (void)state;
