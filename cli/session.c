@@ -114,7 +114,7 @@ int cli_session_open(cli_session *s, const cli_options *o)
     cli_progress_wipe(&p);
     if (st != EYRIE_OK
         || eyrie_model_get_info(s->model, &s->info, &err) != EYRIE_OK
-        || eyrie_engine_open(&s->engine, s->model, &err) != EYRIE_OK)
+        || eyrie_engine_open(&s->engine, s->model, NULL, &err) != EYRIE_OK)
         return cli_fail("%s", err.text);
     return open_sequence(s, o);
 }

@@ -1,13 +1,12 @@
 /* cost.c - demands by counting, seconds by the formula, and the factors between the formula and what was measured. */
 #include "cost.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
-/* Sizes fall into classes: class k holds (2^(k-1), 2^k] tokens or rows, as plans are recorded for buckets of those sizes and
- * choose other kernels for another. 2^20 tokens are the largest chunk. */
-enum { CLASSES = 21, RECENT = 9, KEPT = 3 };
+/* Sizes of steps fall into classes: 1 to 8 each, then four in an octave, up to 2^20 tokens, the largest chunk. Finer than
+ * the buckets that plans are recorded for, since a step of 9 rows in tiles of 8 is not one of 16. */
+enum { SINGLE = 8, IN_OCTAVE = 4, CLASSES = SINGLE + 17 * IN_OCTAVE, RECENT = 9, KEPT = 3 };
 
 /* Farther from the formula is no step of this device but an accident: asleep, stopped in a debugger, a clock that was set. */
 #define MOST_FACTOR 1000.0
@@ -116,9 +115,11 @@ double ey_cost_formula(const ey_shape *s, const ey_pace *pace, ey_phase phase, c
 
 static uint32_t class_of(double size)
 {
-    uint32_t k = 0;
-    while (k + 1 < CLASSES && (double)(1u << k) < size) k++;
-    return k;
+    uint32_t n = size < 1u << 20 ? (uint32_t)size : 1u << 20, octave = 3;
+
+    if (n <= SINGLE) return n - 1;
+    while (n > 2u << octave) octave++;              /* (2^octave, 2^(octave + 1)] */
+    return SINGLE + (octave - 3) * IN_OCTAVE + (uint32_t)((uint64_t)(n - (1u << octave) - 1) * IN_OCTAVE >> octave);
 }
 
 /* The lower one of an even number: whatever disturbs a step makes it longer, so the shorter of two is nearer the truth. */
@@ -207,26 +208,39 @@ void ey_cost_learn(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n,
     if (ratio >= 1 / MOST_FACTOR && ratio <= MOST_FACTOR) put(&c->recents[phase][class_of(w.tokens)], ratio);
 }
 
-/* The factor of small steps is one of bandwidth, the factor of a class that computes is one of its peak. */
+/* n rows of a decode step, or n tokens of a prefill step, at the beginning of their sequences. */
+static ey_loads plain(ey_phase phase, double n)
+{
+    bool decode = phase == EY_DECODE;
+    return (ey_loads){ .tokens = n, .wanted = decode ? n : 0, .rows = decode ? n : 1, .keys = n, .looks = n };
+}
+
+/* By the formula it is where the two terms of the maximum meet. Where they do on the device is seen from steps that are far
+ * on either side: the smallest one only reads, and in large ones every token costs what computing it takes. */
 double ey_cost_ridge(const ey_costs *c, ey_phase phase)
 {
     const ey_shape *s = &c->shape;
     const ey_pace *p = &c->pace[phase];
     const recent *r = c->recents[phase];
     bool decode = phase == EY_DECODE;
-    double weights = (s->layer_bytes + (decode ? s->head_bytes : 0)) / p->bandwidth * factor(r, 0);
-    double moved = decode ? (2 * s->state_bytes + s->key_bytes) / p->bandwidth * factor(r, 0) : s->key_bytes / p->bandwidth;
+    double weights = (s->layer_bytes + (decode ? s->head_bytes : 2 * s->state_bytes)) / p->bandwidth;
+    double moved = ((decode ? 2 * s->state_bytes : 0) + s->key_bytes) / p->bandwidth;
     double computed = (s->token_flops + s->key_flops + (decode ? s->head_flops : 0)) / p->peak;
+    uint32_t last = CLASSES;
 
-    for (uint32_t k = 0; k < CLASSES; k++) {
-        double gain = computed * factor(r, k) - moved, ridge = gain > 0 ? weights / gain : INFINITY;
-        if (ridge <= (double)(1u << k)) return ridge;
-    }
-    return INFINITY;
+    if (computed <= moved) return INFINITY;
+    double believed = weights / (computed - moved), large = fmin(ceil(4 * believed) + 2, 1u << 19);
+    while (last > 0 && r[last - 1].n == 0) last--;
+    while (last > class_of(large) + 1) large *= 2;
+    ey_loads one = plain(phase, 1), half = plain(phase, large), whole = plain(phase, 2 * large);
+    double token = (ey_loads_seconds(c, phase, &whole, 0, UINT32_MAX) - ey_loads_seconds(c, phase, &half, 0, UINT32_MAX)) / large;
+    double reading = ey_loads_seconds(c, phase, &one, 0, UINT32_MAX) - s->launches[phase] * p->launch;
+    return token > 0 ? fmax(reading / token, 0) : INFINITY;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- keeping */
 
+#define FASTEST 1e24             /* bytes or FLOPs a second */
 #define VERSION 0x45594331u     /* counts up with every change of the record or of what its numbers mean */
 
 typedef struct record {
@@ -272,8 +286,7 @@ bool ey_costs_load(ey_costs *c, const void *blob, size_t size)
     if (r.version != VERSION || r.bytes != sizeof r || !same_shape(&r.shape, &c->shape)) return false;
     for (uint32_t phase = 0; phase < EY_PHASES; phase++) {
         const ey_pace *p = &r.pace[phase];
-        if (!within(p->bandwidth, DBL_MIN, DBL_MAX) || !within(p->peak, DBL_MIN, DBL_MAX) || !within(p->launch, 0, DBL_MAX))
-            return false;
+        if (!within(p->bandwidth, 1, FASTEST) || !within(p->peak, 1, FASTEST) || !within(p->launch, 0, 1)) return false;
         for (uint32_t k = 0; k < CLASSES; k++) {
             double f = (double)r.factors[phase][k];
             if (f != 0 && !within(f, 1 / MOST_FACTOR, MOST_FACTOR)) return false;

@@ -1,4 +1,4 @@
-/* device.c - choosing and opening a device, its memory, and the hook under every OpenCL call. */
+/* device.c - choosing, opening and dividing a device, its memory, and the hook under every OpenCL call. */
 #include "device.h"
 #include "os.h"
 
@@ -271,11 +271,121 @@ eyrie_status eyrie_device_close(eyrie_device *dev)
     if (dev->children) return EYRIE_EBUSY;
     EY_CL_FREE(clReleaseCommandQueue, dev->queue);
     EY_CL_FREE(clReleaseContext, dev->context);
-    ey_cache_close(dev->cache);
     ey_free(dev->tuning);
-    ey_free(dev->kernel_dir);
+    if (dev->whole) {
+        EY_CL_FREE(clReleaseDevice, dev->id);
+        dev->whole->children--;
+    } else {
+        ey_cache_close(dev->cache);
+        ey_free(dev->kernel_dir);
+    }
     ey_free(dev);
     return EYRIE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------- dividing */
+
+enum { MAX_PARTS = 16 };
+
+static eyrie_status check_units(const eyrie_device *dev, const uint32_t *units, size_t n, eyrie_error *err)
+{
+    cl_device_partition_property ways[8] = { 0 };
+    uint64_t sum = 0;
+    bool by_counts = false;
+    cl_int code;
+
+    for (size_t i = 0; i < n; i++) {
+        if (units[i] == 0) return ey_fail(err, EYRIE_EINVAL, "part %zu of %s: 0 compute units; each part needs one at least", i, dev->name);
+        sum += units[i];
+    }
+    if (sum > dev->units)
+        return ey_fail(err, EYRIE_EINVAL, "%zu parts of %" PRIu64 " compute units in all; %s has %" PRIu32, n, sum, dev->name, dev->units);
+    EY_CL(code, clGetDeviceInfo, dev->id, CL_DEVICE_PARTITION_PROPERTIES, sizeof ways, ways, NULL);
+    if (code != CL_SUCCESS) return ey_fail_cl(err, code, "%s: reading how it can be divided", dev->name);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) by_counts |= ways[i] == CL_DEVICE_PARTITION_BY_COUNTS;
+    return by_counts ? EYRIE_OK : ey_fail(err, EYRIE_ELIMIT, "%s cannot be divided by compute units; parts without units of their own, "
+                                          "which take turns on the whole device, need not be", dev->name);
+}
+
+/* ids[i] becomes a device of units[i] compute units, or, without units, the whole. */
+static eyrie_status divide(const eyrie_device *dev, const uint32_t *units, size_t n, cl_device_id *ids, eyrie_error *err)
+{
+    cl_device_partition_property how[MAX_PARTS + 3] = { CL_DEVICE_PARTITION_BY_COUNTS };
+    cl_int code;
+    eyrie_status st;
+
+    for (size_t i = 0; i < n; i++) ids[i] = dev->id;
+    if (!units) return EYRIE_OK;
+    EY_TRY(check_units(dev, units, n, err));
+    for (size_t i = 0; i < n; i++) how[i + 1] = (cl_device_partition_property)units[i];
+    how[n + 1] = CL_DEVICE_PARTITION_BY_COUNTS_LIST_END;
+    if (EY_CL(code, clCreateSubDevices, dev->id, how, (cl_uint)n, ids, NULL) != CL_SUCCESS)
+        st = ey_fail_cl(err, code, "%s: dividing it into %zu parts", dev->name, n);
+done:
+    return st;
+}
+
+/* Takes over `id`. */
+static eyrie_status open_part(eyrie_device **out, eyrie_device *whole, cl_device_id id, cl_context context, eyrie_error *err)
+{
+    eyrie_device *part = ey_calloc(1, sizeof *part);
+    cl_int code;
+    eyrie_status st = EYRIE_OK;
+
+    if (!part) {
+        EY_CL_FREE(clReleaseDevice, id);
+        return ey_fail(err, EYRIE_ENOMEM, "device handle");
+    }
+    *part = *whole;     /* class, cache, budget, log: all but what follows */
+    part->whole = whole;
+    part->id = id;
+    part->context = NULL;
+    part->queue = NULL;
+    part->tuning = NULL;
+    part->used = 0;
+    part->children = 0;
+    whole->children++;
+    if (EY_CL(code, clRetainContext, context) == CL_SUCCESS) {
+        part->context = context;
+        EY_CL_NEW(code, part->queue, clCreateCommandQueue, context, id, 0);
+    }
+    if (code != CL_SUCCESS) {
+        st = ey_fail_cl(err, code, "%s: creating the command queue of a part", whole->name);
+        (void)eyrie_device_close(part);
+        part = NULL;
+    }
+    *out = part;
+    return st;
+}
+
+/* What OpenCL's parts share is a context, and that has to be made with them. */
+eyrie_status eyrie_device_split(eyrie_device **parts, size_t n, eyrie_device *dev, const uint32_t *units, eyrie_error *err)
+{
+    cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)dev->platform, 0 };
+    cl_device_id ids[MAX_PARTS] = { 0 };
+    cl_context context = NULL;
+    cl_int code;
+    size_t opened = 0;
+    eyrie_status st;
+
+    for (size_t i = 0; i < n; i++) parts[i] = NULL;
+    if (n == 0 || n > MAX_PARTS) return ey_fail(err, EYRIE_EINVAL, "%zu parts of a device; 1 to %d are possible", n, MAX_PARTS);
+    if (dev->whole) return ey_fail(err, EYRIE_EINVAL, "%s: this is a part already; divide the whole device", dev->name);
+    EY_TRY(divide(dev, units, n, ids, err));
+    EY_CL_NEW(code, context, clCreateContext, properties, units ? (cl_uint)n : 1, ids, NULL, NULL);
+    if (!context) st = ey_fail_cl(err, code, "%s: creating a context for its parts", dev->name);
+    while (opened < n && st == EYRIE_OK) {
+        st = open_part(&parts[opened], dev, ids[opened], context, err);
+        ids[opened++] = NULL;
+    }
+done:
+    EY_CL_FREE(clReleaseContext, context);
+    for (size_t i = 0; i < n && st != EYRIE_OK; i++) {
+        if (ids[i]) EY_CL_FREE(clReleaseDevice, ids[i]);
+        (void)eyrie_device_close(parts[i]);
+        parts[i] = NULL;
+    }
+    return st;
 }
 
 const char *eyrie_device_name(const eyrie_device *dev) { return dev->name; }
@@ -296,7 +406,8 @@ uint64_t ey_device_free_memory(const eyrie_device *dev, const char **source)
         total = dev->global_memory;
         *source = "on this device";
     }
-    return total > dev->used ? total - dev->used : 0;
+    uint64_t used = dev->whole ? dev->whole->used : dev->used;
+    return total > used ? total - used : 0;
 }
 
 /* --------------------------------------------------------------------------------------------------------- arenas */
@@ -324,6 +435,8 @@ void ey_arena_grow(ey_arena *a, ey_buffer *b, uint64_t bytes)
     b->bytes = bytes;
 }
 
+static uint64_t *used_by(eyrie_device *dev) { return dev->whole ? &dev->whole->used : &dev->used; }
+
 eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
 {
     eyrie_device *dev = a->dev;
@@ -331,7 +444,7 @@ eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
     cl_int code;
 
     a->committed = true;
-    dev->used += a->bytes;
+    *used_by(dev) += a->bytes;
     for (size_t i = 0; i < a->n; i++) {
         ey_buffer *b = a->buffers[i];
         if (b->bytes > dev->max_alloc)
@@ -346,13 +459,23 @@ eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
     return EYRIE_OK;
 }
 
+bool ey_arena_borrow(ey_arena *a, const ey_arena *from)
+{
+    bool alike = a->n == from->n;
+
+    for (size_t i = 0; i < a->n && alike; i++) alike = a->buffers[i]->bytes == from->buffers[i]->bytes;
+    for (size_t i = 0; i < a->n && alike; i++) a->buffers[i]->mem = from->buffers[i]->mem;
+    a->borrowed = alike;
+    return alike;
+}
+
 void ey_arena_free(ey_arena *a)
 {
     for (size_t i = 0; i < a->n; i++) {
-        EY_CL_FREE(clReleaseMemObject, a->buffers[i]->mem);
+        if (!a->borrowed) EY_CL_FREE(clReleaseMemObject, a->buffers[i]->mem);
         ey_free(a->buffers[i]);
     }
-    if (a->committed) a->dev->used -= a->bytes;
+    if (a->committed) *used_by(a->dev) -= a->bytes;
     ey_free(a->buffers);
     *a = (ey_arena){ 0 };
 }
@@ -373,11 +496,13 @@ eyrie_status ey_buffer_read(eyrie_device *dev, const ey_buffer *b, uint64_t offs
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "reading %" PRIu64 " bytes of %s", bytes, b->label);
 }
 
-eyrie_status ey_buffer_copy(eyrie_device *dev, ey_buffer *b, uint64_t from, uint64_t to, uint64_t bytes, eyrie_error *err)
+eyrie_status ey_buffer_copy(eyrie_device *dev, const ey_buffer *from, uint64_t from_offset, ey_buffer *to, uint64_t to_offset,
+                            uint64_t bytes, eyrie_error *err)
 {
     cl_int code;
-    EY_CL(code, clEnqueueCopyBuffer, dev->queue, b->mem, b->mem, (size_t)from, (size_t)to, (size_t)bytes, 0, NULL, NULL);
-    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "copying %" PRIu64 " bytes of %s", bytes, b->label);
+    EY_CL(code, clEnqueueCopyBuffer, dev->queue, from->mem, to->mem, (size_t)from_offset, (size_t)to_offset, (size_t)bytes, 0, NULL,
+          NULL);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "copying %" PRIu64 " bytes of %s", bytes, from->label);
 }
 
 eyrie_status ey_buffer_map(eyrie_device *dev, ey_buffer *b, void **out, eyrie_error *err)
@@ -400,4 +525,28 @@ eyrie_status ey_device_finish(eyrie_device *dev, eyrie_error *err)
     cl_int code;
     EY_CL(code, clFinish, dev->queue);
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: waiting for the device", dev->name);
+}
+
+eyrie_status ey_device_mark(eyrie_device *dev, cl_event *out, eyrie_error *err)
+{
+    cl_int code;
+    *out = NULL;
+    if (EY_CL(code, clEnqueueMarkerWithWaitList, dev->queue, 0, NULL, out) == CL_SUCCESS
+        && EY_CL(code, clFlush, dev->queue) == CL_SUCCESS) return EYRIE_OK;
+    EY_CL_FREE(clReleaseEvent, *out);
+    return ey_fail_cl(err, code, "%s: marking what is under way", dev->name);
+}
+
+eyrie_status ey_device_wait_for(eyrie_device *dev, cl_event event, eyrie_error *err)
+{
+    cl_int code;
+    EY_CL(code, clEnqueueBarrierWithWaitList, dev->queue, 1, &event, NULL);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: waiting for another queue", dev->name);
+}
+
+bool ey_event_ended(cl_event event)
+{
+    cl_int code, status = CL_COMPLETE;
+    EY_CL(code, clGetEventInfo, event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, NULL);
+    return code != CL_SUCCESS || status <= CL_COMPLETE;     /* below are errors */
 }

@@ -1,6 +1,7 @@
 /* model.c - opening a model that checkpoint.c has declared: plans are recorded, memory is counted, then allocated and
  * filled. */
 #include "model_parts.h"
+#include "ops/clblast.h"
 #include "os.h"
 #include "probe.h"
 #include "tiles.h"
@@ -86,7 +87,7 @@ static void advise(const eyrie_model *m, uint64_t weights, uint64_t rest, uint64
 
 static eyrie_status check_memory(const eyrie_model *m, eyrie_error *err)
 {
-    uint64_t weights = ey_weights_bytes(m->weights), state = m->state.arena.bytes;
+    uint64_t weights = m->lender ? 0 : ey_weights_bytes(m->weights), state = m->state.arena.bytes;
     uint64_t scratch = m->phases[EY_PREFILL].scratch.arena.bytes + m->phases[EY_DECODE].scratch.arena.bytes;
     uint64_t need = weights + state + scratch;
     const char *source;
@@ -136,9 +137,11 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
 static uint32_t choose_kernels(eyrie_model *m)
 {
     uint32_t formats = ey_weights_formats(m->weights);
+    bool clblast = m->opts.products == EYRIE_PRODUCTS_CLBLAST;
     bool some = (formats & EY_UNIT_FORMATS) != 0;
     char reason[320] = "";
 
+    if (clblast) return formats | EY_CLBLAST;
     if (m->opts.compute != EYRIE_COMPUTE_AUTO) return formats;
     m->unit = some && ey_probe_unit(m->dev, reason);
     if (!some && m->dev->cpu && ey_tiles_exist())
@@ -170,8 +173,10 @@ void ey_model_free(eyrie_model *m)
     for (uint32_t ph = 0; ph < EY_PHASES; ph++) {
         for (uint32_t i = 0; i < m->phases[ph].n; i++) ey_plan_free(&m->phases[ph].buckets[i].plan);
         ey_arena_free(&m->phases[ph].scratch.arena);
+        EY_CL_FREE(clReleaseEvent, m->phases[ph].ended);
     }
     ey_program_free(m->program);
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) ey_clblast_forget();
     ey_state_free(&m->state);
     ey_weights_free(m->weights);
     ey_file_close(m->file);
@@ -211,6 +216,34 @@ done:
     return st;
 }
 
+/* Where the memory is shared: m->lender. */
+static eyrie_status find_lender(eyrie_model *m, eyrie_error *err)
+{
+    eyrie_model *share = m->opts.share;
+
+    if (!share) return EYRIE_OK;
+    if (share->dev->context != m->dev->context) {
+        ey_note(&m->dev->log, "weights are loaded once more: the model that has them is on a device with other memory");
+        return EYRIE_OK;
+    }
+    if (strcmp(m->identity, share->identity) != 0)
+        return ey_fail(err, EYRIE_EINVAL, "the model to share weights with is another one, a %s of %" PRIu64 " parameters, this is a %s "
+                       "of %" PRIu64 "; open both from the same checkpoint", share->family->name, ey_weights_params(share->weights),
+                       m->family->name, ey_weights_params(m->weights));
+    if (!ey_weights_borrow(m->weights, share->weights))
+        return ey_fail(err, EYRIE_EINVAL, "the model to share weights with has them in %s, this one in %s, or arranged in another way; "
+                       "open both with the same --weights", ey_quant_of(share->blocks[0].mlp.in->format)->name,
+                       ey_quant_of(m->blocks[0].mlp.in->format)->name);
+    m->lender = share;
+    return EYRIE_OK;
+}
+
+static eyrie_status load_weights(eyrie_model *m, eyrie_error *err)
+{
+    if (m->lender) return EYRIE_OK;
+    return m->synthetic ? ey_weights_fill(m->weights, m->program, err) : ey_weights_load(m->weights, err);
+}
+
 eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *path, const eyrie_model_opts *opts,
                               eyrie_error *err)
 {
@@ -226,16 +259,18 @@ eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *
     ey_tell(&progress, "building kernels", 0);
     ey_tuning_load(dev);
     EY_TRY(record(m, err));
+    EY_TRY(ey_model_identify(m, err));
+    EY_TRY(find_lender(m, err));
     EY_TRY(check_memory(m, err));
     EY_TRY(host_buffers(m, err));
-    EY_TRY(ey_model_identify(m, err));
-    EY_TRY(m->synthetic ? ey_weights_fill(m->weights, m->program, err) : ey_weights_load(m->weights, err));
+    EY_TRY(load_weights(m, err));
     EY_TRY(ey_arena_commit(&m->state.arena, err));
     for (uint32_t ph = 0; ph < EY_PHASES; ph++) EY_TRY(ey_arena_commit(&m->phases[ph].scratch.arena, err));
     EY_TRY(warm_up(m, &progress, err));
     ey_program_store(m->program);
     dev->children++;
-    if (!ey_weights_in_file(m->weights)) {
+    if (m->lender) m->lender->borrowers++;
+    if (m->lender || !ey_weights_in_file(m->weights)) {
         ey_file_close(m->file);
         m->file = NULL;
     }
@@ -249,8 +284,9 @@ done:
 eyrie_status eyrie_model_close(eyrie_model *m)
 {
     if (!m) return EYRIE_OK;
-    if (m->taken) return EYRIE_EBUSY;
+    if (m->taken || m->borrowers) return EYRIE_EBUSY;
     m->dev->children--;
+    if (m->lender) m->lender->borrowers--;
     ey_model_free(m);
     return EYRIE_OK;
 }
@@ -267,3 +303,5 @@ ey_model_limits ey_model_get_limits(const eyrie_model *m)
 
 bool ey_model_take(eyrie_model *m) { return m->taken ? false : (m->taken = true); }
 void ey_model_give(eyrie_model *m) { m->taken = false; }
+
+eyrie_device *ey_model_device(const eyrie_model *m) { return m->dev; }

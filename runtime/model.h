@@ -36,6 +36,7 @@ typedef struct ey_model_limits {
 const ey_config    *ey_model_config(const eyrie_model *m);
 const ey_tokenizer *ey_model_tokenizer(const eyrie_model *m);       /* NULL = none */
 ey_model_limits     ey_model_get_limits(const eyrie_model *m);
+eyrie_device       *ey_model_device(const eyrie_model *m);
 
 /* What decides the costs of its steps. Launches are those of the smallest batches, where they weigh most, and not known of
  * a model that is only declared; neither is its scratch. */
@@ -46,13 +47,29 @@ void ey_model_shape(const eyrie_model *m, ey_shape *s);
 eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err);
 eyrie_status ey_model_enqueue(eyrie_model *m, ey_phase phase, uint32_t from, uint32_t to, eyrie_error *err);
 eyrie_status ey_model_results(eyrie_model *m, ey_phase phase, const ey_result **results, uint32_t *n, eyrie_error *err);
+/* Whether ey_model_results would find the phase's step done instead of waiting for it. Asking starts what is enqueued, and never
+ * waits. What the other phase enqueues before the first question counts too: they share a queue. */
+bool         ey_model_ready(eyrie_model *m, ey_phase phase);
 
 /* Logits [vocab] of wanted token i of the phase's last step; readable are those of the last ey_model_limits.logits (which
  * start at a multiple of that number). */
 eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *out, eyrie_error *err);
 
+/* Has what was enqueued of the phase ended? Never blocks. */
+bool         ey_model_ready(eyrie_model *m, ey_phase phase);
+/* Waits until it has. */
+eyrie_status ey_model_wait(eyrie_model *m, ey_phase phase, eyrie_error *err);
+
 /* Slot `to` becomes what slot `from` is. */
 eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err);
+/* The same between models of the same traits, for what a sequence has used of a slot after `position` tokens: `from`'s device
+ * copies, behind what it has enqueued, and `to`'s next steps wait for that; the caller does not. Where the two share no context,
+ * it goes through the host, and the caller waits for both. No step that is under way may have to_slot in it. */
+eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
+                                eyrie_error *err);
+
+eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
+                                eyrie_error *err);
 
 /* What has to be the same where a sequence is saved and where it is loaded, for it to go on bit for bit. */
 void         ey_model_traits(const eyrie_model *m, ey_traits *traits);

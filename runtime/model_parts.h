@@ -33,6 +33,7 @@ typedef struct ey_phase_plans {
     uint32_t   n;
     ey_bucket *current;         /* that of the batch uploaded last */
     uint32_t   wanted;          /* of that batch */
+    cl_event   ended;           /* ends with what was enqueued when ey_model_ready asked first; NULL: it has not asked */
 } ey_phase_plans;
 
 struct eyrie_model {
@@ -58,6 +59,8 @@ struct eyrie_model {
     int32_t          *raw;      /* results as the device left them */
     ey_result        *results;
     bool              taken;    /* an engine is open on it */
+    eyrie_model      *lender;   /* whose weights it uses; NULL: its own */
+    uint32_t          borrowers;
     char              identity[33];     /* in hexadecimal */
 };
 

@@ -5,12 +5,75 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { PIECE = 1 << 20 };   /* bytes of a state on their way to a file */
+enum { PIECE = 1 << 20 };   /* bytes of a state on their way through the host */
+
+/* What a layer has used of a slot after `position` tokens. A ring fills from its first block on. */
+static uint64_t used_bytes(const eyrie_model *m, uint32_t layer, uint64_t position)
+{
+    uint32_t ring = m->blocks[layer].kind == EY_ATTENTION ? m->context.ring_blocks : 1;
+    uint64_t used = ey_min(position / EY_BLOCK + (position % EY_BLOCK > 0), ring);
+
+    return m->state.layers[layer].bytes / ring * used;
+}
+
+void ey_model_state_sizes(const eyrie_model *m, uint64_t position, uint64_t *sizes)
+{
+    for (uint32_t i = 0; i < m->config.layers; i++) sizes[i] = used_bytes(m, i, position);
+}
+
+/* ------------------------------------------------------------------------------------------------- slot to slot */
 
 eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err)
 {
     return ey_state_copy(&m->state, from, to, err);
 }
+
+/* `to` waits on its device, not here. After a failure nothing may be under way to a slot that others will get. */
+static eyrie_status copy_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
+                              eyrie_error *err)
+{
+    cl_event copied = NULL;
+    eyrie_status st;
+
+    for (uint32_t i = 0; i < from->config.layers; i++) {
+        uint64_t bytes = used_bytes(from, i, position);
+        if (bytes) EY_TRY(ey_state_copy_to(&from->state, i, slot, &to->state, to_slot, bytes, err));
+    }
+    if (from->dev == to->dev) return EYRIE_OK;
+    EY_TRY(ey_device_mark(from->dev, &copied, err));
+    st = ey_device_wait_for(to->dev, copied, err);
+done:
+    if (st != EYRIE_OK) (void)ey_device_finish(from->dev, NULL);
+    EY_CL_FREE(clReleaseEvent, copied);
+    return st;
+}
+
+static eyrie_status carry_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
+                               eyrie_error *err)
+{
+    unsigned char *piece = ey_calloc(PIECE, 1);
+    eyrie_status st = piece ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "a piece of a state");
+
+    for (uint32_t i = 0; i < from->config.layers; i++) {
+        uint64_t bytes = used_bytes(from, i, position);
+        for (uint64_t at = 0; at < bytes && st == EYRIE_OK; at += PIECE) {
+            uint64_t n = ey_min(bytes - at, PIECE);
+            if ((st = ey_state_read(&from->state, i, slot, at, n, piece, err)) == EYRIE_OK)
+                st = ey_state_write(&to->state, i, to_slot, at, n, piece, err);
+        }
+    }
+    ey_free(piece);
+    return st;
+}
+
+eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
+                                eyrie_error *err)
+{
+    if (from == to && slot == to_slot) return EYRIE_OK;
+    return (from->dev->context == to->dev->context ? copy_slot : carry_slot)(from, slot, to, to_slot, position, err);
+}
+
+/* ----------------------------------------------------------------------------------------------------- state files */
 
 static void add_option(ey_traits *t, const char *name, const char *option, const char *value)
 {
@@ -35,18 +98,12 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
     if (m->opts.context) snprintf(context, sizeof context, "--context %" PRIu64, m->opts.context);
     ey_trait_remedy(ey_traits_add(t, "attention window", window), "%s", context);
     add_option(t, "device class", "--kernels", m->dev->cpu ? "cpu" : "gpu");
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) {
+        add_option(t, "kernels", "--invariant off --products", "clblast");
+        return;
+    }
     ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
                     ? "a CPU with AMX that eyrie devices --probe has tried" : "--cache-dir '', which leaves the matrix unit alone");
-}
-
-/* A ring fills from its first block on. */
-void ey_model_state_sizes(const eyrie_model *m, uint64_t position, uint64_t *sizes)
-{
-    for (uint32_t i = 0; i < m->config.layers; i++) {
-        uint32_t ring = m->blocks[i].kind == EY_ATTENTION ? m->context.ring_blocks : 1;
-        uint64_t used = ey_min(position / EY_BLOCK + (position % EY_BLOCK > 0), ring);
-        sizes[i] = m->state.layers[i].bytes / ring * used;
-    }
 }
 
 static eyrie_status save_layer(eyrie_model *m, uint32_t layer, uint32_t slot, uint64_t size, unsigned char *piece,

@@ -48,7 +48,7 @@ static inline eyrie_model *open_model(const char *below_root, eyrie_model_opts o
 static inline eyrie_engine *open_engine(eyrie_model *m)
 {
     eyrie_engine *e;
-    assert_ok(eyrie_engine_open(&e, m, &err));
+    assert_ok(eyrie_engine_open(&e, m, NULL, &err));
     return e;
 }
 

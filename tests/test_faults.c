@@ -213,7 +213,7 @@ static void opening_an_engine_without_memory(void **state)
     for (bool failed = true; failed; n++) {
         eyrie_engine *e;
         fail_allocation(n);
-        eyrie_status st = eyrie_engine_open(&e, m, &err);
+        eyrie_status st = eyrie_engine_open(&e, m, NULL, &err);
         failed = allocation_failed();
         assert_int_equal(st, failed ? EYRIE_ENOMEM : EYRIE_OK);
         assert_true((e == NULL) == failed);         /* and the model is free for another */
