@@ -65,7 +65,8 @@ typedef struct queue {
 typedef struct machine {
     const ey_sim_device *spec;
     job           **jobs;   /* [n] that the policy sees, in order of coming */
-    uint32_t        n, capacity, unslotted, slots_used;
+    uint32_t        n, unslotted, slots_used;
+    size_t          capacity;
     queue           behind; /* those that it does not see yet */
     double          unread; /* tokens, of all */
     ey_sched_seq   *views;
@@ -157,14 +158,13 @@ static job *pop(queue *q)
 
 static const ey_shape *shape_of(const machine *m) { return ey_costs_shape(m->spec->costs); }
 
-/* Into the sight of the policy. */
+/* Into the sight of the policy. Whatever fails, j is taken care of; so it is by whoever else takes one. */
 static eyrie_status admit(machine *m, job *j, eyrie_error *err)
 {
-    size_t capacity = m->capacity;
-
-    if (!ey_grow(&m->jobs, &capacity, m->n + 1, sizeof *m->jobs) || !ey_grow(&m->views, &m->views_capacity, m->n + 1, sizeof *m->views))
+    if (!ey_grow(&m->jobs, &m->capacity, m->n + 1, sizeof *m->jobs) || !ey_grow(&m->views, &m->views_capacity, m->n + 1, sizeof *m->views)) {
+        ey_free(j);
         return ey_fail(err, EYRIE_ENOMEM, "%" PRIu32 " requests on a simulated device", m->n + 1);
-    m->capacity = (uint32_t)capacity;
+    }
     m->jobs[m->n++] = j;
     m->unslotted += !j->has_slot;
     return EYRIE_OK;
@@ -239,6 +239,7 @@ static eyrie_status start(simulation *s, uint32_t number, eyrie_error *err)
     while (st == EYRIE_OK && m->behind.n && m->unslotted < SEEN) st = admit(m, pop(&m->behind), err);
     if (st != EYRIE_OK || m->running || m->n == 0) return st;
     v = look(s, m);
+    if (v.interval <= 0) v.interval = ey_sched_default_interval(&v);
     m->step = s->setup->policy->next(&v, m->picks);
     if (m->step.phase == EY_DECODE) {
         if (m->step.n == 0) return EYRIE_OK;
@@ -294,7 +295,9 @@ static eyrie_status hand_over(simulation *s, uint32_t from, uint32_t to, job *j,
 
     target->slots_used++;
     source->link_free = begin + seconds;
-    return plan(s, (event){ .at = begin + seconds, .kind = TRANSFER, .machine = to, .from = from, .job = j }, err);
+    eyrie_status st = plan(s, (event){ .at = begin + seconds, .kind = TRANSFER, .machine = to, .from = from, .job = j }, err);
+    if (st != EYRIE_OK) ey_free(j);
+    return st;
 }
 
 static eyrie_status leave(simulation *s, uint32_t from, job *j, eyrie_error *err)
@@ -303,8 +306,10 @@ static eyrie_status leave(simulation *s, uint32_t from, job *j, eyrie_error *err
 
     dismiss(&s->machines[from], j);
     if (to < s->setup->n_devices) return hand_over(s, from, to, j, err);
-    if (!ey_grow(&s->leaving_from, &s->leaving_capacity, s->leaving.n + 1, sizeof *s->leaving_from))
+    if (!ey_grow(&s->leaving_from, &s->leaving_capacity, s->leaving.n + 1, sizeof *s->leaving_from)) {
+        ey_free(j);
         return ey_fail(err, EYRIE_ENOMEM, "states on their way");
+    }
     s->leaving_from[s->leaving.n] = from;
     push(&s->leaving, j);
     return EYRIE_OK;
@@ -404,6 +409,9 @@ static eyrie_status plan_arrival(simulation *s, eyrie_error *err)
     if (!(s->next.seconds >= last) || s->next.prompt == 0 || s->next.output == 0)
         return ey_fail(err, EYRIE_EINVAL, "request %" PRIu64 " comes at %g s with %" PRIu64 " tokens to read and %" PRIu64 " to generate; it has to "
                        "come after the one before it, at %g s, and to have both", s->came, s->next.seconds, s->next.prompt, s->next.output, last);
+    if (s->setup->context && (s->next.prompt > s->setup->context || s->next.output > s->setup->context - s->next.prompt))
+        return ey_fail(err, EYRIE_EINVAL, "request %" PRIu64 " has %" PRIu64 " tokens to read and %" PRIu64 " to generate, and the context is %" PRIu64
+                       " long; a longer --context makes room", s->came, s->next.prompt, s->next.output, s->setup->context);
     return plan(s, (event){ .at = s->next.seconds, .kind = ARRIVAL }, err);
 }
 

@@ -23,16 +23,17 @@ typedef struct ey_sim_setup {
     const ey_sim_device *devices;
     uint32_t             n_devices;
     const ey_policy     *policy;
-    double               interval;      /* as ey_sched_view has it */
+    double               interval;      /* as ey_sched_view has it; 0 = the default */
     uint32_t             chunk;
+    uint64_t             context;       /* longest sequence; 0 = no bound */
     eyrie_arrivals_fn   *arrivals;
     void                *user;
     uint64_t             expected;      /* requests, for progress; 0 = not known */
     ey_progress          progress;
 } ey_sim_setup;
 
-/* Until all requests that come are answered. EINVAL: one that comes before the one before it, or has no tokens; nobody reads;
- * nobody decodes. ENOMEM. */
+/* Until all requests that come are answered. EINVAL: one that comes before the one before it, has no tokens, or
+ * more than the context; nobody reads; nobody decodes. ENOMEM. */
 eyrie_status ey_sim_run(const ey_sim_setup *setup, eyrie_sim_report *report, eyrie_error *err);
 
 #endif
