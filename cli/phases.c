@@ -372,7 +372,7 @@ static int open_lab(lab *l, const char *model, const axes *a, eyrie_model_opts *
     l->info.struct_size = sizeof l->info;
     if (eyrie_model_open(&l->model, l->b->device, model, opts, &err) != EYRIE_OK
         || eyrie_model_get_info(l->model, &l->info, &err) != EYRIE_OK
-        || eyrie_engine_open(&l->engine, l->model, &err) != EYRIE_OK
+        || eyrie_engine_open(&l->engine, l->model, NULL, &err) != EYRIE_OK
         || eyrie_meter_open(&l->meter, l->b->device, &err) != EYRIE_OK)
         return failed(l, &err);
     l->bases = cli_resize(NULL, a->depths.n, sizeof *l->bases);
