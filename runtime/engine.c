@@ -1,5 +1,6 @@
 /* engine.c - engines: asks the policy what the next step is, runs it, and hands out what came of it. */
 #include "engine.h"
+#include "learnt.h"
 #include "os.h"
 
 #include <inttypes.h>
@@ -11,17 +12,6 @@
 #define DEFAULT_INTERVAL 4.0
 
 /* --------------------------------------------------------------------------------------------------------- opening */
-
-static eyrie_status find_policy(const ey_policy **policy, const char *name, eyrie_error *err)
-{
-    char names[160] = "";
-    size_t at = 0;
-
-    if ((*policy = ey_policy_find(name))) return EYRIE_OK;
-    for (size_t i = 0; ey_policy_at(i) && at < sizeof names; i++)
-        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", ey_policy_at(i)->name);
-    return ey_fail(err, EYRIE_EINVAL, "there is no scheduling policy \"%.40s\"; there are %s", name, names);
-}
 
 /* Sequences move from one model to the other and go on bit for bit: both have to be the same in all that decides bits, and a
  * slot has the same number in both. */
@@ -64,15 +54,6 @@ done:
     return st;
 }
 
-static eyrie_status open_costs(eyrie_engine *e, eyrie_error *err)
-{
-    const ey_pace paces[EY_PHASES] = { { 10e9, 100e9, 5e-6 }, { 10e9, 100e9, 5e-6 } };
-    const ey_shape shape = { .layers = e->lanes[EY_DECODE].layers };
-
-    e->costs = ey_costs_new(&shape, paces);
-    return e->costs ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "costs of steps");
-}
-
 static bool take_models(eyrie_model *decode, eyrie_model *prefill)
 {
     if (!ey_model_take(decode)) return false;
@@ -92,7 +73,7 @@ eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, const eyr
     *out = NULL;
     if (opts) memcpy(&o, opts, ey_min(opts->struct_size, sizeof o));
     prefill = o.prefill ? o.prefill : model;
-    if ((st = find_policy(&policy, o.policy, err)) != EYRIE_OK) return st;
+    if ((st = ey_policy_named(&policy, o.policy, err)) != EYRIE_OK) return st;
     if (!(o.token_interval >= 0 && isfinite(o.token_interval)))
         return ey_fail(err, EYRIE_EINVAL, "token_interval %g; it must be a number of seconds, 0 for the default", o.token_interval);
     if (o.prefill && (st = check_pair(model, prefill, err)) != EYRIE_OK) return st;
@@ -114,7 +95,7 @@ eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, const eyr
         e->limits.logits = p.logits;
     }
     EY_TRY(open_lanes(e, prefill, err));
-    EY_TRY(open_costs(e, err));
+    if (!(e->costs = ey_learnt_open(prefill, model))) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "costs of steps"));
     *out = e;
     e = NULL;
 done:
@@ -126,9 +107,10 @@ eyrie_status eyrie_engine_close(eyrie_engine *e)
 {
     if (!e) return EYRIE_OK;
     if (e->n_seqs) return EYRIE_EBUSY;
+    if (e->stats.prefill_steps + e->stats.decode_steps > 0) ey_learnt_keep(e->costs, e->lanes[EY_PREFILL].model, e->model);
     for (uint32_t i = 0; i < EY_PHASES; i++) {
         ey_lane *l = &e->lanes[i];
-        if (l->in_flight) (void)ey_model_wait(l->model, l->phase, NULL);     /* nobody is left to be told */
+        if (l->in_flight) (void)ey_model_wait(l->model, NULL);     /* nobody is left to be told */
         if (l->model) ey_model_give(l->model);
         ey_lane_free(l);
     }
@@ -238,31 +220,25 @@ static void note_failure(failure *f, const eyrie_error *error)
     if (f->err) *f->err = *error;
 }
 
-/* The step is over for whoever sits in seat i: who has a request that it fails is told. */
-static void empty_seat(eyrie_engine *e, const ey_seat *seat, const eyrie_error *error)
+/* Whoever sits there gets up; the slot of one who was closed is free again. */
+static eyrie_seq *empty_seat(eyrie_engine *e, const ey_seat *seat)
 {
-    eyrie_seq *s = seat->seq;
-
-    if (!s) {
-        e->slot_taken[seat->slot] = false;
-        return;
-    }
-    s->under_way = false;
-    if (!error) return;
-    if (s->state == EY_SEQ_RUNNING) {
-        ey_finish(s, EYRIE_END_FAILED, error);
-        return;
-    }
-    s->state = EY_SEQ_FAILED;
-    ey_release_slot(s);
+    if (seat->seq) seat->seq->under_way = false;
+    else e->slot_taken[seat->slot] = false;
+    return seat->seq;
 }
 
-/* Ends the requests of all that take part, and the step. */
+/* Ends the requests of all that take part, and the step. Their slots are free then: where another queue may write to them, what
+ * is under way has to end before. */
 static void fail_step(eyrie_engine *e, ey_lane *l, const eyrie_error *error, failure *f)
 {
-    l->under_way = false;
+    if (e->apart) (void)ey_model_wait(l->model, NULL);
+    l->under_way = l->in_flight = false;
     note_failure(f, error);
-    for (uint32_t i = 0; i < l->n; i++) empty_seat(e, &l->seats[i], error);
+    for (uint32_t i = 0; i < l->n; i++) {
+        eyrie_seq *s = empty_seat(e, &l->seats[i]);
+        if (s) ey_finish(s, EYRIE_END_FAILED, error);
+    }
 }
 
 static void digest_step(eyrie_engine *e, ey_lane *l, const ey_result *results, failure *f)
@@ -273,14 +249,12 @@ static void digest_step(eyrie_engine *e, ey_lane *l, const ey_result *results, f
     l->under_way = false;
     for (uint32_t i = 0; i < l->n; i++) {
         const ey_row *row = &l->rows[i];
-        const ey_seat seat = l->seats[i];
+        eyrie_seq *s = empty_seat(e, &l->seats[i]);
         uint32_t wanted = l->loads[i].wanted, first = result;
 
         result += wanted;
-        empty_seat(e, &seat, NULL);
-        if (!seat.seq || seat.over) continue;
-        if (ey_digest(seat.seq, row, l->phase, results, first, wanted, &local) == EYRIE_OK) continue;
-        ey_finish(seat.seq, EYRIE_END_FAILED, &local);
+        if (!s || ey_digest(s, row, l->phase, results, first, wanted, &local) == EYRIE_OK) continue;
+        ey_finish(s, EYRIE_END_FAILED, &local);
         note_failure(f, &local);
     }
 }
@@ -430,23 +404,22 @@ static eyrie_status run_both(eyrie_engine *e, bool *started, failure *f, eyrie_e
     if (!prefill->in_flight) {
         st = start(e, true, false, &l, f, err);
         *started |= l != NULL;
+        if (prefill->in_flight) (void)ey_lane_ready(prefill);       /* which makes the device begin */
     }
     if (decode->in_flight) end_part(e, decode, f);
     else if (prefill->in_flight) end_part(e, prefill, f);
     return st;
 }
 
-/* Requests that were cancelled from events end now, and those that their END events cancel. */
-static void end_cancelled(eyrie_engine *e, failure *f)
+/* Requests that were cancelled from events or in a step that has ended end now, and those that their END events cancel. */
+static void end_cancelled(eyrie_engine *e)
 {
-    eyrie_error local;
-
     for (size_t i = 0; i < e->n_seqs; i++) {
         eyrie_seq *s = e->seqs[i];
-        if (!s->cancelled) continue;
+        if (!s->cancelled || s->under_way) continue;
         s->cancelled = false;
-        if (s->state == EY_SEQ_RUNNING && ey_seq_cancel_now(s, &local) != EYRIE_OK) note_failure(f, &local);
-        i = (size_t)-1;
+        if (s->state == EY_SEQ_RUNNING) ey_finish(s, EYRIE_END_CANCELLED, NULL);
+        i = (size_t)-1;                     /* the event may have changed the list */
     }
 }
 
@@ -457,15 +430,15 @@ static uint32_t running(const eyrie_engine *e)
     return n;
 }
 
-/* Nobody waits for the step under way any more: it goes on to its end, for the states and slots of who left it. */
+/* All who read in the step under way were closed: it goes on to its end, for their slots. */
 static void end_abandoned(eyrie_engine *e, failure *f)
 {
     ey_lane *l = &e->lanes[EY_PREFILL];
     eyrie_error local;
 
     if (!l->under_way) return;
-    if (ey_steps_enqueue_rest(e, &local) == EYRIE_OK) end_part(e, l, f);
-    else note_failure(f, &local);
+    if (ey_lane_is_last(l) || ey_lane_enqueue(l, UINT32_MAX, &local) == EYRIE_OK) end_part(e, l, f);
+    else fail_step(e, l, &local, f);
 }
 
 eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
@@ -480,7 +453,7 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
     waiting = running(e);
     if (waiting == 0) end_abandoned(e, &f);
     else st = e->apart ? run_both(e, &started, &f, err) : take_turns(e, &started, &f, err);
-    end_cancelled(e, &f);
+    end_cancelled(e);
     e->stepping = false;
     *busy = running(e) > 0;
     if (st != EYRIE_OK || f.status != EYRIE_OK || waiting == 0 || started || kept) return st != EYRIE_OK ? st : f.status;
@@ -488,15 +461,3 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
     return ey_fail(err, EYRIE_EBUSY, "%" PRIu32 " sequence(s) wait for a state slot, and all %" PRIu32 " are held by "
                        "sequences without a request; close one, or open the model with more --slots", waiting, e->limits.slots);
 }
-
-eyrie_status ey_steps_enqueue_rest(eyrie_engine *e, eyrie_error *err)
-{
-    ey_lane *l = &e->lanes[EY_PREFILL];
-    failure f = { EYRIE_OK, err };
-    eyrie_error local;
-
-    if (!l->under_way || ey_lane_is_last(l)) return EYRIE_OK;
-    if (ey_lane_enqueue(l, UINT32_MAX, &local) != EYRIE_OK) fail_step(e, l, &local, &f);
-    return f.status;
-}
-

@@ -32,7 +32,7 @@ struct eyrie_seq {
     uint32_t       slot;        /* in every lane's model; EY_NO_SLOT until its first step */
     ey_phase       place;       /* the lane whose model has its state, where lanes have models of their own */
     bool           under_way;   /* it has a seat in the prefill step that has begun */
-    bool           cancelled;   /* from an event: ends when the step does */
+    bool           cancelled;   /* its request ends when the step does */
     uint64_t       position;    /* tokens read */
     int32_t       *tokens;      /* what it reads next: [n_tokens], of which `next` are read */
     size_t         n_tokens, next, capacity;
@@ -89,11 +89,6 @@ eyrie_status ey_seq_check_idle(const eyrie_seq *s, const char *what, eyrie_error
 eyrie_status ey_check_tokens(const int32_t *tokens, size_t n, uint32_t vocab, eyrie_error *err);
 /* Its state to where the lane of that phase computes. */
 eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err);
-/* The state is about to be used outside of steps: what the step under way still does to it is enqueued, and it comes to
- * e->model. */
-eyrie_status ey_seq_settle(eyrie_seq *s, eyrie_error *err);
-/* Ends the request of a running sequence between steps. */
-eyrie_status ey_seq_cancel_now(eyrie_seq *s, eyrie_error *err);
 
 /* ---------------------------------------------------------------------------------------------- delivering (deliver.c) */
 
@@ -104,10 +99,5 @@ eyrie_status ey_digest(eyrie_seq *s, const ey_row *row, ey_phase phase, const ey
                        uint32_t n_results, eyrie_error *err);
 /* The first token after a prompt whose ending was kept. */
 eyrie_status ey_generate_kept(eyrie_seq *s, eyrie_error *err);
-
-/* --------------------------------------------------------------------------------------------------- steps (engine.c) */
-
-/* Enqueues what is left of the prefill step under way. After a failure the step is over and its requests have failed. */
-eyrie_status ey_steps_enqueue_rest(eyrie_engine *e, eyrie_error *err);
 
 #endif

@@ -10,7 +10,6 @@
 typedef struct ey_seat {
     eyrie_seq *seq;             /* NULL: closed meanwhile */
     uint32_t   slot;
-    bool       over;            /* its request ended meanwhile; what it reads counts as read already */
 } ey_seat;
 
 typedef struct ey_lane {
@@ -39,7 +38,7 @@ eyrie_status ey_lane_begin(ey_lane *l, uint32_t n, const ey_costs *costs, eyrie_
 eyrie_status ey_lane_enqueue(ey_lane *l, uint32_t to, eyrie_error *err);
 /* All of it is enqueued? */
 bool         ey_lane_is_last(const ey_lane *l);
-/* What was enqueued has ended? Never blocks. */
+/* What was enqueued has ended? Never blocks; asking makes the device begin. */
 bool         ey_lane_ready(const ey_lane *l);
 /* Waits for a part; where it is the last, reads the results, of which there are as many as tokens wanted. */
 eyrie_status ey_lane_wait(ey_lane *l, const ey_result **results, eyrie_error *err);

@@ -50,24 +50,18 @@ eyrie_status ey_model_results(eyrie_model *m, ey_phase phase, const ey_result **
 /* Whether ey_model_results would find the phase's step done instead of waiting for it. Asking starts what is enqueued, and never
  * waits. What the other phase enqueues before the first question counts too: they share a queue. */
 bool         ey_model_ready(eyrie_model *m, ey_phase phase);
+/* Waits for what is enqueued, a part of a step. */
+eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err);
 
 /* Logits [vocab] of wanted token i of the phase's last step; readable are those of the last ey_model_limits.logits (which
  * start at a multiple of that number). */
 eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *out, eyrie_error *err);
-
-/* Has what was enqueued of the phase ended? Never blocks. */
-bool         ey_model_ready(eyrie_model *m, ey_phase phase);
-/* Waits until it has. */
-eyrie_status ey_model_wait(eyrie_model *m, ey_phase phase, eyrie_error *err);
 
 /* Slot `to` becomes what slot `from` is. */
 eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err);
 /* The same between models of the same traits, for what a sequence has used of a slot after `position` tokens: `from`'s device
  * copies, behind what it has enqueued, and `to`'s next steps wait for that; the caller does not. Where the two share no context,
  * it goes through the host, and the caller waits for both. No step that is under way may have to_slot in it. */
-eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
-                                eyrie_error *err);
-
 eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
                                 eyrie_error *err);
 

@@ -60,15 +60,6 @@ eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err)
 
 /* -------------------------------------------------------------------------------------------- the step under way */
 
-static ey_seat *seat_of(eyrie_seq *s)
-{
-    ey_lane *l = &s->engine->lanes[EY_PREFILL];
-    uint32_t i = 0;
-
-    while (l->seats[i].seq != s) i++;
-    return &l->seats[i];
-}
-
 /* A sequence that is closed leaves its slot to the step, which goes on writing to it. If nobody is left there, the step is
  * over: what is enqueued of it comes before all that will use the slots, but where another queue may write to them. */
 static void leave_step(eyrie_seq *s)
@@ -76,35 +67,14 @@ static void leave_step(eyrie_seq *s)
     ey_lane *l = &s->engine->lanes[EY_PREFILL];
     bool empty = true;
 
-    *seat_of(s) = (ey_seat){ .slot = s->slot };
+    for (uint32_t i = 0; i < l->n; i++) {
+        if (l->seats[i].seq == s) l->seats[i].seq = NULL;
+        empty &= !l->seats[i].seq;
+    }
     s->slot = EY_NO_SLOT;
-    for (uint32_t i = 0; i < l->n; i++) empty &= !l->seats[i].seq;
     if (!empty || (s->engine->apart && l->in_flight)) return;
     for (uint32_t i = 0; i < l->n; i++) s->engine->slot_taken[l->seats[i].slot] = false;
     l->under_way = false;
-}
-
-/* A request that ends while the step goes on: the tokens that it reads there are read. */
-static eyrie_status give_up_seat(eyrie_seq *s, eyrie_error *err)
-{
-    ey_seat *seat = seat_of(s);
-    uint32_t n = s->engine->lanes[EY_PREFILL].rows[seat - s->engine->lanes[EY_PREFILL].seats].n;
-
-    if (seat->over) return EYRIE_OK;
-    for (uint32_t t = 0; t < n; t++)
-        if (!ey_seen_add(&s->seen, s->tokens[s->next + t], false)) return ey_fail(err, EYRIE_ENOMEM, "the tokens that were seen");
-    seat->over = true;
-    s->next += n;
-    s->position += n;
-    s->logprob = NAN;
-    return EYRIE_OK;
-}
-
-eyrie_status ey_seq_settle(eyrie_seq *s, eyrie_error *err)
-{
-    eyrie_status st = s->under_way ? ey_steps_enqueue_rest(s->engine, err) : EYRIE_OK;
-
-    return st == EYRIE_OK ? ey_seq_bring(s, EY_DECODE, err) : st;
 }
 
 /* ------------------------------------------------------------------------------------------------------- sequences */
@@ -304,19 +274,12 @@ eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_
 
 /* ------------------------------------------------------------------------------------------------ cancelling, forking */
 
-eyrie_status ey_seq_cancel_now(eyrie_seq *s, eyrie_error *err)
-{
-    eyrie_status st = s->under_way ? give_up_seat(s, err) : EYRIE_OK;
-
-    if (st == EYRIE_OK) ey_finish(s, EYRIE_END_CANCELLED, NULL);
-    return st;
-}
-
 eyrie_status eyrie_seq_cancel(eyrie_seq *s, eyrie_error *err)
 {
+    (void)err;
     if (s->state != EY_SEQ_RUNNING) return EYRIE_OK;
-    if (!s->engine->stepping) return ey_seq_cancel_now(s, err);
-    s->cancelled = true;
+    if (s->under_way || s->engine->stepping) s->cancelled = true;
+    else ey_finish(s, EYRIE_END_CANCELLED, NULL);
     return EYRIE_OK;
 }
 
@@ -345,7 +308,7 @@ eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *s, eyrie_error *err)
 
     *out = NULL;
     if ((st = ey_seq_check_idle(s, "forked", err)) != EYRIE_OK || (st = eyrie_seq_open(&copy, e, err)) != EYRIE_OK) return st;
-    EY_TRY(ey_seq_settle(s, err));
+    EY_TRY(ey_seq_bring(s, EY_DECODE, err));
     copy->position = s->position;
     copy->has_last = s->has_last;
     copy->last = s->last;

@@ -117,7 +117,7 @@ eyrie_status eyrie_seq_save(eyrie_seq *s, const char *path, eyrie_error *err)
     eyrie_status st, finished;
 
     EY_TRY(ey_seq_check_idle(s, "saved", err));
-    EY_TRY(ey_seq_settle(s, err));
+    EY_TRY(ey_seq_bring(s, EY_DECODE, err));
     if (!sizes || !record) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "saving %s", path));
     put_record(record, s);
     sizes[0] = size;

@@ -38,6 +38,8 @@ bool ey_model_ready(eyrie_model *m, ey_phase which)
     return ey_event_ended(ph->ended);
 }
 
+eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err) { return ey_device_finish(m->dev, err); }
+
 eyrie_status ey_model_results(eyrie_model *m, ey_phase which, const ey_result **results, uint32_t *n, eyrie_error *err)
 {
     const ey_phase_plans *ph = &m->phases[which];

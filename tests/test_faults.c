@@ -236,7 +236,7 @@ typedef struct scene {
 
 static void set_up(scene *s)
 {
-    s->on = open_stage(MODEL, small);
+    s->on = open_stage_with("fifo", MODEL, small);      /* the pair's turn comes first */
     const int32_t *tokens = s->on.text.tokens;
     eyrie_request r = { .struct_size = sizeof r, .flags = EYRIE_IGNORE_EOS };
     s->pair[0] = s->pair[1] = s->rest = s->wake = s->wait = r;

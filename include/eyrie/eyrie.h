@@ -394,9 +394,9 @@ EYRIE_API eyrie_status eyrie_seq_submit(eyrie_seq *seq, const eyrie_request *req
  * forks with requests of `sample` 0, 1, 2, ... and no tokens generate what as many requests with the prompt would. */
 EYRIE_API eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *seq, eyrie_error *err);
 
-/* Ends the sequence's request with its END event (EYRIE_END_CANCELLED): at once, or, called from an event, before
- * eyrie_engine_step returns. What was not read yet stays pending. Tokens that a step under way is reading count as read; those
- * of a scored prompt are then without scores. Without a request it does nothing. */
+/* Ends the sequence's request with its END event (EYRIE_END_CANCELLED): at once, or, where a step is under way that reads for
+ * it (eyrie_engine_opts.policy), or from an event, when that step has ended, with what came of it before: *busy stays true
+ * till then. What was not read yet stays pending. Without a request it does nothing. */
 EYRIE_API eyrie_status eyrie_seq_cancel(eyrie_seq *seq, eyrie_error *err);
 
 /* Tokens read so far: the position of the next one. */
