@@ -180,6 +180,20 @@ static void print_json(const eyrie_model_info *i, const eyrie_model_costs *c, co
     cli_print_json(object);
 }
 
+/* Times are extra: without a device, or with one that cannot be measured, there is all the rest, unless one was asked for. */
+static eyrie_status predict(const cli_options *o, const eyrie_model_opts *opts, eyrie_device **device, eyrie_model_costs *costs,
+                            eyrie_error *err)
+{
+    eyrie_status st = cli_device_open(device, o, err);
+
+    if (st == EYRIE_OK) st = eyrie_model_predict(o->model, opts, *device, o->memory, costs, err);
+    if (st == EYRIE_OK || o->device) return st;
+    if (st != EYRIE_ENODEV) fprintf(stderr, "eyrie: note: no times: %s\n", err->text);
+    (void)eyrie_device_close(*device);
+    *device = NULL;
+    return eyrie_model_predict(o->model, opts, NULL, o->memory, costs, err);
+}
+
 int cli_info(const cli_options *o)
 {
     eyrie_model_opts opts = cli_model_opts(o);
@@ -190,9 +204,7 @@ int cli_info(const cli_options *o)
     int status = cli_prepare(o);
 
     if (status != CLI_DONE) return status;
-    if (eyrie_model_inspect(o->model, &opts, &info, &err) != EYRIE_OK
-        || (cli_device_open(&device, o, &err) != EYRIE_OK && (err.status != EYRIE_ENODEV || o->device))
-        || eyrie_model_predict(o->model, &opts, device, o->memory, &costs, &err) != EYRIE_OK) {
+    if (eyrie_model_inspect(o->model, &opts, &info, &err) != EYRIE_OK || predict(o, &opts, &device, &costs, &err) != EYRIE_OK) {
         status = cli_fail("%s", err.text);
     } else if (o->json) {
         print_json(&info, &costs, o->model, device ? eyrie_device_name(device) : NULL);
