@@ -107,8 +107,11 @@ static void print_steps(const eyrie_model_costs *c, const char *device)
     if (device) {
         print_ridge("ridge", c->decode_ridge, "sequences");
         print_ridge("", c->prefill_ridge, "tokens of a prompt");
-        cli_print("%-11s at best, on %s:\n%-11s %.3g GB/s, %.3g GFLOP/s, measured %s\n", "times", device, "",
-                  1e-9 * c->rates.read_bytes, 1e-9 * c->rates.fma_flops, c->remembered ? "earlier" : "now");
+        if (c->source == EYRIE_COSTS_LEARNT)
+            cli_print("%-11s as steps of this model took on %s\n", "times", device);
+        else
+            cli_print("%-11s at best, on %s:\n%-11s %.3g GB/s, %.3g GFLOP/s, measured %s\n", "times", device, "",
+                      1e-9 * c->rates.read_bytes, 1e-9 * c->rates.fma_flops, c->source == EYRIE_COSTS_REMEMBERED ? "earlier" : "now");
     }
     if (c->sequences == UINT64_MAX) cli_print("%-11s any number of sequences\n", "memory");
     else if (c->memory) cli_print("%-11s %" PRIu64 " sequence%s in %s, scratch memory apart\n", "memory", c->sequences,
@@ -120,6 +123,7 @@ static json_t *known(double value) { return value > 0 && isfinite(value) ? cli_n
 /* Null is what is not known, and a ridge that is never reached. */
 static void set_steps(json_t *object, const eyrie_model_costs *c, const char *device)
 {
+    static const char *const sources[] = { "nothing", "limits measured now", "limits measured earlier", "steps that ran" };
     json_t *steps = json_array();
 
     for (size_t k = 0; k < EYRIE_STEP_COSTS; k++) {
@@ -135,6 +139,7 @@ static void set_steps(json_t *object, const eyrie_model_costs *c, const char *de
     cli_set(object, "prefill_ridge", known(c->prefill_ridge));
     cli_set(object, "memory_bytes", c->memory ? json_integer((json_int_t)c->memory) : json_null());
     cli_set(object, "sequences", c->memory ? json_integer((json_int_t)c->sequences) : json_null());
+    cli_set(object, "seconds_from", json_string(sources[c->source]));
     cli_set(object, "device", device ? json_string(device) : json_null());
     cli_set(object, "read_bytes_per_second", known(c->rates.read_bytes));
     cli_set(object, "fma_flops_per_second", known(c->rates.fma_flops));

@@ -43,8 +43,8 @@ static const cli_command commands[] = {
     { CLI_INFO, "info", "says what a model is and what it takes",
       "-m MODEL [options]",
       "Layers, parameters, bytes on the device, and what steps cost, from the headers of the model's files: it reads no\n"
-      "weights. How long steps would take is predicted from what the device reads and computes at best, which is\n"
-      "measured once; without a device there is all the rest.\n",
+      "weights. How long steps take is predicted: from those of this model that ran on the device, else from what the\n"
+      "device reads and computes at best, which is measured once. Without a device there is all the rest.\n",
       "  eyrie info -m models/shakespeare\n"
       "  eyrie info -m models/shakespeare --weights f32 --json\n"
       "  eyrie info -m synthetic:recurrentgemma-9b --memory 40G --context 4096\n",

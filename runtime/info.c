@@ -1,8 +1,5 @@
 /* info.c - what a model is, and what it takes. */
-#include "limits.h"
 #include "model_parts.h"
-
-#include <eyrie/eyrie_tools.h>
 
 #include <stdio.h>
 #include <string.h>
@@ -109,55 +106,6 @@ eyrie_status eyrie_model_inspect(const char *path, const eyrie_model_opts *opts,
     eyrie_status st = ey_model_declare(&m, &nowhere, path, opts, err);
 
     if (st == EYRIE_OK) copy_info(info, m);
-    ey_model_free(m);
-    return st;
-}
-
-/* -------------------------------------------------------------------------------------------------------- predicting */
-
-/* Of declared models launches are not known: there are a few for each layer, and what they take is little beside the rest. */
-static eyrie_status predict(const ey_shape *s, eyrie_model_costs *out, eyrie_error *err)
-{
-    const ey_pace pace = { out->rates.read_bytes, out->rates.fma_flops, out->rates.launch_seconds };
-    const ey_pace paces[EY_PHASES] = { pace, pace };
-    ey_costs *costs;
-
-    for (uint32_t i = 0; i < EYRIE_STEP_COSTS; i++) {
-        eyrie_step_cost *c = &out->decode[i];
-        ey_load rows[1u << 2 * (EYRIE_STEP_COSTS - 1)];
-        c->sequences = 1u << 2 * i;
-        for (uint32_t k = 0; k < c->sequences; k++) rows[k] = (ey_load){ s->window, 1, 1 };
-        ey_demand d = ey_cost_demand(s, EY_DECODE, rows, c->sequences);
-        c->bytes = (uint64_t)d.bytes;
-        c->flops = (uint64_t)d.flops;
-        if (pace.bandwidth > 0) c->seconds = ey_cost_formula(s, &pace, EY_DECODE, rows, c->sequences);
-    }
-    if (pace.bandwidth <= 0) return EYRIE_OK;
-    if (!(costs = ey_costs_new(s, paces))) return ey_fail(err, EYRIE_ENOMEM, "costs of a model");
-    out->decode_ridge = ey_cost_ridge(costs, EY_DECODE);
-    out->prefill_ridge = ey_cost_ridge(costs, EY_PREFILL);
-    ey_free(costs);
-    return EYRIE_OK;
-}
-
-eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts, eyrie_device *dev, uint64_t memory,
-                                 eyrie_model_costs *costs, eyrie_error *err)
-{
-    eyrie_device nowhere = { .max_alloc = UINT64_MAX };
-    eyrie_model *m = NULL;
-    const char *source;
-    ey_shape s;
-    eyrie_status st;
-
-    *costs = (eyrie_model_costs){ .memory = memory };
-    EY_TRY(ey_model_declare(&m, &nowhere, path, opts, err));
-    ey_model_shape(m, &s);
-    if (dev) EY_TRY(eyrie_device_recall(dev, &costs->rates, &costs->remembered, err));
-    if (dev && !memory) costs->memory = ey_device_free_memory(dev, &source);
-    EY_TRY(predict(&s, costs, err));
-    if (costs->memory)
-        costs->sequences = ey_cost_most_sequences(&s, m->opts.context ? m->opts.context : UINT64_MAX, costs->memory);
-done:
     ey_model_free(m);
     return st;
 }

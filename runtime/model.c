@@ -133,19 +133,26 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
     return m->image && m->raw && m->results ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
 }
 
+bool ey_model_has_unit(const eyrie_model *m, char reason[320])
+{
+    bool some = (ey_weights_formats(m->weights) & EY_UNIT_FORMATS) != 0;
+
+    reason[0] = '\0';
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST || m->opts.compute != EYRIE_COMPUTE_AUTO) return false;
+    if (some) return ey_probe_unit(m->dev, reason);
+    if (m->dev->cpu && ey_tiles_exist())
+        snprintf(reason, 320, "it multiplies weights in bf16, q8 or q4, and these are not (--weights bf16)");
+    return false;
+}
+
 /* What the program is for. A matrix unit that is there and stays idle is worth a note, unless that was asked for. */
 static uint32_t choose_kernels(eyrie_model *m)
 {
     uint32_t formats = ey_weights_formats(m->weights);
-    bool clblast = m->opts.products == EYRIE_PRODUCTS_CLBLAST;
-    bool some = (formats & EY_UNIT_FORMATS) != 0;
-    char reason[320] = "";
+    char reason[320];
 
-    if (clblast) return formats | EY_CLBLAST;
-    if (m->opts.compute != EYRIE_COMPUTE_AUTO) return formats;
-    m->unit = some && ey_probe_unit(m->dev, reason);
-    if (!some && m->dev->cpu && ey_tiles_exist())
-        snprintf(reason, sizeof reason, "it multiplies weights in bf16, q8 or q4, and these are not (--weights bf16)");
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) return formats | EY_CLBLAST;
+    m->unit = ey_model_has_unit(m, reason);
     if (reason[0]) ey_note(&m->dev->log, "the CPU's matrix unit is not used: %s", reason);
     return m->unit ? formats | EY_MATRIX_UNIT : formats;
 }

@@ -104,19 +104,26 @@ typedef struct eyrie_step_cost {
 
 enum { EYRIE_STEP_COSTS = 4 };
 
+/* Where seconds are from. */
+typedef enum eyrie_costs_source {
+    EYRIE_COSTS_COUNTED    = 0,    /* nowhere: there is no device, and they are 0 */
+    EYRIE_COSTS_MEASURED   = 1,    /* what the device reads and computes at best, measured now, */
+    EYRIE_COSTS_REMEMBERED = 2,    /* or earlier: max(bytes / read_bytes, FLOPs / fma_flops), for layers and head each */
+    EYRIE_COSTS_LEARNT     = 3     /* steps of this model that ran on this device, as its cache remembers them */
+} eyrie_costs_source;
+
 typedef struct eyrie_model_costs {
     eyrie_step_cost decode[EYRIE_STEP_COSTS];      /* of 1, 4, 16 and 64 sequences */
     double          decode_ridge;  /* sequences from which a decode step takes longer to compute than to read, */
     double          prefill_ridge; /* and tokens from which reading a prompt does; INFINITY: never; 0 = not known */
     uint64_t        memory;        /* for weights and sequences, 0 = not known; and how many sequences fit into that beside the */
     uint64_t        sequences;     /* weights, with the context of the options; scratch memory comes on top */
-    eyrie_rates     rates;         /* what the seconds follow from: the device at its best; zeros without a device */
-    bool            remembered;    /* they are from the device's cache */
+    eyrie_costs_source source;
+    eyrie_rates     rates;         /* zeros, unless they are the source */
 } eyrie_model_costs;
 
-/* Counts what steps of a model take, from its files as eyrie_model_inspect reads them, and with a device predicts the seconds:
- * max(bytes / read_bytes, FLOPs / fma_flops) for layers and head each. That is what a device could do; how near a model comes
- * to it is for benchmarks. device NULL: nothing is predicted. memory 0: what the device has free. */
+/* Counts what steps of a model take, from its files as eyrie_model_inspect reads them, and with a device predicts the seconds.
+ * device NULL: nothing is predicted. memory 0: what the device has free. */
 EYRIE_API eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts, eyrie_device *device, uint64_t memory,
                                            eyrie_model_costs *costs, eyrie_error *err);
 
