@@ -1,9 +1,10 @@
-/* test_info.c - what info.c says that models take: against published numbers where there is no device, and against what an
- * open model really has. Times are those of the formula, which test_cost.c tests. */
+/* test_info.c - what info.c and predict.c say that models take: against published numbers where there is no device, and
+ * against what an open model really has. Times are those of the formula, which test_cost.c tests, and of learnt.c. */
 #include "running.h"
 
-#include "limits.h"
-#include "model.h"
+#include "learnt.h"
+
+#include <eyrie/eyrie_tools.h>
 
 #include <math.h>
 
@@ -76,6 +77,52 @@ static void a_model_that_is_not_there_costs_nothing(void **state)
     assert_non_null(strstr(err.text, "no-such"));
 }
 
+static void memory_runs_out_in_order(void **state)
+{
+    eyrie_model_costs c;
+
+    (void)state;
+    for (size_t n = 0;; n++) {
+        fail_allocation(n);
+        eyrie_status st = eyrie_model_predict("synthetic:griffin-100m", NULL, NULL, 0, &c, &err);
+        bool failed = allocation_failed();
+        assert_int_equal(st, failed ? EYRIE_ENOMEM : EYRIE_OK);
+        if (!failed) break;
+    }
+}
+
+/* What steps took is told by later starts, and of the model that took them only. */
+static void steps_that_ran_are_remembered(void **state)
+{
+    eyrie_device_opts opts = { .struct_size = sizeof opts, .select = getenv("EYRIE_DEVICE"), .cache_dir = *state };
+    eyrie_model_opts wider = { .struct_size = sizeof wider, .weights = EYRIE_FORMAT_F32 };
+    const char *const path = EY_SOURCE_DIR "/" SHAKESPEARE;
+    eyrie_device *dev;
+    eyrie_model *m;
+    eyrie_model_costs c;
+    ey_costs *learnt;
+    ey_shape s;
+
+    if (!device) skip();
+    assert_ok(eyrie_device_open(&dev, &opts, &err));
+    assert_ok(eyrie_model_open(&m, dev, path, NULL, &err));
+    ey_model_shape(m, &s);
+    assert_non_null(learnt = ey_learnt_open(m, m));
+    for (int i = 0; i < 9; i++) ey_cost_learn(learnt, EY_DECODE, &(ey_load){ s.window, 1, 1 }, 1, 0.125);
+    ey_learnt_keep(learnt, m, m);
+    ey_free(learnt);
+    assert_ok(eyrie_model_close(m));
+
+    assert_ok(eyrie_model_predict(path, NULL, dev, 0, &c, &err));
+    assert_int_equal(c.source, EYRIE_COSTS_LEARNT);
+    assert_near(c.decode[0].seconds, 0.125, 1e-6);              /* its factor is a float */
+    assert_ok(eyrie_model_predict(path, &wider, dev, 0, &c, &err));
+    assert_int_equal(c.source, EYRIE_COSTS_MEASURED);
+    assert_ok(eyrie_model_predict(path, &wider, dev, 0, &c, &err));
+    assert_int_equal(c.source, EYRIE_COSTS_REMEMBERED);
+    assert_ok(eyrie_device_close(dev));
+}
+
 /* What the formula is given of an open model: all of its memory, and launches as they are recorded. */
 static void an_open_model_has_its_shape(void **state)
 {
@@ -103,6 +150,8 @@ int main(void)
         cmocka_unit_test(published_models),
         cmocka_unit_test(seconds_are_those_of_the_device),
         cmocka_unit_test(a_model_that_is_not_there_costs_nothing),
+        cmocka_unit_test(memory_runs_out_in_order),
+        test_in_dir(steps_that_ran_are_remembered),
         cmocka_unit_test(an_open_model_has_its_shape),
     };
 
