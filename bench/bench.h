@@ -30,6 +30,7 @@ typedef struct bench {
     cl_mem        unit_sums;
     uint32_t      repetitions;
     const char   *format, *match;   /* options -f and -m, or NULL */
+    bool          clblast;          /* option -c */
 } bench;
 
 /* The main function of a benchmark: reads the options, opens the device, prints the table's head, calls run for the

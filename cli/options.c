@@ -101,6 +101,10 @@ static const section sections[] = {
         { "--compute", "auto|f32", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to bf16;\n"
           "                           f32: nothing is rounded below f32 but stored weights", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
+        { "--invariant", "on|off", "on, the default: a text has the same bits whatever shares its steps; off: kernels may be\n"
+          "                           used whose last digits depend on that", MODEL, CHOICE, FIELD(invariant), 0, 0 },
+        { "--products", "own|clblast", "who multiplies while a text is read: our kernels, or CLBlast, with --invariant off\n"
+          "                           and for GPUs (default own)", MODEL, CHOICE, FIELD(products), 0, 0 },
         { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL, CHOICE,
           FIELD(kv), 0, 0 },
         { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL,
@@ -394,5 +398,7 @@ eyrie_model_opts cli_model_opts(const cli_options *o)
     return (eyrie_model_opts){
         .struct_size = sizeof(eyrie_model_opts), .weights = format_named(o->weights), .kv = format_named(o->kv),
         .compute = o->compute && strcmp(o->compute, "f32") == 0 ? EYRIE_COMPUTE_F32 : EYRIE_COMPUTE_AUTO,
-        .slots = slots(o), .chunk = (uint32_t)o->chunk, .context = o->context };
+        .slots = slots(o), .chunk = (uint32_t)o->chunk, .context = o->context,
+        .varying = o->invariant && strcmp(o->invariant, "off") == 0,
+        .products = o->products && strcmp(o->products, "clblast") == 0 ? EYRIE_PRODUCTS_CLBLAST : EYRIE_PRODUCTS_OWN };
 }

@@ -42,7 +42,7 @@ struct cli_options {
     bool               ignore_eos, json, probe, again;
     const char        *logits, *output;
     const char        *load_state, *save_state;
-    const char        *weights, *compute, *kv;  /* one of the names in the table */
+    const char        *weights, *compute, *kv, *invariant, *products;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
     const char        *policy, *trace;
     float              token_interval;

@@ -12,9 +12,12 @@
  *     FINISH_CONV1D  decode: of the first N rows, the inputs of the convolution, what it makes of them; the rest stored
  *     FINISH_RGLRU   decode: paired, both gates; h gelu(y), x being what they gate
  * NORM_ROWS: tiles of no more rows take x through norm.cl's formula, if `width` is not 0; scale and eps are norm's.
+ * INT8: x is rounded to whole numbers (prelude.cl), here in tiles of up to NORM_ROWS rows; x is packed for those of more,
+ * rows from skip on, and x_stride words are a row.
  *
  * Every output is one chain of fma over ascending k, in every instance: the result of a row does not depend on the tile,
- * on the rows beside it, or on the phase. One work-item holds ROWS x PANELS accumulators; the panels stay in the second
+ * on the rows beside it, or on the phase. With INT8 it is one chain of fma over groups of columns, each of the group's whole
+ * sum and the product of both scales; a VNNI unit and plain floats make the same whole sums. One work-item holds ROWS x PANELS accumulators; the panels stay in the second
  * level cache while it goes through all rows. Dimension 1 splits the rows where there are fewer panels than cores. */
 
 /* Columns i and i + 1 of all panels p, times all rows; X(r, i) is x. Loading two of x for each row leaves the compiler enough
@@ -64,6 +67,91 @@
     for (int j = 0; j < IN_GROUP(K - k); j += 2) TWO_COLUMNS(X, k + j, wide[j][p], wide[j + 1][p])
 #endif
 
+/* With INT8: a group's sum is made for a panel's rows at a time, which read the weights from registers. */
+#undef NUMBERS
+#undef WHOLE_SUMS
+#ifdef VNNI
+#define NUMBERS char
+#define WHOLE_SUMS(p)                                                                                                   \
+    {                                                                                                                   \
+        uint16 w[8];                                                                                                    \
+        _Pragma("unroll")                                                                                               \
+        for (int i = 0; i < 8; i++) w[i] = i < 4 || whole ? BYTES(at[p], i) : (uint16)0;                                \
+        _Pragma("unroll")                                                                                               \
+        for (int r = 0; r < ROWS; r++) {                                                                                \
+            int16 dot = less[r];                                                                                        \
+            DOT_32(dot, w, numbers[r]);                                                                                 \
+            sum[r][p] = fma(convert_float16(dot), scales[p].by * by[r], sum[r][p]);                                     \
+        }                                                                                                               \
+    }
+#else
+#define NUMBERS float
+#define WHOLE_SUMS(p)                                                                                                   \
+    {                                                                                                                   \
+        float16 dot[ROWS];                                                                                              \
+        _Pragma("unroll")                                                                                               \
+        for (int r = 0; r < ROWS; r++) dot[r] = (float)less[r];                                                         \
+        for (int i = 0; i < IN_GROUP(K - k) / 4; i++) {                                                                 \
+            uint16 w = BYTES(at[p], i);                                                                                 \
+            _Pragma("unroll")                                                                                           \
+            for (int c = 0; c < 4; c++) {                                                                               \
+                float16 column = convert_float16(as_int16(w >> (uint)(8 * c) & 0xffu));                                 \
+                _Pragma("unroll")                                                                                       \
+                for (int r = 0; r < ROWS; r++) dot[r] = fma(column, (float16)numbers[r][4 * i + c], dot[r]);            \
+            }                                                                                                           \
+        }                                                                                                               \
+        _Pragma("unroll")                                                                                               \
+        for (int r = 0; r < ROWS; r++) sum[r][p] = fma(dot[r], scales[p].by * by[r], sum[r][p]);                        \
+    }
+#endif
+
+/* x of a group: by[r], less[r] and numbers[r]. */
+#undef GROUP_NUMBERS
+#if !defined(INT8)
+#elif ROWS <= NORM_ROWS
+#define GROUP_NUMBERS(X)                                                                                                \
+    NUMBERS numbers[ROWS][32];                                                                                          \
+    _Pragma("unroll")                                                                                                   \
+    for (int r = 0; r < ROWS; r++) {                                                                                    \
+        float16 x0 = X(r, k), x1 = whole ? X(r, k + LANES) : (float16)0.0f;                                             \
+        by[r] = whole_numbers(&x0, &x1);                                                                                \
+        less[r] = -OFFSET * (int)sum16(x0 + x1);                                                                        \
+        vstore16(JOIN(JOIN(convert_, NUMBERS), 16)(ORDER(x0)), 0, numbers[r]);                                          \
+        vstore16(JOIN(JOIN(convert_, NUMBERS), 16)(ORDER(x1)), 1, numbers[r]);                                          \
+    }
+#elif defined(VNNI)
+#define GROUP_NUMBERS(X)                                                                                                \
+    global const char *numbers[ROWS];                                                                                   \
+    _Pragma("unroll")                                                                                                   \
+    for (int r = 0; r < ROWS; r++) {                                                                                    \
+        global const float *group = in[r] + k / 32 * GROUP_WORDS;                                                       \
+        by[r] = group[0];                                                                                               \
+        less[r] = ((global const int *)group)[1];                                                                       \
+        numbers[r] = (global const char *)(group + 2);                                                                  \
+    }
+#else
+#define GROUP_NUMBERS(X)                                                                                                \
+    float numbers[ROWS][32];                                                                                            \
+    for (int r = 0; r < ROWS; r++) {                                                                                    \
+        global const float *group = in[r] + k / 32 * GROUP_WORDS;                                                       \
+        by[r] = group[0];                                                                                               \
+        less[r] = ((global const int *)group)[1];                                                                       \
+        vstore16(convert_float16(vload16(0, (global const char *)(group + 2))), 0, numbers[r]);                         \
+        vstore16(convert_float16(vload16(1, (global const char *)(group + 2))), 1, numbers[r]);                         \
+    }
+#endif
+
+#ifdef INT8
+#undef GROUP_SUMS
+#define GROUP_SUMS(X)                                                                                                   \
+    bool whole = K - k > LANES;                                                                                         \
+    float by[ROWS];                                                                                                     \
+    int less[ROWS];                                                                                                     \
+    GROUP_NUMBERS(X)                                                                                                    \
+    _Pragma("unroll")                                                                                                   \
+    for (int p = 0; p < PANELS; p++) WHOLE_SUMS(p)
+#endif
+
 #undef TILE_SUMS
 #define TILE_SUMS(X)                                                                                                    \
     for (int k = 0; k < K; k += GROUP) {                                                                                \
@@ -79,8 +167,13 @@
 
 #undef PLAIN_X
 #undef NORMED_X
+#ifdef INT8
+#define PLAIN_X(r, i)  vload16(0, in[r] + (i))
+#define NORMED_X(r, i) (vload16(0, in[r] + (i)) * inverse[r] * vload16(0, scale + (i)))
+#else
 #define PLAIN_X(r, i)  in[r][i]
 #define NORMED_X(r, i) (in[r][i] * inverse[r] * scale[i])
+#endif
 
 #if defined(FINISH_CONV1D)
 #define KERNEL INSTANCE(matmul_conv1d)
@@ -107,8 +200,12 @@ kernel void KERNEL(image b, global const float *x, int x_stride, int x_offset, g
 
     for (int p = 0; p < PANELS; p++) panel[p] = w + min(first + p, panels - 1) * PANEL_SIZE(K);
     bias += row0;
+#if defined(INT8) && ROWS > NORM_ROWS
+    int x_block = (row0 + first * LANES) / block * ((K + 31) / 32) * GROUP_WORDS;
+#else
     x += (size_t)skip * x_stride + x_offset;
     int x_block = (row0 + first * LANES) / block * K;
+#endif
 
     for (int t = get_global_id(1) * ROWS; t < rows; t += get_global_size(1) * ROWS) {
         global const float *in[ROWS];

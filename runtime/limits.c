@@ -13,7 +13,7 @@
 #define LONG_ROW 0.005                  /* the same of a row of launches */
 #define CHOOSING 0.8                    /* seconds after which no further round of choosing begins */
 
-enum { CHAINS = 16, MOST_ROUNDS = 5, SAMPLES = 3, MOST_LAUNCHES = 4096 };
+enum { CHAINS = 16, MOST_ROUNDS = 5, SAMPLES = 3, MOST_LAUNCHES = 4096, ROUND_TRIPS = 64 };
 
 /* V, F: vectors of 32-bit integers and floats as wide as the device likes them. Accumulators stay in registers, and there
  * are enough independent chains to cover the latency of an FMA. READ is there once for each number of streams. */
@@ -168,6 +168,20 @@ static eyrie_status run_count(const ey_limits *l, cl_ulong times, double *second
     return st == EYRIE_OK ? launch(l, l->count, &l->count_work, times, seconds, err) : st;
 }
 
+static eyrie_status run_round_trips(const ey_limits *l, double *times, double *seconds, eyrie_error *err)
+{
+    double once;
+    eyrie_status st = EYRIE_OK;
+
+    *times = *seconds = 0;
+    while (st == EYRIE_OK && *times < ROUND_TRIPS && *seconds < LONG_ENOUGH) {
+        st = run_count(l, 1, &once, err);
+        *seconds += once;
+        *times += 1;
+    }
+    return st;
+}
+
 /* Every integer was read once: all are 1. */
 static eyrie_status check_read(const ey_limits *l, uint32_t i, uint64_t steps, eyrie_error *err)
 {
@@ -317,17 +331,35 @@ void ey_limits_close(ey_limits *l)
     *l = (ey_limits){ 0 };
 }
 
+eyrie_status ey_limits_sample(const ey_limits *l, ey_limit which, double *work, double *seconds, eyrie_error *err)
+{
+    switch (which) {
+    case EY_LIMIT_READ:
+        *work = (double)read_bytes(l, l->read_work.steps);
+        return run_read(l, l->best, l->read_work.steps, seconds, err);
+    case EY_LIMIT_FMA:
+        *work = (double)fma_flops(l);
+        return run_fma(l, l->fma_work.steps, seconds, err);
+    case EY_LIMIT_LAUNCH:
+        *work = (double)l->count_work.steps;
+        return run_count(l, l->count_work.steps, seconds, err);
+    case EY_LIMIT_ROUND_TRIP:
+        return run_round_trips(l, work, seconds, err);
+    }
+    return ey_fail(err, EYRIE_EINVAL, "limit %d", (int)which);
+}
+
 eyrie_status ey_limits_measure(const ey_limits *l, ey_rates *now, eyrie_error *err)
 {
-    double seconds;
+    double work, seconds;
     eyrie_status st;
 
-    EY_TRY(run_fma(l, l->fma_work.steps, &seconds, err));
-    now->flops = (double)fma_flops(l) / seconds;
-    EY_TRY(run_count(l, l->count_work.steps, &seconds, err));
-    now->launch = seconds / (double)l->count_work.steps;
-    EY_TRY(run_read(l, l->best, l->read_work.steps, &seconds, err));
-    now->bytes = (double)read_bytes(l, l->read_work.steps) / seconds;
+    EY_TRY(ey_limits_sample(l, EY_LIMIT_FMA, &work, &seconds, err));
+    now->flops = work / seconds;
+    EY_TRY(ey_limits_sample(l, EY_LIMIT_LAUNCH, &work, &seconds, err));
+    now->launch = seconds / work;
+    EY_TRY(ey_limits_sample(l, EY_LIMIT_READ, &work, &seconds, err));
+    now->bytes = work / seconds;
 done:
     return st;
 }

@@ -37,6 +37,14 @@ typedef struct ey_rates {
 eyrie_status ey_limits_open(ey_limits *l, eyrie_device *dev, eyrie_error *err);
 void         ey_limits_close(ey_limits *l);
 
+/* One of them, once: the bytes, floating-point operations or launches, and the seconds they took. */
+typedef enum ey_limit {
+    EY_LIMIT_READ,
+    EY_LIMIT_FMA,
+    EY_LIMIT_LAUNCH,
+    EY_LIMIT_ROUND_TRIP                 /* launches, each waited for */
+} ey_limit;
+eyrie_status ey_limits_sample(const ey_limits *l, ey_limit which, double *work, double *seconds, eyrie_error *err);
 /* All three, once. What the caches held is gone afterwards. */
 eyrie_status ey_limits_measure(const ey_limits *l, ey_rates *now, eyrie_error *err);
 uint32_t     ey_limits_streams(const ey_limits *l);

@@ -182,19 +182,26 @@ static ey_sched_step chunked(const ey_sched_view *v, ey_sched_pick *picks)
 
 /* --------------------------------------------------------------------------------------------------------- roofline */
 
-/* Prompts for a step whose smallest part, a layer or the head, takes `seconds` at most, if there are such; else the fewest. */
+/* Prompts for a step of which at least a layer, and the head, is done within `seconds`, if there are such; else the fewest. As
+ * many as there can be, unless so few of their layers fit that a fifth of the time is left over, where a step of half the size
+ * is still far enough above the ridge to cost a token as much. */
 static uint32_t begin(const ey_sched_view *v, const order *o, double seconds, ey_sched_pick *picks, double *layer, double *head)
 {
     uint32_t room = v->limits.chunk, n = pick_readers(v, o, room, picks), layers = v->limits.layers;
+    double efficient = 2 * ey_cost_ridge(v->costs, EY_PREFILL);
 
     for (;;) {
         ey_loads w = work_of(v, picks, n);
         *layer = ey_loads_seconds(v->costs, EY_PREFILL, &w, 0, 1);
         *head = ey_loads_seconds(v->costs, EY_PREFILL, &w, layers, UINT32_MAX);
         uint32_t less = (uint32_t)ey_round_up(room / 2, EY_BLOCK);
-        if (fmax(*layer, *head) <= seconds || v->limits.chunk % EY_BLOCK != 0 || less >= room) return n;
-        uint32_t fewer = pick_readers(v, o, less, picks);
-        if (fewer == 0) return pick_readers(v, o, room, picks);     /* a prompt with cuts of its own, which are farther apart */
+        double fit = fmin(floor(seconds / *layer), layers) * *layer;
+        bool fits = fmax(*layer, *head) <= seconds;
+        bool good = fit >= 0.8 * fmin(seconds, layers * *layer) || less < efficient;
+        if ((fits && good) || v->limits.chunk % EY_BLOCK != 0 || less >= room) return n;
+        uint32_t first = n ? picks[0].seq : 0, fewer = pick_readers(v, o, less, picks);
+        if (fewer == 0 || picks[0].seq != first)        /* its cuts are farther apart, and it is not to be passed over for that */
+            return pick_readers(v, o, room, picks);
         n = fewer;
         room = less;
     }

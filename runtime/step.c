@@ -16,6 +16,7 @@ eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err
         return ey_fail(err, EYRIE_ELIMIT, "a batch of %" PRIu32 " tokens in %" PRIu32 " rows; at most %" PRIu32 " in %"
                        PRIu32, tokens, b->n_rows, ph->most, ph->buckets[ph->n - 1].plan.rows);
     ph->current = &ph->buckets[i];
+    ph->scratch.tokens = tokens;
     ph->scratch.wanted = ph->wanted = ey_batch_wanted(b);
     uint64_t words = ey_image_write(b, &g, m->image);
     return ey_buffer_write(m->dev, ph->scratch.batch, 0, words * sizeof *m->image, m->image, err);

@@ -254,6 +254,7 @@ static inline void rig_run(rig *r, const ey_row *rows, uint32_t n_rows, void *st
     assert_in_range(ey_batch_tokens(&batch), 1, ey_min(r->plan.tokens, COUNT(any)));
     uint64_t words = ey_image_write(&batch, &r->geometry, image);
     assert_ok(ey_buffer_write(dev, r->scratch.batch, 0, words * sizeof *image, image, &err));
+    r->scratch.tokens = ey_batch_tokens(&batch);
     r->scratch.wanted = ey_batch_wanted(&batch);
     if (state) assert_ok(ey_buffer_write(dev, slots, 0, slots->bytes, state, &err));
     assert_ok(ey_plan_run(&r->plan, 0, UINT32_MAX, &err));

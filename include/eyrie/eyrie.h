@@ -155,6 +155,13 @@ typedef enum eyrie_compute {
     EYRIE_COMPUTE_F32 = 1      /* nothing is rounded below f32 but the stored weights themselves */
 } eyrie_compute;
 
+/* Who multiplies weights with inputs while prompts are read. */
+typedef enum eyrie_products {
+    EYRIE_PRODUCTS_OWN = 0,    /* our own kernels */
+    EYRIE_PRODUCTS_CLBLAST = 1 /* CLBlast's Sgemm in f32, in steps of more than 32 tokens, where this library was built with
+                                  it; for GPUs. On CPUs many times slower than our own, but a witness. Needs `varying` */
+} eyrie_products;
+
 /* How far opening a model is: `what` is being done ("building kernels", "loading weights", ...), `done` of it, 0 to 1. */
 typedef void eyrie_progress_fn(void *user, const char *what, double done);
 
@@ -171,6 +178,8 @@ typedef struct eyrie_model_opts {
     eyrie_model       *share;      /* an open model of the same checkpoint and weight format on another part of the device
                                     * (eyrie_device_split), or on the same part: its weights are used. It stays open (EBUSY). On a
                                     * device that shares no memory with this one they are loaded once more. NULL = none */
+    bool               varying;    /* kernels may be used whose results' last digits depend on what shares a step */
+    eyrie_products     products;
 } eyrie_model_opts;
 
 /* What a model is and what it takes. Sizes are in bytes. */

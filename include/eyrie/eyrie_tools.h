@@ -90,6 +90,45 @@ typedef struct eyrie_rates {
 /* Measures all three, within about two seconds. */
 EYRIE_API eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err);
 
+/* --------------------------------------------------------------------------------------------------------- meters */
+
+/* A meter measures one thing at a time, so that limits can be taken beside what they judge, and an interrupt never waits
+ * long. Results are checked. Neither building kernels nor touching memory for the first time is in the seconds. */
+typedef struct eyrie_meter eyrie_meter;
+
+typedef enum eyrie_metric {
+    EYRIE_METRIC_READ = 0,         /* bytes that kernels read from a working set */
+    EYRIE_METRIC_WRITE = 1,        /* bytes that they write */
+    EYRIE_METRIC_COPY = 2,         /* bytes that they read from one half of it, and as many that they write to the other */
+    EYRIE_METRIC_F32 = 3,          /* operations on floats, two for each FMA, from registers */
+    EYRIE_METRIC_F16 = 4,          /* the same in half precision */
+    EYRIE_METRIC_INT8 = 5,         /* operations on 8-bit integers, two for each multiply-add */
+    EYRIE_METRIC_UNIT = 6,         /* operations of the CPU's matrix unit on bf16, if its use is allowed (the probe "amx") */
+    EYRIE_METRIC_LAUNCH = 7,       /* launches in a row that do nothing */
+    EYRIE_METRIC_ROUND_TRIP = 8,   /* launches, each waited for */
+    EYRIE_METRIC_UPLOAD = 9,       /* bytes from the host's memory to the device's */
+    EYRIE_METRIC_DOWNLOAD = 10     /* and back */
+} eyrie_metric;
+
+typedef struct eyrie_sample {
+    double work, seconds;          /* work is in the metric's unit */
+} eyrie_sample;
+
+/* Takes 0.5 GiB of the device's memory where there is enough, and about two seconds. */
+EYRIE_API eyrie_status eyrie_meter_open(eyrie_meter **out, eyrie_device *dev, eyrie_error *err);
+EYRIE_API void         eyrie_meter_close(eyrie_meter *meter);
+
+/* Bytes of the largest working set. */
+EYRIE_API uint64_t eyrie_meter_room(const eyrie_meter *meter);
+
+/* How a metric is measured on this device, or why it cannot be: *can says which. Valid until the meter is closed. */
+EYRIE_API const char *eyrie_meter_explain(eyrie_meter *meter, eyrie_metric metric, bool *can);
+
+/* One sample. `set` counts for READ, WRITE and COPY: bytes of the working set, 0 = the largest; smaller ones are passed over
+ * as often as takes a while. EINVAL: the set is too large, or the device cannot. ENUMERIC: a wrong result. */
+EYRIE_API eyrie_status eyrie_meter_run(eyrie_meter *meter, eyrie_metric metric, uint64_t set, eyrie_sample *sample,
+                                       eyrie_error *err);
+
 /* ------------------------------------------------------------------------------------------------------- variants */
 
 /* A way to carry out an op that this library has, and whether this device gets it. */

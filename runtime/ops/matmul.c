@@ -1,7 +1,6 @@
 /* matmul.c - products with weight matrices: which tile, which rows, how the work is split, what the product does besides. */
-#include "op.h"
+#include "clblast.h"
 #include "tiles.h"
-#include "unit.h"
 
 #include <assert.h>
 #include <limits.h>
@@ -80,13 +79,36 @@ static void gpu_product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, 
     }
 }
 
+/* Words of a group of packed numbers, as prelude.cl has it. */
+enum { GROUP_WORDS = 10 };
+
+/* x in whole numbers of 8 bits (int8.cl), normalised if need be, for products of many rows. */
+static ey_act quantise(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows)
+{
+    uint32_t words = w->blocks * ((w->cols + EY_GROUP - 1) / EY_GROUP) * GROUP_WORDS;
+    ey_act packed = ey_plan_act(p, rows.most, ey_pad(words));
+    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
+    char kernel[40];
+
+    snprintf(kernel, sizeof kernel, "quantise_%s", ey_quant_of(w->format)->name);
+    EY_LAUNCH(p, kernel, rows.most, 1, 1, ((ey_cost){ 5 * n, 2 * n }), ey_val(x), ey_int(x.stride), ey_int(x.offset),
+              ey_buf(x.norm.scale ? x.norm.scale : w->bias), ey_int(x.norm.width), ey_float(x.norm.eps), ey_int(w->cols),
+              ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_val(packed), ey_int(packed.stride));
+    return packed;
+}
+
 static void product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, const finish *f, ey_act y)
 {
+    if (ey_clblast_takes(p, w, rows)) {
+        ey_clblast_product(p, x, w, rows, f->add, f->gated, y);
+        return;
+    }
     if (!p->dev->cpu) {
         gpu_product(p, x, w, rows, f, y);
         return;
     }
     const ey_quant *q = ey_quant_of(w->format);
+    bool int8 = ey_program_has_int8(p->program, w->format);
     char kernel[40];
     ey_tile tile;
 
@@ -96,8 +118,10 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, cons
     }
     assert(!x.packed);
     tile = choose_tile(p->dev, w, f, rows.most, x.norm.scale != NULL);
-    if (x.norm.scale && tile.rows > EY_FEW_ROWS) x = ey_normalise(p, x, false);
-    snprintf(kernel, sizeof kernel, "%s_%s_%ux%u", f->kernel, q->name, (unsigned)tile.rows, (unsigned)tile.panels);
+    if (int8 && tile.rows > EY_FEW_ROWS) x = quantise(p, x, w, rows);
+    else if (x.norm.scale && tile.rows > EY_FEW_ROWS) x = ey_normalise(p, x, false);
+    snprintf(kernel, sizeof kernel, "%s%s_%s_%ux%u", f->kernel, int8 ? "_int8" : "", q->name, (unsigned)tile.rows,
+             (unsigned)tile.panels);
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
         uint32_t n = s->rows / EY_LANES, groups = (n + tile.panels - 1) / tile.panels;
