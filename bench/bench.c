@@ -183,8 +183,7 @@ static double quantile(const double *sorted, size_t n, double fraction)
     return sorted[below] + (at - (double)below) * (sorted[above] - sorted[below]);
 }
 
-/* The median of values (which are sorted by this), and half the distance of the quartiles in percent of it. */
-static double median(double *values, size_t n, double *spread)
+double bench_median(double *values, size_t n, double *spread)
 {
     qsort(values, n, sizeof *values, compare_doubles);
     double middle = quantile(values, n, 0.5);
@@ -441,8 +440,8 @@ eyrie_status bench_time(bench *b, const bench_case *c, eyrie_error *err)
         reads_bound += read >= compute;
         if (other.x) times_ahead[i] = rival_run(&other) / times[i];
     }
-    double time = median(times, b->repetitions, &spread), share = median(shares, b->repetitions, &ignored);
-    if (other.x) snprintf(ahead, sizeof ahead, "%.2f", median(times_ahead, b->repetitions, &ignored));
+    double time = bench_median(times, b->repetitions, &spread), share = bench_median(shares, b->repetitions, &ignored);
+    if (other.x) snprintf(ahead, sizeof ahead, "%.2f", bench_median(times_ahead, b->repetitions, &ignored));
     printf("| %s | %s | %s | %s | %u | %.4g | %.0f %% | %.4g | %.4g | %.0f %% of %s | %s |\n", c->model, c->what, c->format,
            phase_name(c), (unsigned)c->plan.tokens, 1e3 * time, spread, 1e-9 * bytes / time, 1e-9 * flops / time, share,
            2 * reads_bound > b->repetitions ? "read" : fastest, ahead);
@@ -504,8 +503,8 @@ static void print_limits(bench *b)
 {
     double read_spread, fma_spread;
 
-    double read = median(b->reads.values, b->reads.n, &read_spread);
-    double fma = median(b->fmas.values, b->fmas.n, &fma_spread);
+    double read = bench_median(b->reads.values, b->reads.n, &read_spread);
+    double fma = bench_median(b->fmas.values, b->fmas.n, &fma_spread);
     printf("\nLimits beside these rows: read %.1f GB/s (spread %.0f %%; streams a work-item: %u), fma %.0f GFLOP/s "
            "(spread %.0f %%).\n\n", 1e-9 * read, read_spread, (unsigned)ey_limits_streams(&b->limits), 1e-9 * fma,
            fma_spread);
@@ -513,7 +512,7 @@ static void print_limits(bench *b)
     printf("sgemm is OpenBLAS's for %s.\n\n", openblas_get_corename());
 #endif
     if (b->units.n > 0) {
-        double unit = median(b->units.values, b->units.n, &fma_spread);
+        double unit = bench_median(b->units.values, b->units.n, &fma_spread);
         printf("Beside those of the matrix unit: %.0f GFLOP/s (spread %.0f %%).\n\n", 1e-9 * unit, fma_spread);
     }
 }

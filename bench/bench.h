@@ -59,6 +59,9 @@ eyrie_status bench_build(bench *b, eyrie_format kv, eyrie_error *err);
 /* Evenly spread in [-scale, scale), the same on every run. */
 void bench_random(float *x, size_t n, float scale, uint64_t seed);
 
+/* The median of values (which are sorted by this), and half the distance of the quartiles in percent of it. */
+double bench_median(double *values, size_t n, double *spread);
+
 /* -------------------------------------------------------------------------------------------------------- weights */
 
 /* Copies of a matrix of random values, each in memory of its own. */
