@@ -40,12 +40,13 @@ bool bench_wants(const bench *b, const char *model, const char *what, eyrie_form
     return !b->match || strstr(model, b->match) || strstr(what, b->match);
 }
 
-eyrie_status bench_build(bench *b, eyrie_format kv, eyrie_error *err)
+eyrie_status bench_build(bench *b, eyrie_format kv, bool int8, eyrie_error *err)
 {
     uint32_t mask = 0;
 
     for (size_t i = 0; i < BENCH_FORMATS; i++) mask |= 1u << bench_formats[i];
     if (b->clblast) mask |= EY_CLBLAST;
+    else if (int8) mask |= EY_INT8 | (b->vnni ? EY_VNNI : 0);
     else if (b->unit) mask |= EY_MATRIX_UNIT;
     ey_program_free(b->program);
     b->program = NULL;
@@ -79,7 +80,9 @@ static eyrie_status open_unit(bench *b, eyrie_error *err)
     eyrie_verdict v;
     cl_int code;
 
-    (void)eyrie_probe_run(b->dev, "amx", &v, NULL);     /* which says no where it fails */
+    (void)eyrie_probe_run(b->dev, "vnni", &v, NULL);    /* which says no where it fails */
+    b->vnni = v.answer == EYRIE_YES;
+    (void)eyrie_probe_run(b->dev, "amx", &v, NULL);
     if (v.answer != EYRIE_YES) return EYRIE_OK;
     EY_CL_NEW(code, b->unit_program, clCreateProgramWithSource, b->dev->context, 1, strings, NULL);
     if (b->unit_program) EY_CL(code, clBuildProgram, b->unit_program, 1, &b->dev->id, "-cl-std=CL1.2", NULL, NULL);

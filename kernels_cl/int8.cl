@@ -22,9 +22,9 @@ kernel void INSTANCE(quantise)(image b, global const float *x, int x_stride, int
                 x0 = x0 * inverse * vload16(0, scale + k);
                 if (whole) x1 = x1 * inverse * vload16(0, scale + k + LANES);
             }
-            packed[0] = whole_numbers(&x0, &x1);
-            ((global int *)packed)[1] = -OFFSET * (int)sum16(x0 + x1);
-            vstore16(convert_char16(ORDER(x0)), 0, (global char *)(packed + 2));
-            vstore16(convert_char16(ORDER(x1)), 1, (global char *)(packed + 2));
+            packed[8] = whole_numbers(&x0, &x1);
+            ((global int *)packed)[9] = -OFFSET * (int)sum16(x0 + x1);
+            vstore4(BYTES_OF(ORDER(x0)), 0, (global uint *)packed);
+            vstore4(BYTES_OF(ORDER(x1)), 1, (global uint *)packed);
         }
 }

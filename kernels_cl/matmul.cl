@@ -23,20 +23,20 @@
 /* Columns i and i + 1 of all panels p, times all rows; X(r, i) is x. Loading two of x for each row leaves the compiler enough
  * registers. */
 #undef TWO_COLUMNS
-#define TWO_COLUMNS(X, i, W0, W1)                                           \
-    {                                                                       \
-        float16 w0[PANELS], w1[PANELS];                                     \
-        _Pragma("unroll")                                                   \
-        for (int p = 0; p < PANELS; p++) w0[p] = W0, w1[p] = W1;            \
-        _Pragma("unroll")                                                   \
-        for (int r = 0; r < ROWS; r++) {                                    \
-            float x0 = X(r, i), x1 = X(r, (i) + 1);                         \
-            _Pragma("unroll")                                               \
-            for (int p = 0; p < PANELS; p++) {                              \
-                sum[r][p] = fma(w0[p], (float16)x0, sum[r][p]);             \
-                sum[r][p] = fma(w1[p], (float16)x1, sum[r][p]);             \
-            }                                                               \
-        }                                                                   \
+#define TWO_COLUMNS(X, i, W0, W1)                                                                                       \
+    {                                                                                                                   \
+        float16 w0[PANELS], w1[PANELS];                                                                                 \
+        _Pragma("unroll")                                                                                               \
+        for (int p = 0; p < PANELS; p++) w0[p] = W0, w1[p] = W1;                                                        \
+        _Pragma("unroll")                                                                                               \
+        for (int r = 0; r < ROWS; r++) {                                                                                \
+            float x0 = X(r, i), x1 = X(r, (i) + 1);                                                                     \
+            _Pragma("unroll")                                                                                           \
+            for (int p = 0; p < PANELS; p++) {                                                                          \
+                sum[r][p] = fma(w0[p], (float16)x0, sum[r][p]);                                                         \
+                sum[r][p] = fma(w1[p], (float16)x1, sum[r][p]);                                                         \
+            }                                                                                                           \
+        }                                                                                                               \
     }
 
 /* One group of columns from k on. From WIDEN_ROWS rows on, taking numbers with a scale apart and multiplying them want more
@@ -67,89 +67,86 @@
     for (int j = 0; j < IN_GROUP(K - k); j += 2) TWO_COLUMNS(X, k + j, wide[j][p], wide[j + 1][p])
 #endif
 
-/* With INT8: a group's sum is made for a panel's rows at a time, which read the weights from registers. */
-#undef NUMBERS
-#undef WHOLE_SUMS
+/* With INT8: x of a group in whole numbers, made here for few rows, else from where it is packed. */
+#undef GROUP_OF
+#undef NUMBERS_OF
+#undef TAKE_NUMBERS
+#undef NUMBERS_AT
 #ifdef VNNI
-#define NUMBERS char
-#define WHOLE_SUMS(p)                                                                                                   \
+#define GROUP_OF packed_group
+#define NUMBERS_OF(x) BYTES_OF(x)
+#else
+#define GROUP_OF plain_group
+#define NUMBERS_OF(x) (x)
+#endif
+#if ROWS <= NORM_ROWS
+#define TAKE_NUMBERS(X)                                                                                                 \
+    GROUP_OF group[ROWS];                                                                                               \
+    _Pragma("unroll")                                                                                                   \
+    for (int r = 0; r < ROWS; r++) {                                                                                    \
+        float16 x0 = X(r, k), x1 = K - k > LANES ? X(r, k + LANES) : (float16)0.0f;                                     \
+        group[r].scale = whole_numbers(&x0, &x1);                                                                       \
+        group[r].less = -OFFSET * (int)sum16(x0 + x1);                                                                  \
+        group[r].numbers[0] = NUMBERS_OF(ORDER(x0));                                                                    \
+        group[r].numbers[1] = NUMBERS_OF(ORDER(x1));                                                                    \
+    }
+#define NUMBERS_AT(r) (&group[r])
+#elif defined(VNNI)
+#define TAKE_NUMBERS(X)
+#define NUMBERS_AT(r) (in[r] + k / 32 * GROUP_WORDS)
+#else
+#define TAKE_NUMBERS(X)                                                                                                 \
+    plain_group group[ROWS];                                                                                            \
+    for (int r = 0; r < ROWS; r++) {                                                                                    \
+        global const float *packed = in[r] + k / 32 * GROUP_WORDS;                                                      \
+        group[r].scale = packed[8];                                                                                     \
+        group[r].less = ((global const int *)packed)[9];                                                                \
+        group[r].numbers[0] = convert_float16(vload16(0, (global const char *)packed));                                 \
+        group[r].numbers[1] = convert_float16(vload16(1, (global const char *)packed));                                 \
+    }
+#define NUMBERS_AT(r) (&group[r])
+#endif
+
+/* The group's sums for a panel's rows at a time, which find its weights in registers. */
+#undef PANEL_SUMS
+#ifdef VNNI
+#define PANEL_SUMS(p)                                                                                                   \
     {                                                                                                                   \
         uint16 w[8];                                                                                                    \
         _Pragma("unroll")                                                                                               \
-        for (int i = 0; i < 8; i++) w[i] = i < 4 || whole ? BYTES(at[p], i) : (uint16)0;                                \
+        for (int i = 0; i < 8; i++) w[i] = i < 4 || K - k > LANES ? BYTES(at[p], i) : (uint16)0;                        \
         _Pragma("unroll")                                                                                               \
-        for (int r = 0; r < ROWS; r++) {                                                                                \
-            int16 dot = less[r];                                                                                        \
-            DOT_32(dot, w, numbers[r]);                                                                                 \
-            sum[r][p] = fma(convert_float16(dot), scales[p].by * by[r], sum[r][p]);                                     \
-        }                                                                                                               \
+        for (int r = 0; r < ROWS; r++) ADD_GROUP(sum[r][p], w, scales[p].by, NUMBERS_AT(r));                            \
     }
 #else
-#define NUMBERS float
-#define WHOLE_SUMS(p)                                                                                                   \
+#define PANEL_SUMS(p)                                                                                                   \
     {                                                                                                                   \
         float16 dot[ROWS];                                                                                              \
         _Pragma("unroll")                                                                                               \
-        for (int r = 0; r < ROWS; r++) dot[r] = (float)less[r];                                                         \
+        for (int r = 0; r < ROWS; r++) dot[r] = (float)group[r].less;                                                   \
         for (int i = 0; i < IN_GROUP(K - k) / 4; i++) {                                                                 \
             uint16 w = BYTES(at[p], i);                                                                                 \
             _Pragma("unroll")                                                                                           \
             for (int c = 0; c < 4; c++) {                                                                               \
                 float16 column = convert_float16(as_int16(w >> (uint)(8 * c) & 0xffu));                                 \
                 _Pragma("unroll")                                                                                       \
-                for (int r = 0; r < ROWS; r++) dot[r] = fma(column, (float16)numbers[r][4 * i + c], dot[r]);            \
+                for (int r = 0; r < ROWS; r++) {                                                                        \
+                    float number = ((const float *)group[r].numbers)[4 * i + c];                                        \
+                    dot[r] = fma(column, (float16)number, dot[r]);                                                      \
+                }                                                                                                       \
             }                                                                                                           \
         }                                                                                                               \
         _Pragma("unroll")                                                                                               \
-        for (int r = 0; r < ROWS; r++) sum[r][p] = fma(dot[r], scales[p].by * by[r], sum[r][p]);                        \
-    }
-#endif
-
-/* x of a group: by[r], less[r] and numbers[r]. */
-#undef GROUP_NUMBERS
-#if !defined(INT8)
-#elif ROWS <= NORM_ROWS
-#define GROUP_NUMBERS(X)                                                                                                \
-    NUMBERS numbers[ROWS][32];                                                                                          \
-    _Pragma("unroll")                                                                                                   \
-    for (int r = 0; r < ROWS; r++) {                                                                                    \
-        float16 x0 = X(r, k), x1 = whole ? X(r, k + LANES) : (float16)0.0f;                                             \
-        by[r] = whole_numbers(&x0, &x1);                                                                                \
-        less[r] = -OFFSET * (int)sum16(x0 + x1);                                                                        \
-        vstore16(JOIN(JOIN(convert_, NUMBERS), 16)(ORDER(x0)), 0, numbers[r]);                                          \
-        vstore16(JOIN(JOIN(convert_, NUMBERS), 16)(ORDER(x1)), 1, numbers[r]);                                          \
-    }
-#elif defined(VNNI)
-#define GROUP_NUMBERS(X)                                                                                                \
-    global const char *numbers[ROWS];                                                                                   \
-    _Pragma("unroll")                                                                                                   \
-    for (int r = 0; r < ROWS; r++) {                                                                                    \
-        global const float *group = in[r] + k / 32 * GROUP_WORDS;                                                       \
-        by[r] = group[0];                                                                                               \
-        less[r] = ((global const int *)group)[1];                                                                       \
-        numbers[r] = (global const char *)(group + 2);                                                                  \
-    }
-#else
-#define GROUP_NUMBERS(X)                                                                                                \
-    float numbers[ROWS][32];                                                                                            \
-    for (int r = 0; r < ROWS; r++) {                                                                                    \
-        global const float *group = in[r] + k / 32 * GROUP_WORDS;                                                       \
-        by[r] = group[0];                                                                                               \
-        less[r] = ((global const int *)group)[1];                                                                       \
-        vstore16(convert_float16(vload16(0, (global const char *)(group + 2))), 0, numbers[r]);                         \
-        vstore16(convert_float16(vload16(1, (global const char *)(group + 2))), 1, numbers[r]);                         \
+        for (int r = 0; r < ROWS; r++) sum[r][p] = fma(dot[r], scales[p].by * group[r].scale, sum[r][p]);               \
     }
 #endif
 
 #ifdef INT8
 #undef GROUP_SUMS
 #define GROUP_SUMS(X)                                                                                                   \
-    bool whole = K - k > LANES;                                                                                         \
-    float by[ROWS];                                                                                                     \
-    int less[ROWS];                                                                                                     \
-    GROUP_NUMBERS(X)                                                                                                    \
+    TAKE_NUMBERS(X)                                                                                                     \
     _Pragma("unroll")                                                                                                   \
-    for (int p = 0; p < PANELS; p++) WHOLE_SUMS(p)
+    for (int p = 0; p < PANELS; p++) PANEL_SUMS(p)
 #endif
 
 #undef TILE_SUMS
@@ -180,7 +177,7 @@
 #define MORE   , global const float *taps_w, global const float *taps_bias, int taps, int N, global float *state, int state_stride
 #elif defined(FINISH_RGLRU)
 #define KERNEL INSTANCE(matmul_rglru)
-#define MORE   , global const float *branch, int branch_stride, int branch_offset, global const float *decay, \
+#define MORE   , global const float *branch, int branch_stride, int branch_offset, global const float *decay,           \
                global float *state, int state_stride, int h_offset
 #elif defined(FINISH_GEGLU)
 #define KERNEL INSTANCE(matmul_geglu)

@@ -261,7 +261,7 @@ static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
  * order. What is not finite makes a scale that is not, so that it shows.
  *
  * Packed for products of many rows (int8.cl), a row is [blocks of the diagonal][groups][GROUP_WORDS]:
- *     scale f32, -OFFSET times the sum of the numbers int, numbers char [32] in the weights' ORDER
+ *     numbers char [32] in the weights' ORDER, scale f32, -OFFSET times the sum of the numbers int
  * with zeros for columns from K on. */
 #define GROUP_WORDS 10
 
@@ -277,10 +277,17 @@ static inline float whole_numbers(float16 *x, float16 *y)
     float largest = as_float(max(max(lanes[0], lanes[2]), max(lanes[1], lanes[3])));
     bool usable = largest >= 0x1p-100f && largest < INFINITY;
     float inverse = usable ? 127.0f / largest : 0.0f;
-    *x = usable ? rint(*x * inverse) : (float16)0.0f;
-    *y = usable ? rint(*y * inverse) : (float16)0.0f;
+    float16 whole = 12582912.0f;                                        /* a sum with it has no fraction */
+    *x = ((usable ? *x : (float16)0.0f) * inverse + whole) - whole;
+    *y = ((usable ? *y : (float16)0.0f) * inverse + whole) - whole;
     return largest * 0x1.020408p-7f;
 }
+
+/* A group as it is packed, for instructions that take bytes, and for others. */
+typedef struct { uint4 numbers[2]; float scale; int less; } packed_group;
+typedef struct { float16 numbers[2]; float scale; int less; } plain_group;
+
+#define BYTES_OF(x) as_uint4(convert_char16(convert_int16(x)))
 
 /* ------------------------------------------------------------------------------------------------- what products read
  * Either f32 [rows, stride], or packed for the matrix unit (amx.cl): rounded to bf16, in tiles of 16 rows by 32 columns,

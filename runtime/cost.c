@@ -181,6 +181,7 @@ ey_costs *ey_costs_new(const ey_shape *shape, const ey_pace pace[EY_PHASES])
 }
 
 const ey_shape *ey_costs_shape(const ey_costs *c) { return &c->shape; }
+const ey_pace  *ey_costs_pace(const ey_costs *c, ey_phase phase) { return &c->pace[phase]; }
 
 double ey_loads_seconds(const ey_costs *c, ey_phase phase, const ey_loads *w, uint32_t from, uint32_t to)
 {

@@ -71,6 +71,7 @@ typedef struct ey_costs ey_costs;
 
 ey_costs *ey_costs_new(const ey_shape *shape, const ey_pace pace[EY_PHASES]);  /* both copied; NULL: no memory. Free with ey_free */
 const ey_shape *ey_costs_shape(const ey_costs *c);
+const ey_pace  *ey_costs_pace(const ey_costs *c, ey_phase phase);
 
 /* Predicted seconds of a step with these rows (none: 0), and of its layers [from, to): UINT32_MAX = to the end, which is the
  * head's; what ends before that leaves the head out. The last is for those who have added the rows up. */

@@ -13,17 +13,6 @@
 
 /* --------------------------------------------------------------------------------------------------------- opening */
 
-static eyrie_status find_policy(const ey_policy **policy, const char *name, eyrie_error *err)
-{
-    char names[160] = "";
-    size_t at = 0;
-
-    if ((*policy = ey_policy_find(name))) return EYRIE_OK;
-    for (size_t i = 0; ey_policy_at(i) && at < sizeof names; i++)
-        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", ey_policy_at(i)->name);
-    return ey_fail(err, EYRIE_EINVAL, "there is no scheduling policy \"%.40s\"; there are %s", name, names);
-}
-
 /* Sequences move from one model to the other and go on bit for bit: both have to be the same in all that decides bits, and a
  * slot has the same number in both. */
 static eyrie_status check_pair(const eyrie_model *decode, const eyrie_model *prefill, eyrie_error *err)
@@ -84,7 +73,7 @@ eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, const eyr
     *out = NULL;
     if (opts) memcpy(&o, opts, ey_min(opts->struct_size, sizeof o));
     prefill = o.prefill ? o.prefill : model;
-    if ((st = find_policy(&policy, o.policy, err)) != EYRIE_OK) return st;
+    if ((st = ey_policy_named(&policy, o.policy, err)) != EYRIE_OK) return st;
     if (!(o.token_interval >= 0 && isfinite(o.token_interval)))
         return ey_fail(err, EYRIE_EINVAL, "token_interval %g; it must be a number of seconds, 0 for the default", o.token_interval);
     if (o.prefill && (st = check_pair(model, prefill, err)) != EYRIE_OK) return st;

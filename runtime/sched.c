@@ -2,10 +2,12 @@
 #include "sched.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define LEVEL    10.0   /* seconds of waiting that a level of priority is worth: nobody waits for ever behind those above */
 #define MARGIN   1.25   /* a step may take so much longer than predicted: predictions of prefill are good to 20 % */
+#define INTERVAL 4.0    /* decode steps between two tokens of a sequence while prompts are read, where no bound is asked for */
 #define PATIENCE 10.0   /* the interval that roofline keeps where none is asked for, seconds */
 
 static ey_sched_step whole(ey_phase phase, uint32_t n) { return (ey_sched_step){ phase, n, 0, UINT32_MAX }; }
@@ -240,6 +242,15 @@ static ey_sched_step roofline(const ey_sched_view *v, ey_sched_pick *picks)
     return (ey_sched_step){ EY_PREFILL, n, from, to };
 }
 
+double ey_sched_default_interval(const ey_sched_view *v)
+{
+    ey_loads w = { .rows = 0 };
+
+    for (uint32_t i = 0; i < v->n; i++)
+        if (v->seqs[i].unread == 0) ey_loads_add(&w, ey_costs_shape(v->costs), &(ey_load){ v->seqs[i].position, 1, 1 });
+    return INTERVAL * ey_loads_seconds(v->costs, EY_DECODE, &w, 0, UINT32_MAX);
+}
+
 double ey_sched_least_interval(const ey_sched_limits *limits, const ey_costs *costs)
 {
     const ey_shape *s = ey_costs_shape(costs);
@@ -270,4 +281,15 @@ const ey_policy *ey_policy_find(const char *name)
     if (!name) return p;
     for (size_t i = 0; (p = ey_policy_at(i)) && strcmp(p->name, name) != 0; i++) continue;
     return p;
+}
+
+eyrie_status ey_policy_named(const ey_policy **out, const char *name, eyrie_error *err)
+{
+    char names[160] = "";
+    size_t at = 0;
+
+    if ((*out = ey_policy_find(name))) return EYRIE_OK;
+    for (size_t i = 0; ey_policy_at(i) && at < sizeof names; i++)
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", ey_policy_at(i)->name);
+    return ey_fail(err, EYRIE_EINVAL, "there is no scheduling policy \"%.40s\"; there are %s", name, names);
 }

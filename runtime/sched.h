@@ -73,6 +73,12 @@ typedef struct ey_policy {
 const ey_policy *ey_policy_find(const char *name);     /* NULL name: the default; NULL: there is none of that name */
 const ey_policy *ey_policy_at(size_t i);               /* NULL: no more */
 
+/* The same, or the message lists those that there are (EINVAL). */
+eyrie_status ey_policy_named(const ey_policy **out, const char *name, eyrie_error *err);
+
+/* The interval for a view in which nobody asked for one, s: four steps of all that decode; 0 = nobody does. */
+double ey_sched_default_interval(const ey_sched_view *v);
+
 /* The least interval that roofline can keep with these limits and costs, s, for saying so: a full decode step, and the
  * smallest part of a prefill, with windows full. */
 double ey_sched_least_interval(const ey_sched_limits *limits, const ey_costs *costs);

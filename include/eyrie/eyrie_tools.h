@@ -205,6 +205,72 @@ typedef void eyrie_check_fn(void *user, const eyrie_check *check);
 EYRIE_API eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures,
                                       eyrie_error *err);
 
+/* ----------------------------------------------------------------------------------------------------- simulation */
+
+/* A request, as far as it takes time. */
+typedef struct eyrie_arrival {
+    double   seconds;              /* when it comes, from the beginning; not before the one before it */
+    uint64_t prompt, output;       /* tokens to be read, to be generated; at least 1 each */
+    int32_t  priority;
+} eyrie_arrival;
+
+/* The next request to come; false: there is none. */
+typedef bool eyrie_arrivals_fn(void *user, eyrie_arrival *next);
+
+/* Devices by their numbers. */
+typedef struct eyrie_sim_device {
+    uint32_t count;                /* so many of them */
+    bool     prefill, decode;      /* phases that they have steps of */
+    double   bandwidth;            /* bytes/s from their memory */
+    double   prefill_flops;        /* FLOP/s of products with many rows, */
+    double   decode_flops;         /* and with few */
+    double   launch;               /* s for a kernel launch */
+    double   memory;               /* bytes, for weights, scratch and states */
+    double   link;                 /* bytes/s to other devices; needed where the phases are apart */
+} eyrie_sim_device;
+
+typedef struct eyrie_sim_opts {
+    const char              *model;         /* as eyrie_model_inspect takes it, with these options; its slots are the most
+                                             * states that a device holds (0 = what fits its memory) */
+    const eyrie_model_opts  *model_opts;
+    const eyrie_sim_device  *devices;       /* [n_devices] */
+    size_t                   n_devices;
+    const char              *policy;        /* as eyrie_engine_opts has it, and the next */
+    double                   token_interval;
+    uint32_t                 rows;          /* most sequences of a decode step; 0 = as many as the engine's */
+    eyrie_arrivals_fn       *arrivals;
+    void                    *user;
+    uint64_t                 expected;      /* requests, for the progress alone; 0 = not known */
+    eyrie_progress_fn       *progress;      /* NULL: nobody hears of it */
+    void                    *progress_user;
+} eyrie_sim_opts;
+
+/* Of many durations, in seconds. Quantiles are within 0.5 %. */
+typedef struct eyrie_spread {
+    uint64_t n;
+    double   mean, p50, p95, p99, most;
+} eyrie_spread;
+
+typedef struct eyrie_sim_report {
+    uint64_t     requests, prompt_tokens, tokens;   /* answered, read, generated */
+    double       seconds;          /* from the beginning to the last token */
+    eyrie_spread first_token;      /* from a request's coming to its first token */
+    eyrie_spread between_tokens;   /* of a request */
+    eyrie_spread whole;            /* from its coming to its last token */
+    double       busy;             /* share of the devices' time in which a step ran, */
+    double       arithmetic;       /* in which at their peak they would have computed as much, */
+    double       memory;           /* and at their bandwidth moved as much */
+    uint64_t     prefill_steps, decode_steps, handovers;
+    double       handover_seconds; /* of one on average, waiting for the link or a slot included */
+    uint64_t     most_waiting;     /* requests without a slot, at the worst moment */
+    uint32_t     slots;            /* of the device that has the fewest */
+} eyrie_sim_report;
+
+/* Runs the scheduler on devices that are numbers, under a simulated clock: what a cluster that may not exist would do with
+ * these requests. Needs no device. Of a million requests with a hundred tokens each, a matter of a minute.
+ * EINVAL: a value that makes no sense, named; EMEMORY: the model's weights leave a device no memory for a state. */
+EYRIE_API eyrie_status eyrie_simulate(const eyrie_sim_opts *opts, eyrie_sim_report *report, eyrie_error *err);
+
 #ifdef __cplusplus
 }
 #endif
