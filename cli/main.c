@@ -15,6 +15,7 @@ static const cli_command commands[] = {
       "  eyrie run -m models/shakespeare --tokens 2,814,983,4 -n 16 --json\n"
       "  eyrie run -m models/shakespeare -p ROMEO: -n 100 --save-state romeo.state\n"
       "  eyrie run -m models/shakespeare --load-state romeo.state -n 100\n"
+      "  eyrie run -m models/shakespeare -f scene.txt -n 60 --samples 8 --seed 3\n"
       "  eyrie run -m synthetic:griffin-1b --tokens 2,5,9 -n 16 --json\n",
       cli_run },
     { CLI_CHAT, "chat", "talks, turn by turn",
@@ -35,10 +36,12 @@ static const cli_command commands[] = {
       "-m MODEL (-p TEXT | -f FILE | - | --tokens IDS) [options]",
       "Reads a text as one sequence and prints the number of tokens predicted (all but the first), the mean of their\n"
       "negative log-probabilities, its exponential, and the bits in all for each byte of text. --json has the\n"
-      "log-probability of every token.\n",
+      "log-probability of every token. With --continuation the text is read once, and a line for each continuation has its\n"
+      "log-probability after the text and its number of tokens.\n",
       "  eyrie score -m models/shakespeare -f hamlet.txt\n"
       "  eyrie score -m models/shakespeare -p 'To be, or not to be' --json\n"
-      "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n",
+      "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n"
+      "  eyrie score -m models/shakespeare -p 'To be, or ' --continuation 'not to be' --continuation 'to go'\n",
       cli_score },
     { CLI_INFO, "info", "says what a model is and what it takes",
       "-m MODEL [options]",

@@ -37,7 +37,7 @@ typedef struct option {
 /* Options under a heading of the help. */
 typedef struct section {
     const char *title;
-    option      options[14];    /* the last has no name */
+    option      options[15];    /* the last has no name */
 } section;
 
 enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO | CLI_TUNE,
@@ -53,6 +53,10 @@ static const section sections[] = {
         { "-", NULL, "the text on standard input", READ, FLAG, FIELD(from_stdin), 0, 0 },
         { "--tokens", "IDS", "token ids such as 2,5,9, taken as they stand: no <bos> is added", READ, STRING,
           FIELD(tokens), 0, 0 },
+        { 0 } } },
+    { "Scoring", {
+        { "--continuation", "TEXT", "score TEXT as what follows the text, instead of that; may be given more than once", CLI_SCORE,
+          TEXTS, FIELD(continuations), 0, 0 },
         { 0 } } },
     { "Generating", {
         { "-n", "N", "tokens to generate at most (default 128; 512 for each answer of a chat)", GENERATE, COUNT, FIELD(n), 1, UINT64_MAX },
@@ -74,6 +78,8 @@ static const section sections[] = {
           FIELD(frequency_penalty), 0, 0 },
         { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", GENERATE, TEXTS,
           FIELD(stops), 0, 0 },
+        { "--samples", "N", "N texts from one prompt, which is read once (draws with temperature 1 if not told otherwise)", CLI_RUN,
+          COUNT, FIELD(samples), 1, 65536 },
         { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN, FLAG, FIELD(ignore_eos), 0, 0 },
         { 0 } } },
     { "The state", {
@@ -126,8 +132,19 @@ static const section sections[] = {
           COUNT, FIELD(context), 1, UINT64_MAX },
         { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
-        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load)", STEPS | CLI_TUNE, COUNT, FIELD(slots), 1,
+        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; up to 16 where a\n"
+          "                           prompt goes on in many ways)", STEPS | CLI_TUNE, COUNT, FIELD(slots), 1,
           UINT32_MAX },
+        { 0 } } },
+    { "Scheduling", {
+        { "--policy", "roofline|chunked|fifo", "what the next step is: prompts in parts between decode steps (roofline, the\n"
+          "                           default), in chunks that take turns with them, or whole before all", STEPS, CHOICE, FIELD(policy), 0, 0 },
+        { "--token-interval", "S", "seconds between two tokens of a text that should not be passed while prompts are read", STEPS,
+          NUMBER, FIELD(token_interval), 0, 0 },
+        { "--lanes", "1|2", "2: one half of the device reads prompts while the other generates (default 1)", STEPS, COUNT,
+          FIELD(lanes), 1, 2 },
+        { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS, STRING,
+          FIELD(trace), 0, 0 },
         { 0 } } },
     { "The device", {
         { "--probe", NULL, "try out what it can do and measure it, which takes some seconds", CLI_DEVICES, FLAG, FIELD(probe), 0, 0 },
@@ -368,6 +385,11 @@ static int check(const cli_options *o, unsigned prompts)
     if ((o->command->bit & READ) && prompts == 0 && !o->load_state)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
+    if (o->samples > 1 && o->greedy) return cli_wrong_usage(o->command, "--greedy gives one text, however many --samples");
+    if (o->samples > 1 && o->save_state)
+        return cli_wrong_usage(o->command, "--save-state saves one text; leave out --samples, and save after the prompt");
+    if (o->continuations.n && o->logits)
+        return cli_wrong_usage(o->command, "--logits are of the text; leave out --continuation");
     if (o->greedy && (o->temperature >= 0 || o->top_k || o->top_p > 0 || o->min_p > 0))
         return cli_wrong_usage(o->command, "--greedy excludes --temp, --top-k, --top-p and --min-p");
     return CLI_DONE;
@@ -415,8 +437,9 @@ void cli_options_free(cli_options *o)
         *lists[i] = (cli_counts){ 0 };
     }
     free(o->stops.items);
+    free(o->continuations.items);
     free(o->words.items);
-    o->stops = o->words = (cli_texts){ 0 };
+    o->stops = o->continuations = o->words = (cli_texts){ 0 };
 }
 
 /* ------------------------------------------------------------------------------------------------------------ help */
@@ -458,7 +481,7 @@ const char *cli_format_name(eyrie_format format)
 /* Filters without a temperature mean temperature 1: what is most probable does not depend on them. */
 static float temperature(const cli_options *o)
 {
-    bool filters = o->top_k || o->top_p > 0 || o->min_p > 0;
+    bool filters = o->top_k || o->top_p > 0 || o->min_p > 0 || o->samples > 1;
 
     if (o->greedy || o->temperature >= 0) return o->greedy ? 0.0f : o->temperature;
     return o->command->bit == CLI_CHAT ? 0.8f : filters ? 1.0f : 0.0f;
@@ -473,12 +496,21 @@ eyrie_request cli_request(const cli_options *o)
         .n_stops = o->stops.n, .flags = o->ignore_eos ? EYRIE_IGNORE_EOS : 0 };
 }
 
+/* A chat needs two for /load; many texts from one prompt go side by side as far as that pays. */
+static uint32_t slots(const cli_options *o)
+{
+    uint64_t texts = o->samples > o->continuations.n ? o->samples : o->continuations.n;
+
+    if (o->slots) return (uint32_t)o->slots;
+    return o->command->bit == CLI_CHAT ? 2 : texts < 16 ? (uint32_t)texts : 16;
+}
+
 eyrie_model_opts cli_model_opts(const cli_options *o)
 {
     return (eyrie_model_opts){
         .struct_size = sizeof(eyrie_model_opts), .weights = format_named(o->weights), .kv = format_named(o->kv),
         .compute = o->compute && strcmp(o->compute, "f32") == 0 ? EYRIE_COMPUTE_F32 : EYRIE_COMPUTE_AUTO,
-        .slots = o->slots || o->command->bit != CLI_CHAT ? (uint32_t)o->slots : 2, .chunk = (uint32_t)o->chunk, .context = o->context,
+        .slots = slots(o), .chunk = (uint32_t)o->chunk, .context = o->context,
         .varying = o->invariant && strcmp(o->invariant, "off") == 0,
         .products = o->products && strcmp(o->products, "clblast") == 0 ? EYRIE_PRODUCTS_CLBLAST : EYRIE_PRODUCTS_OWN };
 }

@@ -43,12 +43,16 @@ struct cli_options {
     float              temperature;             /* -1: not given */
     uint64_t           top_k;
     float              top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    cli_texts          stops;
+    cli_texts          stops, continuations;
+    uint64_t           samples;                 /* 0: not given */
     bool               ignore_eos, json, probe, again;
     const char        *logits, *output;
     const char        *load_state, *save_state;
     const char        *weights, *compute, *kv, *invariant, *products;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
+    const char        *policy, *trace;
+    float              token_interval;
+    uint64_t           lanes;
     const char        *device, *kernels, *kernel_dir, *cache_dir;
     uint64_t           threads, memory, max_alloc;
     cli_texts          words;                   /* arguments that are no options, of commands that take some */

@@ -342,6 +342,7 @@ static eyrie_status open_part(eyrie_device **out, eyrie_device *whole, cl_device
     part->context = NULL;
     part->queue = NULL;
     part->tuning = NULL;
+    part->marks = NULL;
     part->used = 0;
     part->children = 0;
     whole->children++;

@@ -46,6 +46,7 @@ struct eyrie_device {
     char            *kernel_dir;
     ey_cache        *cache;         /* NULL: nothing is kept between runs */
     bool             keeps_kernels; /* its driver does that itself, and binaries cost more than they save */
+    struct ey_marks *marks;         /* of launches, while somebody traces (marks.h); NULL: none */
     struct ey_tuning *tuning;       /* tiles that were measured (tiles.h), for ey_free; NULL: none */
     ey_log           log;
     uint32_t         children;      /* open models and parts */

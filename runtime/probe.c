@@ -748,7 +748,7 @@ static const struct { eyrie_probe about; void (*run)(trial *t); } probes[] = {
         "weights in few pieces: they are split by what the device says", false, false }, probe_large_buffer },
     { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "packed checkpoints where they lie in their files", false, false },
       probe_host_pointer },
-    { { "sub-devices", "lanes on parts of the device", "prefill beside decode: not used yet", true, false }, probe_sub_devices },
+    { { "sub-devices", "lanes on parts of the device", "halves of a CPU for two models (eyrie_device_split)", true, false }, probe_sub_devices },
 };
 
 const eyrie_probe *eyrie_probe_at(size_t i) { return i < COUNT(probes) ? &probes[i].about : NULL; }

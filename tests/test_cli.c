@@ -112,6 +112,8 @@ static void help(void **state)
                    "--ignore-eos", "--json", "--weights", "--compute", "--kv", "--chunk", "--context", "--slots",
                    "--device", "--threads", "--kernels", "--memory", "--max-alloc", "--kernel-dir",
                    "--cache-dir", "--load-state", "--save-state" } },
+        { "run", { "--samples", "--policy", "--token-interval", "--lanes", "--trace" } },
+        { "score", { "--continuation", "--policy", "--token-interval", "--lanes", "--trace" } },
         { "score", { "-m", "-p", "-f", "-", "--tokens", "--logits", "--json", "--weights", "--compute", "--kv",
                      "--chunk", "--context", "--slots", "--device", "--threads", "--kernels", "--memory", "--max-alloc",
                      "--kernel-dir", "--cache-dir" } },

@@ -265,6 +265,8 @@ typedef struct eyrie_engine_opts {
                                     * keep goes to the log, with what it can */
     eyrie_model  *prefill;         /* a second model, from the same files with the same options and at least as many slots,
                                     * on another device: it reads prompts while `model` decodes; NULL = `model` does both */
+    const char   *trace;           /* a file to write what happens when to, in the format that Perfetto and Chrome show; slower.
+                                    * NULL = none */
 } eyrie_engine_opts;
 
 /* An engine for the model; a model has one at a time (EBUSY). EINVAL: no such policy, an interval that is no time, or a second
