@@ -1,5 +1,6 @@
 /* bench.c - see bench.h. */
 #include "bench.h"
+#include "ops/clblast.h"
 #include "os.h"
 
 #include <eyrie/eyrie_tools.h>
@@ -39,12 +40,14 @@ bool bench_wants(const bench *b, const char *model, const char *what, eyrie_form
     return !b->match || strstr(model, b->match) || strstr(what, b->match);
 }
 
-eyrie_status bench_build(bench *b, eyrie_format kv, eyrie_error *err)
+eyrie_status bench_build(bench *b, eyrie_format kv, bool int8, eyrie_error *err)
 {
     uint32_t mask = 0;
 
     for (size_t i = 0; i < BENCH_FORMATS; i++) mask |= 1u << bench_formats[i];
-    if (b->unit) mask |= EY_MATRIX_UNIT;
+    if (b->clblast) mask |= EY_CLBLAST;
+    else if (int8) mask |= EY_INT8 | (b->vnni ? EY_VNNI : 0);
+    else if (b->unit) mask |= EY_MATRIX_UNIT;
     ey_program_free(b->program);
     b->program = NULL;
     return ey_program_build(&b->program, b->dev, mask, kv, err);
@@ -77,7 +80,9 @@ static eyrie_status open_unit(bench *b, eyrie_error *err)
     eyrie_verdict v;
     cl_int code;
 
-    (void)eyrie_probe_run(b->dev, "amx", &v, NULL);     /* which says no where it fails */
+    (void)eyrie_probe_run(b->dev, "vnni", &v, NULL);    /* which says no where it fails */
+    b->vnni = v.answer == EYRIE_YES;
+    (void)eyrie_probe_run(b->dev, "amx", &v, NULL);
     if (v.answer != EYRIE_YES) return EYRIE_OK;
     EY_CL_NEW(code, b->unit_program, clCreateProgramWithSource, b->dev->context, 1, strings, NULL);
     if (b->unit_program) EY_CL(code, clBuildProgram, b->unit_program, 1, &b->dev->id, "-cl-std=CL1.2", NULL, NULL);
@@ -462,12 +467,13 @@ void bench_end(bench_case *c)
 
 static int usage(const char *program)
 {
-    fprintf(stderr, "usage: %s [-d DEVICE] [-k DIR] [-f FORMAT] [-m TEXT] [-n REPETITIONS]\n"
+    fprintf(stderr, "usage: %s [-d DEVICE] [-k DIR] [-f FORMAT] [-m TEXT] [-n REPETITIONS] [-c]\n"
                     "  -d  part of the device's name, its number, gpu or cpu (default: first GPU, else first)\n"
                     "  -k  kernel files in DIR replace the built-in ones of the same name\n"
                     "  -f  only this format: f32, f16, bf16, q8, q4\n"
                     "  -m  only models or shapes whose name has TEXT in it\n"
-                    "  -n  samples of each row, from 1 to 1000 (default 9)\n", program);
+                    "  -n  samples of each row, from 1 to 1000 (default 9)\n"
+                    "  -c  dense products of prefill by CLBlast\n", program);
     return 2;
 }
 
@@ -477,12 +483,13 @@ static bool read_options(bench *b, eyrie_device_opts *device, int argc, char **a
     int option;
 
     b->repetitions = 9;
-    while ((option = getopt(argc, argv, "d:k:f:m:n:")) != -1) {
+    while ((option = getopt(argc, argv, "d:k:f:m:n:c")) != -1) {
         switch (option) {
         case 'd': device->select = optarg; break;
         case 'k': device->kernel_dir = optarg; break;
         case 'f': b->format = optarg; break;
         case 'm': b->match = optarg; break;
+        case 'c': b->clblast = true; break;
         case 'n': {
             unsigned long n = strtoul(optarg, &end, 10);
             if (*end != '\0' || n < 1 || n > 1000) return false;
@@ -521,6 +528,10 @@ int bench_main(int argc, char **argv, const char *title, eyrie_status (*run)(ben
     eyrie_status st;
 
     if (!read_options(&b, &device, argc, argv)) return usage(argv[0]);
+    if (b.clblast && !ey_clblast_exists()) {
+        fprintf(stderr, "%s: built without CLBlast\n", argv[0]);
+        return 1;
+    }
     EY_TRY(eyrie_device_open(&b.dev, &device, &err));
     EY_TRY(ey_limits_open(&b.limits, b.dev, &err));
     EY_TRY(open_unit(&b, &err));
@@ -534,6 +545,7 @@ done:
     if (st != EYRIE_OK) fprintf(stderr, "%s: %s\n", argv[0], err.text);
     ey_limits_close(&b.limits);
     ey_program_free(b.program);
+    if (b.clblast) ey_clblast_forget();
     EY_CL_FREE(clReleaseMemObject, b.unit_sums);
     EY_CL_FREE(clReleaseKernel, b.unit);
     EY_CL_FREE(clReleaseProgram, b.unit_program);

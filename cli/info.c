@@ -60,7 +60,8 @@ static void print_costs(const eyrie_model_info *i)
 /* What a device would make of it is not known here, only what this model and these options leave open. */
 static void print_prefill(const eyrie_model_info *i, const eyrie_model_opts *opts)
 {
-    cli_print("%-11s %s\n", "prefill", opts->compute == EYRIE_COMPUTE_F32 ? "on no matrix unit, as --compute f32 has it"
+    cli_print("%-11s %s\n", "prefill", opts->products == EYRIE_PRODUCTS_CLBLAST ? "products by CLBlast, as --products has it"
+              : opts->compute == EYRIE_COMPUTE_F32 ? "on no matrix unit, as --compute f32 has it"
               : i->weights == EYRIE_FORMAT_F32 || i->weights == EYRIE_FORMAT_F16
               ? "on no matrix unit: a CPU's takes weights in bf16, q8 or q4"
               : "on the CPU's matrix unit where there is one (see eyrie devices)");

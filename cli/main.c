@@ -77,6 +77,20 @@ static const cli_command commands[] = {
       "  eyrie tune -m models/shakespeare --weights q8 --slots 8\n"
       "  eyrie tune -m synthetic:recurrentgemma-2b --json\n",
       cli_tune },
+    { CLI_BENCH, "bench", "measures a device and a model on it, and compares",
+      "(-m MODEL | device | report | show FILE | compare FILE FILE) [options]",
+      "With -m: how fast the model reads prompts and generates, for all lengths, depths, batches and settings that are asked\n"
+      "for, beside what the device allows, which is measured in between. device: what the device allows, in all its caches.\n"
+      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. show: a record in another\n"
+      "form. compare: two records side by side, and whether the second is slower or faster by more than chance; exit status 3\n"
+      "if something is slower. Records are JSON, as -o writes them. Ctrl-C ends the measuring; what is done is printed and\n"
+      "written. Building kernels, filling sequences and a first repetition are not timed.\n",
+      "  eyrie bench device\n"
+      "  eyrie bench -m synthetic:griffin-100m -p 512,2048 -n 128 -d 0,4096 -b 1,4,16 -r 5 -o griffin.json\n"
+      "  eyrie bench -m models/shakespeare --weights bf16,q8 --quick --output csv\n"
+      "  eyrie bench report -o report.json --html report.html\n"
+      "  eyrie bench compare before.json after.json\n",
+      cli_bench },
     { CLI_SELFTEST, "selftest", "checks every kernel on a device",
       "[--device SEL] [--kernel-dir DIR] [options]",
       "Runs every kernel, in all its variants and weight formats, on a few awkward shapes, and compares the results with\n"
@@ -99,7 +113,7 @@ static void print_general_help(void)
     cli_print("\n"
               "  eyrie COMMAND --help    its options and examples\n"
               "  eyrie --version         the version\n\n"
-              "Exit status: 0 done, 1 failed, 2 wrong usage, 128 + n ended by signal n.\n\n"
+              "Exit status: 0 done, 1 failed, 2 wrong usage, 3 slower (bench compare), 128 + n ended by signal n.\n\n"
               "Example\n"
               "  eyrie run -m models/shakespeare -p ROMEO: -n 200 --temp 0.8 --seed 1\n");
 }

@@ -1,6 +1,7 @@
 /* checkpoint.c - a model as its files, or its synthetic name, say it is: options resolved, every tensor and state declared and
  * checked, told from others by an identity. Reads headers only; loading is model.c's business. */
 #include "model_parts.h"
+#include "ops/clblast.h"
 #include "os.h"
 #include "synthetic.h"
 
@@ -26,6 +27,13 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
     if (o->kv == EYRIE_FORMAT_DEFAULT) o->kv = o->compute == EYRIE_COMPUTE_F32 ? EYRIE_FORMAT_F32 : EYRIE_FORMAT_F16;
     if (o->kv != EYRIE_FORMAT_F32 && o->kv != EYRIE_FORMAT_F16)
         return ey_fail(err, EYRIE_EINVAL, "keys and values can be kept as f16 or f32, not as format %d", (int)o->kv);
+    if ((unsigned)o->products > EYRIE_PRODUCTS_CLBLAST)
+        return ey_fail(err, EYRIE_EINVAL, "products by %d: there are 0, our own, and 1, CLBlast's", (int)o->products);
+    if (o->products == EYRIE_PRODUCTS_CLBLAST && !ey_clblast_exists())
+        return ey_fail(err, EYRIE_EINVAL, "products by CLBlast: this library was built without it; --products own, or build it where "
+                       "CLBlast is installed");
+    if (o->products == EYRIE_PRODUCTS_CLBLAST && !o->varying)
+        return ey_fail(err, EYRIE_EINVAL, "products by CLBlast have other last digits beside other sequences; --invariant off accepts that");
     if (o->slots == 0) o->slots = 1;
     if (o->chunk == 0) o->chunk = DEFAULT_CHUNK;
     if (o->chunk > 1u << 20)

@@ -4,15 +4,47 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Weights read once, every layer's state, and the arithmetic of one token at batch 1 with the window full. */
-static void decode_cost(const eyrie_model *m, eyrie_model_info *info)
+/* Of a batch that wants one token. */
+static uint32_t launches_of(const ey_plan *p)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < p->n; i++) n += p->records[i].wanted_from <= 1 && p->records[i].wanted_to > 1;
+    return n;
+}
+
+void ey_model_shape(const eyrie_model *m, ey_shape *s)
 {
     const ey_config *c = &m->config;
-    uint64_t table = m->embedding->params;
+    bool tied = m->head == m->embedding;
+    uint64_t head = ey_matrix_bytes(m->head), table = tied ? 0 : ey_matrix_bytes(m->embedding);
+    uint64_t outside = m->head->params + (tied ? 0 : m->embedding->params), positions = (uint64_t)m->context.ring_blocks * EY_BLOCK;
 
-    info->decode_bytes = info->weight_bytes + info->state_bytes - (m->head == m->embedding ? 0 : ey_matrix_bytes(m->embedding));
-    info->decode_flops = 2 * ey_weights_params(m->weights) - (m->head == m->embedding ? 0 : 2 * table);
-    info->decode_flops += 4ull * ey_config_count(c, EY_ATTENTION) * c->heads * c->head_dim * (m->context.window + 1);
+    *s = (ey_shape){ .layers = c->layers, .head_bytes = (double)head };
+    s->layer_bytes = (double)(ey_weights_bytes(m->weights) - head - table);
+    s->other_bytes = (double)(table + m->phases[EY_PREFILL].scratch.arena.bytes + m->phases[EY_DECODE].scratch.arena.bytes);
+    s->token_flops = 2.0 * (double)(ey_weights_params(m->weights) - outside);
+    s->head_flops = 2.0 * (double)m->head->params;
+    for (uint32_t i = 0; i < c->layers; i++) {
+        double bytes = (double)m->state.layers[i].bytes;
+        if (c->kinds[i] == EY_RECURRENT) s->state_bytes += bytes;
+        else s->key_bytes += bytes / (double)positions;
+    }
+    s->key_flops = 4.0 * ey_config_count(c, EY_ATTENTION) * c->heads * c->head_dim;
+    if (positions) s->window = m->context.window;
+    for (uint32_t i = 0; i < EY_PHASES; i++)
+        if (m->phases[i].n) s->launches[i] = launches_of(&m->phases[i].buckets[0].plan);
+}
+
+/* A token at batch 1 with the window full. */
+static void decode_cost(const eyrie_model *m, eyrie_model_info *info)
+{
+    ey_shape s;
+    ey_demand d;
+
+    ey_model_shape(m, &s);
+    d = ey_cost_demand(&s, EY_DECODE, &(ey_load){ s.window, 1, 1 }, 1);
+    info->decode_bytes = (uint64_t)d.bytes;
+    info->decode_flops = (uint64_t)d.flops;
 }
 
 static void fill_info(const eyrie_model *m, eyrie_model_info *info)

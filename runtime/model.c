@@ -1,6 +1,7 @@
 /* model.c - opening a model that checkpoint.c has declared: plans are recorded, memory is counted, then allocated and
  * filled. */
 #include "model_parts.h"
+#include "ops/clblast.h"
 #include "os.h"
 #include "probe.h"
 #include "tiles.h"
@@ -136,9 +137,11 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
 static uint32_t choose_kernels(eyrie_model *m)
 {
     uint32_t formats = ey_weights_formats(m->weights);
+    bool clblast = m->opts.products == EYRIE_PRODUCTS_CLBLAST;
     bool some = (formats & EY_UNIT_FORMATS) != 0;
     char reason[320] = "";
 
+    if (clblast) return formats | EY_CLBLAST;
     if (m->opts.compute != EYRIE_COMPUTE_AUTO) return formats;
     m->unit = some && ey_probe_unit(m->dev, reason);
     if (!some && m->dev->cpu && ey_tiles_exist())
@@ -173,6 +176,7 @@ void ey_model_free(eyrie_model *m)
         EY_CL_FREE(clReleaseEvent, m->phases[ph].ended);
     }
     ey_program_free(m->program);
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) ey_clblast_forget();
     ey_state_free(&m->state);
     ey_weights_free(m->weights);
     ey_file_close(m->file);
@@ -299,3 +303,5 @@ ey_model_limits ey_model_get_limits(const eyrie_model *m)
 
 bool ey_model_take(eyrie_model *m) { return m->taken ? false : (m->taken = true); }
 void ey_model_give(eyrie_model *m) { m->taken = false; }
+
+eyrie_device *ey_model_device(const eyrie_model *m) { return m->dev; }

@@ -380,6 +380,46 @@ static void probe_amx(trial *t)
     decide(t, EYRIE_YES, "AMX: compiles and computes right");
 }
 
+/* Sums of four products of bytes, without a sign and with one: the largest there are, and others. The numbers of one operand
+ * are the same in all 16 lanes. */
+static void probe_vnni(trial *t)
+{
+    static const char text[] =
+        "kernel void probe(global const uint *x, global int *y)\n"
+        "{\n"
+        "    for (int i = 0; i < 8; i++) {\n"
+        "        int16 sum = vload16(i, y);\n"
+        "        __asm__ (\"vpdpbusd (%2)%{1to16%}, %1, %0\" : \"+v\"(sum) : \"v\"(vload16(i, x)), \"r\"(x + 128 + i) : \"memory\");\n"
+        "        vstore16(sum, i, y);\n"
+        "    }\n"
+        "}\n";
+    uint32_t in[136];
+    int32_t out[128], want[128];
+
+    if (!t->dev->cpu || !ey_vnni_exists()) {
+        decide(t, EYRIE_NO, t->dev->cpu ? "this CPU has no AVX-512 with VNNI" : "the device is no CPU");
+        return;
+    }
+    if (!is_pocl(t)) {
+        decide(t, EYRIE_NO, "only PoCL is known to take the CPU's assembly");
+        return;
+    }
+    for (uint32_t i = 0; i < COUNT(in); i++) in[i] = i % 16 == 0 ? 0xffffffffu : 0x9e3779b9u * i;
+    in[128] = 0x80808080u;
+    in[129] = 0x7f7f7f7fu;
+    for (uint32_t i = 0; i < 128; i++) {
+        out[i] = want[i] = (int32_t)i * 1000 - 64000;
+        for (uint32_t b = 0; b < 32; b += 8) want[i] += (int32_t)(in[i] >> b & 0xff) * (int8_t)(in[128 + i / 16] >> b & 0xff);
+    }
+    if (!build(t, t->dev->id, "-cl-std=CL1.2", "", text) || !run(t, in, COUNT(in), out, COUNT(out), 1)) return;
+    for (uint32_t i = 0; i < 128; i++) {
+        if (out[i] == want[i]) continue;
+        decide(t, EYRIE_NO, "compiles, and computes %" PRId32 " instead of %" PRId32, out[i], want[i]);
+        return;
+    }
+    decide(t, EYRIE_YES, "AVX-512 VNNI: compiles and computes right");
+}
+
 /* ----------------------------------------------------------------------------------------------------- sub-groups */
 
 static const dialect sub_group_dialects[] = {
@@ -699,6 +739,8 @@ static const struct { eyrie_probe about; void (*run)(trial *t); } probes[] = {
       probe_inline_assembly },
     { { "amx", "products of bf16 on an x86 CPU's matrix unit, in assembly", "prefill with weights in bf16, q8 or q4, but for --compute f32",
         true, true }, probe_amx },
+    { { "vnni", "sums of four products of bytes on an x86 CPU's AVX-512, in assembly", "products with --compute int8, with the same bits as without",
+        true, true }, probe_vnni },
     { { "long-loops", "loops that end when they should, however long", "models whose attention has more turns are refused without it",
         false, false }, probe_long_loops },
     { { "event-times", "times of events that can be true", "profiles; the host's clock is used so far", false, false },

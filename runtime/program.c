@@ -3,6 +3,7 @@
 #include "cache.h"
 #include "os.h"
 #include "program.h"
+#include "quant.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,7 +60,7 @@ struct ey_program {
     ey_cache     *cache;        /* borrowed; NULL: nothing to keep */
     text          key;          /* what the program is kept under; its text is the end of it */
     size_t        text_at;      /* where in key that begins */
-    uint32_t      formats;      /* it is for, and EY_MATRIX_UNIT */
+    uint32_t      formats;      /* it is for, and EY_MATRIX_UNIT, EY_INT8, EY_VNNI, EY_CLBLAST */
     bool          from_cache;   /* program was made from the binary in the cache */
 };
 
@@ -158,6 +159,28 @@ done:
     return st;
 }
 
+static bool in_int8(uint32_t formats, eyrie_format f) { return (formats & EY_INT8) != 0 && ey_quant_of(f)->scaled; }
+
+/* All tiles of a weight format. */
+static eyrie_status append_tiles(text *t, const eyrie_device *dev, const char *suffix, bool int8, eyrie_error *err)
+{
+    size_t n_tiles;
+    const ey_tile *tiles = ey_device_tiles(dev, &n_tiles);
+    char name[16];
+    eyrie_status st = EYRIE_OK;
+
+    snprintf(name, sizeof name, "%s%s", int8 ? "int8_" : "", suffix);
+    if (int8) {
+        append_line(t, "#define INT8 1\n#define INSTANCE(name) name##_%s", suffix);
+        EY_TRY(append_file(t, dev, "int8.cl", err));
+        append_line(t, "#undef INSTANCE");
+    }
+    for (size_t i = 0; i < n_tiles; i++) EY_TRY(append_products(t, dev, name, tiles[i], err));
+    if (int8) append_line(t, "#undef INT8");
+done:
+    return st;
+}
+
 static bool unit_takes(eyrie_format f) { return (EY_UNIT_FORMATS >> f & 1) != 0; }
 
 static eyrie_status append_unit_product(text *t, const eyrie_device *dev, const char *name, eyrie_format format, eyrie_error *err)
@@ -205,8 +228,6 @@ done:
 
 static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err)
 {
-    size_t n_tiles;
-    const ey_tile *tiles = ey_device_tiles(dev, &n_tiles);
     eyrie_status st = EYRIE_OK;
 
     append_image_words(t);
@@ -217,15 +238,18 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
     for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
         if (plain_files[i].classes & (dev->cpu ? CPU : GPU)) EY_TRY(append_file(t, dev, plain_files[i].name, err));
     if (formats & EY_MATRIX_UNIT) EY_TRY(append_file(t, dev, "amx.cl", err));
+    if (formats & EY_CLBLAST) EY_TRY(append_file(t, dev, "clblast.cl", err));
+    if (formats & EY_VNNI) EY_TRY(append_file(t, dev, "vnni.cl", err));
     for (size_t f = 0; f < sizeof formats_known / sizeof *formats_known; f++) {
         if (!(formats >> formats_known[f].format & 1u)) continue;
         append_line(t, "#define FORMAT %s", formats_known[f].macro);
         append_line(t, "#define INSTANCE(name) name##_%s", formats_known[f].suffix);
         EY_TRY(append_file(t, dev, dev->cpu ? "embed.cl" : "gpu_embed.cl", err));
         EY_TRY(append_file(t, dev, "fill.cl", err));
+        if (formats & EY_CLBLAST) EY_TRY(append_file(t, dev, "unpack.cl", err));
         append_line(t, "#undef INSTANCE");
         if (!dev->cpu) EY_TRY(append_gpu_products(t, dev, formats_known[f].suffix, err));
-        for (size_t k = 0; k < n_tiles && dev->cpu; k++) EY_TRY(append_products(t, dev, formats_known[f].suffix, tiles[k], err));
+        else EY_TRY(append_tiles(t, dev, formats_known[f].suffix, in_int8(formats, formats_known[f].format), err));
         if (formats & EY_MATRIX_UNIT && unit_takes(formats_known[f].format))
             EY_TRY(append_unit_product(t, dev, formats_known[f].suffix, formats_known[f].format, err));
         append_line(t, "#undef FORMAT");
@@ -392,6 +416,9 @@ bool ey_program_has_unit(const ey_program *p, eyrie_format weights)
 {
     return (p->formats & EY_MATRIX_UNIT) != 0 && unit_takes(weights);
 }
+
+bool ey_program_has_clblast(const ey_program *p) { return (p->formats & EY_CLBLAST) != 0; }
+bool ey_program_has_int8(const ey_program *p, eyrie_format weights) { return p->dev->cpu && in_int8(p->formats, weights); }
 
 void ey_program_store(ey_program *p)
 {

@@ -34,6 +34,11 @@ const ey_tile *ey_gpu_tiles(bool decode, size_t *n);
 /* Beside the formats that a program is for: products on the CPU's matrix unit. Only where the probe "amx" has said yes, and
  * this process may use tiles. */
 enum { EY_MATRIX_UNIT = 1 << 30 };
+/* The same: products with weights that have a scale round what they read to whole numbers of 8 bits (matmul.cl). They sum by
+ * VNNI instructions, with the same bits, where the probe "vnni" has said yes. */
+enum { EY_INT8 = 1 << 29, EY_VNNI = 1 << 28 };
+/* And what products by CLBlast need; without the matrix unit. */
+enum { EY_CLBLAST = 1 << 27 };
 
 /* Weight formats that the matrix unit takes, which multiplies bf16: those of fewer bits lose little by being rounded to it,
  * those of more were asked for. */
@@ -47,6 +52,9 @@ void         ey_program_free(ey_program *p);
 
 /* Products of prefill with weights in this format are on the matrix unit. */
 bool         ey_program_has_unit(const ey_program *p, eyrie_format weights);
+bool         ey_program_has_clblast(const ey_program *p);
+/* The others with weights in this format are in 8 bits. */
+bool         ey_program_has_int8(const ey_program *p, eyrie_format weights);
 
 /* The kernel of that name; made at the first call, owned by the program. EBUILD: there is none. */
 eyrie_status ey_program_kernel(ey_program *p, const char *name, cl_kernel *out, eyrie_error *err);

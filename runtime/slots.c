@@ -98,6 +98,10 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
     if (m->opts.context) snprintf(context, sizeof context, "--context %" PRIu64, m->opts.context);
     ey_trait_remedy(ey_traits_add(t, "attention window", window), "%s", context);
     add_option(t, "device class", "--kernels", m->dev->cpu ? "cpu" : "gpu");
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) {
+        add_option(t, "kernels", "--invariant off --products", "clblast");
+        return;
+    }
     ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
                     ? "a CPU with AMX that eyrie devices --probe has tried" : "--cache-dir '', which leaves the matrix unit alone");
 }

@@ -16,6 +16,7 @@ eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err
         return ey_fail(err, EYRIE_ELIMIT, "a batch of %" PRIu32 " tokens in %" PRIu32 " rows; at most %" PRIu32 " in %"
                        PRIu32, tokens, b->n_rows, ph->most, ph->buckets[ph->n - 1].plan.rows);
     ph->current = &ph->buckets[i];
+    ph->scratch.tokens = tokens;
     ph->scratch.wanted = ph->wanted = ey_batch_wanted(b);
     uint64_t words = ey_image_write(b, &g, m->image);
     return ey_buffer_write(m->dev, ph->scratch.batch, 0, words * sizeof *m->image, m->image, err);
@@ -36,6 +37,8 @@ bool ey_model_ready(eyrie_model *m, ey_phase which)
     if (!ph->ended && ey_device_mark(m->dev, &ph->ended, NULL) != EYRIE_OK) return true;    /* reading the results tells why */
     return ey_event_ended(ph->ended);
 }
+
+eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err) { return ey_device_finish(m->dev, err); }
 
 eyrie_status ey_model_results(eyrie_model *m, ey_phase which, const ey_result **results, uint32_t *n, eyrie_error *err)
 {

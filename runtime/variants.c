@@ -1,5 +1,5 @@
 /* variants.c - which ways of carrying out an op this device gets, and why not the others. The ops choose; this tells. */
-#include "ops/op.h"
+#include "ops/clblast.h"
 #include "os.h"
 #include "probe.h"
 #include "tiles.h"
@@ -95,6 +95,13 @@ static void add_attention(listing *l, const eyrie_device *dev)
     add_unit(l, dev, "attention", "AMX, 128 queries at a time");
 }
 
+static void add_clblast(listing *l)
+{
+    bool built = ey_clblast_exists();
+    add(l, "matmul", "CLBlast Sgemm", false, "%s", built
+        ? "varies; prefill of more than 32 tokens with --products clblast --invariant off" : "the library was built without it");
+}
+
 static void add_recurrence(listing *l, const eyrie_device *dev)
 {
     unsigned below = (unsigned)ey_rglru_blocked_below(dev), units = (unsigned)dev->units;
@@ -119,6 +126,7 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
     add_gpu_tiles(&l, dev, true);
     add_tuned(&l, dev);
     add_unit(&l, dev, "matmul", "AMX, 32x2");
+    add_clblast(&l);
     add_recurrence(&l, dev);
     add_attention(&l, dev);
     return l.n;

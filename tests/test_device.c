@@ -416,7 +416,7 @@ static void children_before_parents(void **state)
     assert_int_equal(eyrie_device_close(dev), EYRIE_EBUSY);
     assert_int_equal(eyrie_model_close(m), EYRIE_EBUSY);
     assert_int_equal(eyrie_engine_close(e), EYRIE_EBUSY);
-    assert_fails(eyrie_engine_open(&second, m, &err), EYRIE_EBUSY, "engine");
+    assert_fails(eyrie_engine_open(&second, m, NULL, &err), EYRIE_EBUSY, "engine");
     assert_null(second);
     submit(s, (eyrie_request){ .tokens = (int32_t[]){ 2, 5, 7 }, .n_tokens = 3, .max_tokens = 2, .flags = EYRIE_IGNORE_EOS }, &h);
     assert_int_equal(eyrie_engine_close(e), EYRIE_EBUSY);

@@ -286,7 +286,7 @@ static words write_words(const char *cache_dir)
     if (eyrie_device_open(&dev, &opts, &err) == EYRIE_ENODEV) skip();
     dev->keeps_kernels = false;
     if (eyrie_model_open(&model, dev, EY_SOURCE_DIR "/models/shakespeare", &plain, &err) != EYRIE_OK
-        || eyrie_engine_open(&engine, model, &err) != EYRIE_OK || eyrie_seq_open(&seq, engine, &err) != EYRIE_OK
+        || eyrie_engine_open(&engine, model, NULL, &err) != EYRIE_OK || eyrie_seq_open(&seq, engine, &err) != EYRIE_OK
         || eyrie_seq_submit(seq, &request, &err) != EYRIE_OK)
         fail_msg("%s", err.text);
     while (busy)

@@ -5,6 +5,7 @@
 #include "errors.h"
 #include "golden.h"
 #include "model.h"
+#include "ops/clblast.h"
 
 #include <eyrie/eyrie_tools.h>
 
@@ -31,20 +32,26 @@ static bool on_gpu;                     /* with the kernels for GPUs */
 static void         *directory;     /* its cache */
 static bool          unit;          /* it has a matrix unit */
 
-static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compute, eyrie_format weights)
+static eyrie_model *open_golden_with(const char *name, golden *g, eyrie_model_opts opts)
 {
-    eyrie_model_opts opts = { .struct_size = sizeof opts, .compute = compute, .weights = weights, .chunk = MOST_TOKENS,
-                              .slots = SLOTS, .context = MOST_TOKENS };     /* no golden is longer */
     char path[512], file[600];
     eyrie_model *m;
 
     if (!device) skip();
+    opts.struct_size = sizeof opts;
+    opts.context = opts.chunk = MOST_TOKENS;        /* no golden is longer */
+    opts.slots = SLOTS;
     snprintf(path, sizeof path, "%s/tests/golden/%s", EY_SOURCE_DIR, name);
     snprintf(file, sizeof file, "%s/golden.gold", path);
     assert_true(golden_open(g, file));
     assert_ok(eyrie_model_open(&m, device, path, &opts, &err));
     assert_true(ey_model_get_limits(m).logits == MOST_TOKENS);      /* of every token of a step */
     return m;
+}
+
+static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compute, eyrie_format weights)
+{
+    return open_golden_with(name, g, (eyrie_model_opts){ .compute = compute, .weights = weights });
 }
 
 /* Where the text is read with the matrix unit: weights in bf16 or fewer bits, and a CPU that has one. */
@@ -128,6 +135,41 @@ static void goldens_in_one_pass(void **state)
         golden_close(&g);
         assert_ok(eyrie_model_close(m));
     }
+}
+
+/* Read with CLBlast's products, in the same tolerance. */
+static void goldens_by_clblast(void **state)
+{
+    static const char *const names[] = { "hawk-odd", "griffin" };
+
+    (void)state;
+    if (!ey_clblast_exists()) skip();
+    for (size_t i = 0; i < COUNT(names); i++) {
+        golden g;
+        eyrie_model *m = open_golden_with(names[i], &g, (eyrie_model_opts){ .compute = EYRIE_COMPUTE_F32, .varying = true,
+                                                                            .products = EYRIE_PRODUCTS_CLBLAST });
+        float *got = rows_of(&g);
+
+        read_text(m, 0, g.tokens, 0, g.T, MOST_TOKENS, got);
+        assert_close(names[i], "golden, tokens", g.T, relative_error(got, g.logits, (size_t)g.T * g.V), GOLDEN_TOLERANCE);
+        free(got);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+    }
+}
+
+/* What results may depend on has to be asked for. */
+static void clblast_is_asked_for_twice(void **state)
+{
+    eyrie_model_opts opts = { .struct_size = sizeof opts, .products = EYRIE_PRODUCTS_CLBLAST };
+    eyrie_model_info info = { .struct_size = sizeof info };
+    const char *griffin = EY_SOURCE_DIR "/tests/golden/griffin";
+
+    (void)state;
+    assert_fails(eyrie_model_inspect(griffin, &opts, &info, &err), EYRIE_EINVAL,
+                 ey_clblast_exists() ? "--invariant off accepts that" : "built without it");
+    opts.products = 2;
+    assert_fails(eyrie_model_inspect(griffin, &opts, &info, &err), EYRIE_EINVAL, "products by 2");
 }
 
 /* What any other way of reading gives is what one pass gives. */
@@ -374,6 +416,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_copied_slot_goes_on),
         cmocka_unit_test(narrower_formats_stay_close),
         cmocka_unit_test(the_matrix_unit),
+        cmocka_unit_test(goldens_by_clblast),
+        cmocka_unit_test(clblast_is_asked_for_twice),
     };
     const struct CMUnitTest gpu_tests[] = {
         cmocka_unit_test(goldens_in_one_pass),

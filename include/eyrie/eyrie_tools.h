@@ -84,10 +84,50 @@ typedef struct eyrie_rates {
     double   read_bytes;           /* a second, streaming from the device's memory */
     double   fma_flops;            /* f32 a second, two for each FMA, from registers */
     uint32_t streams;              /* addresses that each work-item reads from at a time: the fastest of 1, 2, 4 and 8 */
+    double   launch_seconds;       /* of a launch that does nothing, in a row of many */
 } eyrie_rates;
 
-/* Measures both, within about two seconds. */
+/* Measures all three, within about two seconds. */
 EYRIE_API eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err);
+
+/* --------------------------------------------------------------------------------------------------------- meters */
+
+/* A meter measures one thing at a time, so that limits can be taken beside what they judge, and an interrupt never waits
+ * long. Results are checked. Neither building kernels nor touching memory for the first time is in the seconds. */
+typedef struct eyrie_meter eyrie_meter;
+
+typedef enum eyrie_metric {
+    EYRIE_METRIC_READ = 0,         /* bytes that kernels read from a working set */
+    EYRIE_METRIC_WRITE = 1,        /* bytes that they write */
+    EYRIE_METRIC_COPY = 2,         /* bytes that they read from one half of it, and as many that they write to the other */
+    EYRIE_METRIC_F32 = 3,          /* operations on floats, two for each FMA, from registers */
+    EYRIE_METRIC_F16 = 4,          /* the same in half precision */
+    EYRIE_METRIC_INT8 = 5,         /* operations on 8-bit integers, two for each multiply-add */
+    EYRIE_METRIC_UNIT = 6,         /* operations of the CPU's matrix unit on bf16, if its use is allowed (the probe "amx") */
+    EYRIE_METRIC_LAUNCH = 7,       /* launches in a row that do nothing */
+    EYRIE_METRIC_ROUND_TRIP = 8,   /* launches, each waited for */
+    EYRIE_METRIC_UPLOAD = 9,       /* bytes from the host's memory to the device's */
+    EYRIE_METRIC_DOWNLOAD = 10     /* and back */
+} eyrie_metric;
+
+typedef struct eyrie_sample {
+    double work, seconds;          /* work is in the metric's unit */
+} eyrie_sample;
+
+/* Takes 0.5 GiB of the device's memory where there is enough, and about two seconds. */
+EYRIE_API eyrie_status eyrie_meter_open(eyrie_meter **out, eyrie_device *dev, eyrie_error *err);
+EYRIE_API void         eyrie_meter_close(eyrie_meter *meter);
+
+/* Bytes of the largest working set. */
+EYRIE_API uint64_t eyrie_meter_room(const eyrie_meter *meter);
+
+/* How a metric is measured on this device, or why it cannot be: *can says which. Valid until the meter is closed. */
+EYRIE_API const char *eyrie_meter_explain(eyrie_meter *meter, eyrie_metric metric, bool *can);
+
+/* One sample. `set` counts for READ, WRITE and COPY: bytes of the working set, 0 = the largest; smaller ones are passed over
+ * as often as takes a while. EINVAL: the set is too large, or the device cannot. ENUMERIC: a wrong result. */
+EYRIE_API eyrie_status eyrie_meter_run(eyrie_meter *meter, eyrie_metric metric, uint64_t set, eyrie_sample *sample,
+                                       eyrie_error *err);
 
 /* ------------------------------------------------------------------------------------------------------- variants */
 
@@ -164,6 +204,72 @@ typedef void eyrie_check_fn(void *user, const eyrie_check *check);
  * EBUILD: the kernels did not build, so nothing could be checked. */
 EYRIE_API eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures,
                                       eyrie_error *err);
+
+/* ----------------------------------------------------------------------------------------------------- simulation */
+
+/* A request, as far as it takes time. */
+typedef struct eyrie_arrival {
+    double   seconds;              /* when it comes, from the beginning; not before the one before it */
+    uint64_t prompt, output;       /* tokens to be read, to be generated; at least 1 each */
+    int32_t  priority;
+} eyrie_arrival;
+
+/* The next request to come; false: there is none. */
+typedef bool eyrie_arrivals_fn(void *user, eyrie_arrival *next);
+
+/* Devices by their numbers. */
+typedef struct eyrie_sim_device {
+    uint32_t count;                /* so many of them */
+    bool     prefill, decode;      /* phases that they have steps of */
+    double   bandwidth;            /* bytes/s from their memory */
+    double   prefill_flops;        /* FLOP/s of products with many rows, */
+    double   decode_flops;         /* and with few */
+    double   launch;               /* s for a kernel launch */
+    double   memory;               /* bytes, for weights, scratch and states */
+    double   link;                 /* bytes/s to other devices; needed where the phases are apart */
+} eyrie_sim_device;
+
+typedef struct eyrie_sim_opts {
+    const char              *model;         /* as eyrie_model_inspect takes it, with these options; its slots are the most
+                                             * states that a device holds (0 = what fits its memory) */
+    const eyrie_model_opts  *model_opts;
+    const eyrie_sim_device  *devices;       /* [n_devices] */
+    size_t                   n_devices;
+    const char              *policy;        /* as eyrie_engine_opts has it, and the next */
+    double                   token_interval;
+    uint32_t                 rows;          /* most sequences of a decode step; 0 = as many as the engine's */
+    eyrie_arrivals_fn       *arrivals;
+    void                    *user;
+    uint64_t                 expected;      /* requests, for the progress alone; 0 = not known */
+    eyrie_progress_fn       *progress;      /* NULL: nobody hears of it */
+    void                    *progress_user;
+} eyrie_sim_opts;
+
+/* Of many durations, in seconds. Quantiles are within 0.5 %. */
+typedef struct eyrie_spread {
+    uint64_t n;
+    double   mean, p50, p95, p99, most;
+} eyrie_spread;
+
+typedef struct eyrie_sim_report {
+    uint64_t     requests, prompt_tokens, tokens;   /* answered, read, generated */
+    double       seconds;          /* from the beginning to the last token */
+    eyrie_spread first_token;      /* from a request's coming to its first token */
+    eyrie_spread between_tokens;   /* of a request */
+    eyrie_spread whole;            /* from its coming to its last token */
+    double       busy;             /* share of the devices' time in which a step ran, */
+    double       arithmetic;       /* in which at their peak they would have computed as much, */
+    double       memory;           /* and at their bandwidth moved as much */
+    uint64_t     prefill_steps, decode_steps, handovers;
+    double       handover_seconds; /* of one on average, waiting for the link or a slot included */
+    uint64_t     most_waiting;     /* requests without a slot, at the worst moment */
+    uint32_t     slots;            /* of the device that has the fewest */
+} eyrie_sim_report;
+
+/* Runs the scheduler on devices that are numbers, under a simulated clock: what a cluster that may not exist would do with
+ * these requests. Needs no device. Of a million requests with a hundred tokens each, a matter of a minute.
+ * EINVAL: a value that makes no sense, named; EMEMORY: the model's weights leave a device no memory for a state. */
+EYRIE_API eyrie_status eyrie_simulate(const eyrie_sim_opts *opts, eyrie_sim_report *report, eyrie_error *err);
 
 #ifdef __cplusplus
 }
