@@ -697,8 +697,9 @@ static bool divide(trial *t, const cl_device_partition_property *how, cl_uint *n
         return refused(t, code, "dividing the device");
     close_context(t);
     bool done = open_context(t, &parts[0]) && build(t, parts[0], "-cl-std=CL1.2", "", text) && run(t, &in, 1, &out, 1, 1);
+    bool settled = !t->queue || ey_queue_settle(t->queue);
     close_context(t);
-    for (cl_uint i = 0; i < *n; i++) EY_CL_FREE(clReleaseDevice, parts[i]);
+    for (cl_uint i = 0; i < *n && settled; i++) EY_CL_FREE(clReleaseDevice, parts[i]);
     if (done && out != 42) decide(t, EYRIE_NO, "a part of the device makes %" PRIu32 " of 41 + 1", out);
     return done && out == 42;
 }
