@@ -440,7 +440,8 @@ static uint32_t choose_kernels(eyrie_model *m)
     if (!some && m->dev->cpu && ey_tiles_exist())
         snprintf(reason, sizeof reason, "it multiplies weights in bf16, q8 or q4, and these are not (--weights bf16)");
     if (reason[0]) ey_note(&m->dev->log, "the CPU's matrix unit is not used: %s", reason);
-    return m->unit ? formats | EY_MATRIX_UNIT : formats;
+    if (m->unit) formats |= EY_MATRIX_UNIT | (m->opts.varying ? EY_UNIT_DECODE : 0);
+    return formats;
 }
 
 /* Rather no answer than a wrong one, on devices that cut loops short. */
@@ -667,7 +668,9 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
         add_option(t, "kernels", "--invariant off --products", "clblast");
         return;
     }
-    ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
+    ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : !m->unit ? "base" : m->opts.varying
+                                  ? "base, prefill and large steps on AMX" : "base, prefill on AMX"), "%s%s",
+                    m->unit && m->opts.varying ? "--invariant off, " : "", m->unit
                     ? "a CPU with AMX that eyrie devices --probe has tried" : "--cache-dir '', which leaves the matrix unit alone");
 }
 

@@ -82,7 +82,8 @@ static void add_unit(listing *l, const eyrie_device *dev)
     eyrie_verdict v;
 
     eyrie_probe_recall(dev, "amx", &v);
-    if (v.answer == EYRIE_YES) add(l, "matmul", name, true, "prefill with weights in bf16, q8 or q4, but for --compute f32");
+    if (v.answer == EYRIE_YES) add(l, "matmul", name, true, "prefill with weights in bf16, q8 or q4, but for --compute f32; large steps of decode "
+                                     "with --invariant off");
     else if (v.answer != EYRIE_NOT_PROBED) add(l, "matmul", name, false, "the probe amx says: %.150s", v.reason);
     else if (dev->cpu && ey_tiles_exist()) add(l, "matmul", name, false, "amx has not been probed here (--probe)");
     else add(l, "matmul", name, false, "there is none: %s", dev->cpu ? "this CPU has no AMX" : "the device is no CPU");

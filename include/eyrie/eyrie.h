@@ -166,7 +166,8 @@ typedef struct eyrie_model_opts {
     uint64_t      context;     /* longest sequence in tokens. 0 = no bound, or 8192 where a layer attends globally */
     eyrie_progress_fn *progress;   /* called now and then from inside eyrie_model_open; NULL = none */
     void              *progress_user;
-    bool               varying;    /* kernels may be used whose results' last digits depend on what shares a step */
+    bool               varying;    /* kernels may be used whose results' last digits depend on what shares a step: the
+                                    * matrix unit, where it is used, in decode of 8 sequences and more (q8, q4: 16), too */
     eyrie_products     products;
 } eyrie_model_opts;
 
