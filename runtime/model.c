@@ -154,7 +154,8 @@ static uint32_t choose_kernels(eyrie_model *m)
     if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) return formats | EY_CLBLAST;
     m->unit = ey_model_has_unit(m, reason);
     if (reason[0]) ey_note(&m->dev->log, "the CPU's matrix unit is not used: %s", reason);
-    return m->unit ? formats | EY_MATRIX_UNIT : formats;
+    if (m->unit) formats |= EY_MATRIX_UNIT | (m->opts.varying ? EY_UNIT_DECODE : 0);
+    return formats;
 }
 
 /* Rather no answer than a wrong one, on devices that cut loops short. */

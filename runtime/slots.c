@@ -102,7 +102,9 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
         add_option(t, "kernels", "--invariant off --products", "clblast");
         return;
     }
-    ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
+    ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : !m->unit ? "base" : m->opts.varying
+                                  ? "base, prefill and large steps on AMX" : "base, prefill on AMX"), "%s%s",
+                    m->unit && m->opts.varying ? "--invariant off, " : "", m->unit
                     ? "a CPU with AMX that eyrie devices --probe has tried" : "--cache-dir '', which leaves the matrix unit alone");
 }
 

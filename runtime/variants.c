@@ -81,7 +81,8 @@ static void add_unit(listing *l, const eyrie_device *dev, const char *op, const 
     eyrie_verdict v;
 
     eyrie_probe_recall(dev, "amx", &v);
-    if (v.answer == EYRIE_YES) add(l, op, name, true, "prefill with weights in bf16, q8 or q4, but for --compute f32");
+    if (v.answer == EYRIE_YES) add(l, op, name, true, "prefill with weights in bf16, q8 or q4, but for --compute f32%s",
+                                     strcmp(op, "matmul") ? "" : "; large steps of decode with --invariant off");
     else if (v.answer != EYRIE_NOT_PROBED) add(l, op, name, false, "the probe amx says: %.150s", v.reason);
     else if (dev->cpu && ey_tiles_exist()) add(l, op, name, false, "amx has not been probed here (--probe)");
     else add(l, op, name, false, "there is none: %s", dev->cpu ? "this CPU has no AMX" : "the device is no CPU");

@@ -178,7 +178,8 @@ typedef struct eyrie_model_opts {
     eyrie_model       *share;      /* an open model of the same checkpoint and weight format on another part of the device
                                     * (eyrie_device_split), or on the same part: its weights are used. It stays open (EBUSY). On a
                                     * device that shares no memory with this one they are loaded once more. NULL = none */
-    bool               varying;    /* kernels may be used whose results' last digits depend on what shares a step */
+    bool               varying;    /* kernels may be used whose results' last digits depend on what shares a step: the
+                                    * matrix unit, where it is used, in decode of 8 sequences and more (q8, q4: 16), too */
     eyrie_products     products;
 } eyrie_model_opts;
 
