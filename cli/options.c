@@ -95,7 +95,7 @@ static const section sections[] = {
         { "-b", "LIST", "sequences at a time (default 1)", CLI_BENCH, COUNTS, FIELD(batches), 1, 1 << 16 },
         { "--weights", "f32|f16|bf16|q8|q4", "formats of weights, such as bf16,q8 (default: the file's; synthetic: bf16)",
           CLI_BENCH, CHOICES, FIELD(weights), 0, 0 },
-        { "--compute", "auto|f32", "kinds of arithmetic, such as auto,f32 (default auto)", CLI_BENCH, CHOICES, FIELD(compute), 0, 0 },
+        { "--compute", "auto|f32|int8", "kinds of arithmetic, such as auto,f32 (default auto)", CLI_BENCH, CHOICES, FIELD(compute), 0, 0 },
         { "--chunk", "LIST", "most tokens of prompts read in one step (default 256)", CLI_BENCH, COUNTS, FIELD(chunks), 1, 1 << 30 },
         { "-r", "N", "repetitions (default 5)", CLI_BENCH, COUNT, FIELD(repetitions), 1, 1000 },
         { "--quick", NULL, "less of everything that is not said, and no repetition begins after 40 seconds", CLI_BENCH, FLAG,
@@ -119,8 +119,9 @@ static const section sections[] = {
           MODEL | CLI_PACK | CLI_BENCH, STRING, FIELD(model), 0, 0 },
         { "--weights", "f32|f16|bf16|q8|q4", "how matrices are stored on the device (default: the file's; synthetic: bf16)",
           MODEL | CLI_PACK, CHOICE, FIELD(weights), 0, 0 },
-        { "--compute", "auto|f32", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to bf16;\n"
-          "                           f32: nothing is rounded below f32 but stored weights", MODEL, CHOICE,
+        { "--compute", "auto|f32|int8", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to\n"
+          "                           bf16; f32: nothing is rounded below f32 but stored weights; int8: what no matrix unit\n"
+          "                           does reads its inputs in 8 bits, for decoding with --weights q8 or q4 on CPUs", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
         { "--invariant", "on|off", "on, the default: a text has the same bits whatever shares its steps; off: kernels may be\n"
           "                           used whose last digits depend on that", MODEL, CHOICE, FIELD(invariant), 0, 0 },
@@ -505,11 +506,17 @@ static uint32_t slots(const cli_options *o)
     return o->command->bit == CLI_CHAT ? 2 : texts < 16 ? (uint32_t)texts : 16;
 }
 
+static eyrie_compute compute_named(const char *name)
+{
+    if (name && strcmp(name, "f32") == 0) return EYRIE_COMPUTE_F32;
+    return name && strcmp(name, "int8") == 0 ? EYRIE_COMPUTE_INT8 : EYRIE_COMPUTE_AUTO;
+}
+
 eyrie_model_opts cli_model_opts(const cli_options *o)
 {
     return (eyrie_model_opts){
         .struct_size = sizeof(eyrie_model_opts), .weights = format_named(o->weights), .kv = format_named(o->kv),
-        .compute = o->compute && strcmp(o->compute, "f32") == 0 ? EYRIE_COMPUTE_F32 : EYRIE_COMPUTE_AUTO,
+        .compute = compute_named(o->compute),
         .slots = slots(o), .chunk = (uint32_t)o->chunk, .context = o->context,
         .varying = o->invariant && strcmp(o->invariant, "off") == 0,
         .products = o->products && strcmp(o->products, "clblast") == 0 ? EYRIE_PRODUCTS_CLBLAST : EYRIE_PRODUCTS_OWN };
