@@ -157,6 +157,14 @@ void cli_record_set_rates(json_t *row, const char *unit, const double *rates, si
 
 /* --------------------------------------------------------------------------------------------------------- reading */
 
+static bool are_rows(const json_t *rows)
+{
+    bool right = json_is_array(rows);
+
+    for (size_t i = 0; right && i < json_array_size(rows); i++) right = json_is_object(json_array_get(rows, i));
+    return right;
+}
+
 int cli_record_read(json_t **out, const char *path)
 {
     json_error_t error;
@@ -176,8 +184,8 @@ int cli_record_read(json_t **out, const char *path)
     else if (version > CLI_RECORD_VERSION)
         status = cli_fail("%s: a record of version %" JSON_INTEGER_FORMAT ", made by Eyrie %s; this one reads versions up to %d: a later one "
                           "reads it", path, version, cli_get_text(*out, "version"), CLI_RECORD_VERSION);
-    else if (!json_is_array(json_object_get(*out, "rows")))
-        status = cli_fail("%s: a record without \"rows\"", path);
+    else if (!are_rows(json_object_get(*out, "rows")))
+        status = cli_fail("%s: a record without \"rows\", which are objects in an array", path);
     if (status == CLI_DONE) return CLI_DONE;
     json_decref(*out);
     *out = NULL;
@@ -367,29 +375,41 @@ static void print_others(const json_t *rows, const cli_out *out)
     }
 }
 
+static bool any(const json_t *rows, const char *key)
+{
+    const json_t *row;
+    size_t i;
+
+    json_array_foreach(rows, i, row)
+        if (!isnan(cli_get_number(row, key))) return true;
+    return false;
+}
+
+/* Columns that are empty in all rows of the record are left out. */
 static void print_phase(const json_t *rows, const char *setting, const char *test, const cli_out *out)
 {
-    bool decode = strcmp(test, "decode") == 0, titled = false;
-    char text[512], t[10][24];
+    bool decode = strcmp(test, "decode") == 0, titled = false, predicted = any(rows, "predicted"), joules = any(rows, "joules_per_token");
+    char text[512], t[8][24];
     const json_t *row;
     size_t i;
 
     json_array_foreach(rows, i, row) {
-        double median = cli_get_number(row, "median"), batch = cli_get_number(row, "batch");
+        double median = cli_get_number(row, "median"), batch = cli_get_number(row, "batch"), tokens = cli_get_number(row, "tokens");
         if (!cli_is_test(row, test) || strcmp(cli_setting(row, text), setting) != 0) continue;
         if (!titled)
-            cli_out_print(out, "\n%s\n\n| %s | depth | batch | tokens/s | mean | +- | %s | GB/s | TFLOP/s | of the limit | predicted | J/token |\n"
-                          "|---|---|---|---|---|---|---|---|---|---|---|---|\n", decode ? "Decode" : "Prefill",
-                          decode ? "tokens" : "prompt", decode ? "ms/step" : "ms");
+            cli_out_print(out, "\n%s\n\n| %s | depth | batch | tokens/s | mean | +- | %s | GB/s | TFLOP/s | of the limit |%s%s\n"
+                          "|---|---|---|---|---|---|---|---|---|---|%s%s\n", decode ? "Decode" : "Prefill", decode ? "tokens" : "prompt",
+                          decode ? "ms/step" : "ms", predicted ? " predicted |" : "", joules ? " J/token |" : "", predicted ? "---|" : "",
+                          joules ? "---|" : "");
         titled = true;
-        cli_out_print(out, "| %.0f | %.0f | %.0f | %s | %s | %s | %s | %s | %s | %s %% of %s | %s | %s |\n", cli_get_number(row, "tokens"),
-                      cli_get_number(row, "depth"), batch, cli_digits(median, t[0]), cli_digits(cli_get_number(row, "mean"), t[1]),
-                      cli_digits(cli_get_number(row, "deviation"), t[2]),
-                      cli_digits(1e3 * batch * (decode ? 1 : cli_get_number(row, "tokens")) / median, t[3]),
-                      cli_digits(1e-9 * cli_get_number(row, "bytes_per_second"), t[4]),
+        cli_out_print(out, "| %.0f | %.0f | %.0f | %s | %s | %s | %s | %s | %s | %s %% of %s |", tokens, cli_get_number(row, "depth"), batch,
+                      cli_digits(median, t[0]), cli_digits(cli_get_number(row, "mean"), t[1]), cli_digits(cli_get_number(row, "deviation"), t[2]),
+                      cli_digits(1e3 * batch * (decode ? 1 : tokens) / median, t[3]), cli_digits(1e-9 * cli_get_number(row, "bytes_per_second"), t[4]),
                       cli_digits(1e-12 * cli_get_number(row, "flops_per_second"), t[5]), cli_digits(100 * cli_get_number(row, "share"), t[6]),
-                      cli_get_text(row, "limit"), cli_digits(cli_get_number(row, "predicted"), t[7]),
-                      cli_digits(cli_get_number(row, "joules_per_token"), t[8]));
+                      cli_get_text(row, "limit"));
+        if (predicted) cli_out_print(out, " %s |", cli_digits(cli_get_number(row, "predicted"), t[7]));
+        if (joules) cli_out_print(out, " %s |", cli_digits(cli_get_number(row, "joules_per_token"), t[7]));
+        cli_out_print(out, "\n");
     }
 }
 
