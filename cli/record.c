@@ -48,6 +48,35 @@ size_t cli_get_rates(const json_t *row, const char *key, double **values)
     return used;
 }
 
+bool cli_any_number(const json_t *rows, const char *key)
+{
+    const json_t *row;
+    size_t i;
+
+    json_array_foreach(rows, i, row)
+        if (!isnan(cli_get_number(row, key))) return true;
+    return false;
+}
+
+double cli_shown(const json_t *row, const char **unit)
+{
+    static const struct { const char *unit, *shown; double scale; } units[] = {
+        { "B/s", "GB/s", 1e-9 }, { "FLOP/s", "GFLOP/s", 1e-9 }, { "OP/s", "GOP/s", 1e-9 } };
+    double median = cli_get_number(row, "median");
+
+    *unit = cli_get_text(row, "unit");
+    if (strcmp(*unit, "launches/s") == 0) {
+        *unit = "us each";
+        return 1e6 / median;
+    }
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (strcmp(*unit, units[i].unit) == 0) {
+            *unit = units[i].shown;
+            return units[i].scale * median;
+        }
+    return median;
+}
+
 const char *cli_size(double bytes, char text[24])
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
@@ -353,42 +382,26 @@ static void print_bandwidth(const json_t *rows, const cli_out *out)
 static void print_others(const json_t *rows, const cli_out *out)
 {
     const json_t *row;
+    const char *unit;
     char text[24], percent[24];
+    double median;
     size_t i;
     bool titled = false;
 
     json_array_foreach(rows, i, row) {
-        double median = cli_get_number(row, "median"), scale = 1;
-        const char *unit = cli_get_text(row, "unit");
         if (json_object_get(row, "set_bytes") || json_object_get(row, "model")) continue;
         if (!titled) cli_out_print(out, "\n## Arithmetic, launches, transfers\n\n| test | median | | spread | how |\n|---|---|---|---|---|\n");
         titled = true;
-        if (strcmp(unit, "launches/s") == 0) {
-            median = 1e6 / median;
-            unit = "us each";
-        } else if (median >= 1e9) {
-            scale = 1e-9;
-        }
-        cli_out_print(out, "| %s | %s | %s%s | %s %% | %s |\n", cli_get_text(row, "test"), cli_digits(scale * median, text), scale < 1 ? "G" : "",
-                      isnan(median) ? "" : unit, cli_digits(100 * cli_get_number(row, "deviation") / cli_get_number(row, "mean"), percent),
-                      cli_get_text(row, "how"));
+        median = cli_shown(row, &unit);
+        cli_out_print(out, "| %s | %s | %s | %s %% | %s |\n", cli_get_text(row, "test"), cli_digits(median, text), isnan(median) ? "" : unit,
+                      cli_digits(100 * cli_get_number(row, "deviation") / cli_get_number(row, "mean"), percent), cli_get_text(row, "how"));
     }
-}
-
-static bool any(const json_t *rows, const char *key)
-{
-    const json_t *row;
-    size_t i;
-
-    json_array_foreach(rows, i, row)
-        if (!isnan(cli_get_number(row, key))) return true;
-    return false;
 }
 
 /* Columns that are empty in all rows of the record are left out. */
 static void print_phase(const json_t *rows, const char *setting, const char *test, const cli_out *out)
 {
-    bool decode = strcmp(test, "decode") == 0, titled = false, predicted = any(rows, "predicted"), joules = any(rows, "joules_per_token");
+    bool decode = strcmp(test, "decode") == 0, titled = false, predicted = cli_any_number(rows, "predicted"), joules = cli_any_number(rows, "joules_per_token");
     char text[512], t[8][24];
     const json_t *row;
     size_t i;

@@ -293,6 +293,44 @@ static void forms(void **state)
     json_decref(b);
 }
 
+static size_t count_of(const char *text, const char *part)
+{
+    size_t n = 0;
+
+    for (; (text = strstr(text, part)) != NULL; text++) n++;
+    return n;
+}
+
+/* The page stands alone, draws every row, and takes what a record says for text. */
+static void page(void **state)
+{
+    static const char text[] =
+        "{\"schema\": \"eyrie-bench\", \"schema_version\": 1, \"device\": {\"name\": \"<b>&\\\"x\"},"
+        " \"limits\": {\"read_bytes_per_second\": 1e10, \"f32_flops_per_second\": 1e11, \"unit_flops_per_second\": null},"
+        " \"rows\": [{\"test\": \"read\", \"set_bytes\": 65536, \"median\": 1e11}, {\"test\": \"read\", \"set_bytes\": 1048576, \"median\": 2e10},"
+        " {\"test\": \"read\", \"set_bytes\": 0, \"median\": 2e10}, {\"test\": \"<i>\", \"unit\": \"<i>\", \"how\": \"<i>\", \"median\": 1},"
+        " {\"test\": \"decode\", \"model\": \"<i>\", \"weights\": \"bf16\", \"bytes\": 1e9, \"flops\": 1e9, \"flops_per_second\": 5e9,"
+        " \"share\": 0.5, \"limit\": \"<i>\", \"median\": 5, \"tokens\": 8}]}";
+    PATH(file, "a.json");
+    PATH(html, "a.html");
+    size_t length;
+    char *bytes;
+    result r;
+
+    write_text(*state, "a.json", text);
+    r = run(*state, "bench", "show", file, "--html", html);
+    expect_status(&r, 0);
+    done(&r);
+    bytes = read_whole(*state, "a.html", &length);
+    assert_int_equal(count_of(bytes, "<svg"), 2);           /* roofline and bandwidth */
+    assert_int_equal(count_of(bytes, "<circle"), 3 + 2);    /* the decode row and two of three sets; the legend of either */
+    assert_int_equal(count_of(bytes, "<i>") + count_of(bytes, "<b>&"), 0);
+    assert_int_equal(count_of(bytes, "http"), 2);           /* each plot's namespace, which nobody fetches */
+    expect_contains(bytes, "&lt;b&gt;&amp;&quot;x");
+    expect_contains(bytes, "</html>");
+    free(bytes);
+}
+
 /* What was done until then is there. */
 static void interrupts(void **state)
 {
@@ -467,7 +505,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(summaries), cmocka_unit_test(students_t), cmocka_unit_test(welchs_test), cmocka_unit_test(holms_correction),
-        test_in_dir(counters_of_energy), test_in_dir(wrong_usage), test_in_dir(rows_of_a_model), test_in_dir(forms),
+        test_in_dir(counters_of_energy), test_in_dir(wrong_usage), test_in_dir(rows_of_a_model), test_in_dir(forms), test_in_dir(page),
         test_in_dir(interrupts), test_in_dir(refuses_before_measuring), test_in_dir(comparisons), test_in_dir(many_rows),
         test_in_dir(refused_records),
     };
