@@ -88,8 +88,9 @@ static const section sections[] = {
         { "--save-state", "FILE", "save at the end, or when interrupted; give sampling options again to go on", GENERATE,
           STRING, FIELD(save_state), 0, 0 },
         { 0 } } },
-    { "What is measured; a list is 1,4,16, and 0-4096+1024 and 512-2048*2 are lists, too", {
-        { "-p", "LIST", "prompt lengths to read (default 512; 0 = none)", CLI_BENCH, COUNTS, FIELD(prompts), 0, 1 << 30 },
+    { "What is measured", {
+        { "-p", "LIST", "prompt lengths to read (default 512; 0 = none); lists look like 1,4,16 and\n"
+          "                           0-4096+1024 (every 1024) and 512-2048*2 (doubling)", CLI_BENCH, COUNTS, FIELD(prompts), 0, 1 << 30 },
         { "-n", "LIST", "numbers of tokens to generate (default 128; 0 = none)", CLI_BENCH, COUNTS, FIELD(generated), 0, 1 << 30 },
         { "-d", "LIST", "tokens that sequences have read before (default 0)", CLI_BENCH, COUNTS, FIELD(depths), 0, 1 << 30 },
         { "-b", "LIST", "sequences at a time (default 1)", CLI_BENCH, COUNTS, FIELD(batches), 1, 1 << 16 },
