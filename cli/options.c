@@ -104,12 +104,25 @@ static const section sections[] = {
         { "--threshold", "F", "differences up to F percent are none, whatever else is said of them (default 3)", CLI_BENCH, NUMBER,
           FIELD(threshold), 0, 0 },
         { 0 } } },
+    { "The devices and the requests", {
+        { "--on", "SPEC", "a device: bandwidth=60G,flops=2T,memory=24G and perhaps prefill-flops, decode-flops, launch, link,\n"
+          "                           count=N and phase=prefill|decode; may be given more than once", CLI_SIM, TEXTS, FIELD(on), 0, 0 },
+        { "-f", "FILE", "requests that come, a line each: seconds,tokens to read,tokens to generate[,priority]", CLI_SIM, STRING,
+          FIELD(file), 0, 0 },
+        { "--rate", "R", "or requests at random, R a second (default: all there from the beginning)", CLI_SIM, NUMBER, FIELD(rate), 0, 0 },
+        { "--requests", "N", "so many of them (default 10000)", CLI_SIM, COUNT, FIELD(requests), 1, UINT64_MAX },
+        { "--prompt-tokens", "N", "tokens to read: 512, 100-2000, or 512~0.8, which is lognormal (default 512)", CLI_SIM, STRING,
+          FIELD(prompt_tokens), 0, 0 },
+        { "--output-tokens", "N", "the same of tokens to generate (default 128)", CLI_SIM, STRING, FIELD(output_tokens), 0, 0 },
+        { "--seed", "S", "which requests: the same seed, the same ones (default 0)", CLI_SIM, COUNT, FIELD(seed), 0, UINT64_MAX },
+        { "--rows", "N", "most sequences of a decode step (default 64, the engine's)", CLI_SIM, COUNT, FIELD(rows), 1, 1 << 20 },
+        { 0 } } },
     { "Output", {
         { "--output", "md|csv|json|jsonl", "its form (default md; json for -o FILE)", CLI_BENCH, CHOICE, FIELD(form), 0, 0 },
         { "-o", "FILE", "write it to FILE, and tables to standard output", CLI_BENCH, STRING, FIELD(output), 0, 0 },
         { "--html", "FILE", "write a page with tables and a plot to FILE, too", CLI_BENCH, STRING, FIELD(html), 0, 0 },
         { "-o", "DIR", "the directory to make", CLI_PACK, STRING, FIELD(output), 0, 0 },
-        { "--json", NULL, "print one JSON object", READ | CLI_INFO | CLI_DEVICES | CLI_SELFTEST | CLI_TUNE, FLAG, FIELD(json), 0, 0 },
+        { "--json", NULL, "print one JSON object", READ | CLI_INFO | CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | CLI_SIM, FLAG, FIELD(json), 0, 0 },
         { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
           STRING, FIELD(logits), 0, 0 },
         { 0 } } },
@@ -117,9 +130,9 @@ static const section sections[] = {
         { "-m", "MODEL", "directory with config.json, *.safetensors and perhaps tokenizer.model;\n"
           "                           or random weights: synthetic:NAME or synthetic:NAME@SEED, NAME being a shape such\n"
           "                           as griffin-1b or recurrentgemma-2b (any other name lists all), or a config.json",
-          MODEL | CLI_PACK | CLI_BENCH, STRING, FIELD(model), 0, 0 },
+          MODEL | CLI_PACK | CLI_BENCH | CLI_SIM, STRING, FIELD(model), 0, 0 },
         { "--weights", "f32|f16|bf16|q8|q4", "how matrices are stored on the device (default: the file's; synthetic: bf16)",
-          MODEL | CLI_PACK, CHOICE, FIELD(weights), 0, 0 },
+          MODEL | CLI_PACK | CLI_SIM, CHOICE, FIELD(weights), 0, 0 },
         { "--compute", "auto|f32|int8", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to\n"
           "                           bf16; f32: nothing is rounded below f32 but stored weights; int8: what no matrix unit\n"
           "                           does reads its inputs in 8 bits, for decoding with --weights q8 or q4 on CPUs", MODEL, CHOICE,
@@ -128,21 +141,21 @@ static const section sections[] = {
           "                           used whose last digits depend on that", MODEL, CHOICE, FIELD(invariant), 0, 0 },
         { "--products", "own|clblast", "who multiplies while a text is read: our kernels, or CLBlast, with --invariant off\n"
           "                           and for GPUs (default own)", MODEL, CHOICE, FIELD(products), 0, 0 },
-        { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL | CLI_BENCH, CHOICE,
+        { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL | CLI_BENCH | CLI_SIM, CHOICE,
           FIELD(kv), 0, 0 },
-        { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL | CLI_BENCH,
+        { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL | CLI_BENCH | CLI_SIM,
           COUNT, FIELD(context), 1, UINT64_MAX },
-        { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE, COUNT, FIELD(chunk), 1,
+        { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
         { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; up to 16 where a\n"
-          "                           prompt goes on in many ways)", STEPS | CLI_TUNE, COUNT, FIELD(slots), 1,
+          "                           prompt goes on in many ways)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(slots), 1,
           UINT32_MAX },
         { 0 } } },
     { "Scheduling", {
         { "--policy", "roofline|chunked|fifo", "what the next step is: prompts in parts between decode steps (roofline, the\n"
-          "                           default), in chunks that take turns with them, or whole before all", STEPS, CHOICE, FIELD(policy), 0, 0 },
-        { "--token-interval", "S", "seconds between two tokens of a text that should not be passed while prompts are read", STEPS,
-          NUMBER, FIELD(token_interval), 0, 0 },
+          "                           default), in chunks that take turns with them, or whole before all", STEPS | CLI_SIM, CHOICE, FIELD(policy), 0, 0 },
+        { "--token-interval", "S", "seconds between two tokens of a text that should not be passed while prompts are read",
+          STEPS | CLI_SIM, NUMBER, FIELD(token_interval), 0, 0 },
         { "--lanes", "1|2", "2: one half of the device reads prompts while the other generates (default 1)", STEPS, COUNT,
           FIELD(lanes), 1, 2 },
         { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS, STRING,
