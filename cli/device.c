@@ -1,6 +1,8 @@
 /* device.c - see device.h. */
 #include "device.h"
 
+#include <eyrie/eyrie_tools.h>
+
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -86,4 +88,13 @@ eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_err
         opts.kernels = strcmp(o->kernels, "cpu") == 0 ? EYRIE_KERNELS_CPU : EYRIE_KERNELS_GPU;
     opts.cache_dir = choose_cache_dir(o->cache_dir, cache_dir, sizeof cache_dir);
     return eyrie_device_open(out, &opts, err);
+}
+
+uint32_t cli_device_units(const eyrie_device *dev)
+{
+    static eyrie_device_info list[64];
+    size_t n = 0, number = eyrie_device_number(dev);
+
+    if (eyrie_device_list(list, sizeof list / sizeof *list, &n, NULL) != EYRIE_OK) return 0;
+    return number < n && number < sizeof list / sizeof *list ? list[number].units : 0;
 }

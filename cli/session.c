@@ -95,27 +95,50 @@ static int open_sequence(cli_session *s, const cli_options *o)
     return cli_session_add_text(s, s->text, s->text_length);
 }
 
+/* Two lanes are two parts of the device: halves, or where it cannot be divided, two queues of all of it. The half that reads
+ * is the larger one. */
+static eyrie_status split_device(cli_session *s, eyrie_error *err)
+{
+    uint32_t units = cli_device_units(s->device), counts[2] = { units / 2, units - units / 2 };
+    eyrie_status st = units > 1 ? eyrie_device_split(s->parts, 2, s->device, counts, err) : EYRIE_ELIMIT;
+
+    if (st != EYRIE_ELIMIT) return st;
+    fprintf(stderr, "eyrie: note: the device cannot be divided; its two lanes are two queues of all of it\n");
+    return eyrie_device_split(s->parts, 2, s->device, NULL, err);
+}
+
+static eyrie_status open_models(cli_session *s, const cli_options *o, eyrie_error *err)
+{
+    eyrie_model_opts opts = cli_model_opts(o);
+    cli_progress p = cli_progress_new();
+    bool two = o->lanes == 2;
+    eyrie_status st = two ? split_device(s, err) : EYRIE_OK;
+
+    opts.progress = cli_progress_show;
+    opts.progress_user = &p;
+    if (st == EYRIE_OK) st = eyrie_model_open(&s->model, two ? s->parts[0] : s->device, o->model, &opts, err);
+    opts.share = s->model;
+    if (st == EYRIE_OK && two) st = eyrie_model_open(&s->reader, s->parts[1], o->model, &opts, err);
+    cli_progress_wipe(&p);
+    return st;
+}
+
 int cli_session_open(cli_session *s, const cli_options *o)
 {
-    eyrie_model_opts model_opts = cli_model_opts(o);
-    cli_progress p = cli_progress_new();
-    eyrie_status st;
+    eyrie_engine_opts how = { .struct_size = sizeof how, .policy = o->policy, .token_interval = (double)o->token_interval,
+                              .trace = o->trace };
     eyrie_error err;
     int status;
 
-    model_opts.progress = cli_progress_show;
-    model_opts.progress_user = &p;
     *s = (cli_session){ .info.struct_size = sizeof s->info };
     if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE
         || (status = check_place(o->save_state)) != CLI_DONE)
         return status;
     if (cli_device_open_probed(&s->device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
-    st = eyrie_model_open(&s->model, s->device, o->model, &model_opts, &err);
-    cli_progress_wipe(&p);
-    if (st != EYRIE_OK
-        || eyrie_model_get_info(s->model, &s->info, &err) != EYRIE_OK
-        || eyrie_engine_open(&s->engine, s->model, NULL, &err) != EYRIE_OK)
+    if (open_models(s, o, &err) != EYRIE_OK || eyrie_model_get_info(s->model, &s->info, &err) != EYRIE_OK)
         return cli_fail("%s", err.text);
+    how.prefill = s->reader;
+    if (eyrie_engine_open(&s->engine, s->model, &how, &err) != EYRIE_OK) return cli_fail("%s", err.text);
     return open_sequence(s, o);
 }
 
@@ -123,7 +146,9 @@ void cli_session_close(cli_session *s)
 {
     (void)eyrie_seq_close(s->seq);
     (void)eyrie_engine_close(s->engine);
+    (void)eyrie_model_close(s->reader);
     (void)eyrie_model_close(s->model);
+    for (int i = 0; i < 2; i++) (void)eyrie_device_close(s->parts[i]);
     (void)eyrie_device_close(s->device);
     free(s->text);
     free(s->tokens);
@@ -159,7 +184,8 @@ int cli_session_run(cli_session *s, eyrie_request *request)
     cli_progress_wipe(&p);
     if (st != EYRIE_OK) return cli_fail("%s", err.text);
     if (!busy) return CLI_DONE;
-    (void)eyrie_seq_cancel(s->seq, NULL);       /* fails only during a step */
+    (void)eyrie_seq_cancel(s->seq, NULL);
+    while (busy && eyrie_engine_step(s->engine, &busy, NULL) == EYRIE_OK) continue;     /* a step may read for it */
     return cli_caught() ? 128 + cli_take_signal() : CLI_DONE;
 }
 
@@ -211,4 +237,7 @@ void cli_session_set_speed(const cli_session *s, json_t *object, bool decode)
         cli_set(value, "tokens_per_second", cli_number(v.rate));
         cli_set(object, v.name, value);
     }
+    eyrie_stats stats = { .struct_size = sizeof stats };
+    if (eyrie_engine_get_stats(s->engine, &stats, NULL) == EYRIE_OK)
+        cli_set(object, "reused_tokens", json_integer((json_int_t)stats.reused_tokens));
 }

@@ -6,8 +6,8 @@
 #include "options.h"
 
 typedef struct cli_session {
-    eyrie_device    *device;
-    eyrie_model     *model;
+    eyrie_device    *device, *parts[2]; /* parts: with two lanes, that which decodes and that which reads; else NULL */
+    eyrie_model     *model, *reader;    /* reader: with two lanes, the model that reads prompts */
     eyrie_engine    *engine;
     eyrie_seq       *seq;
     eyrie_model_info info;
@@ -35,7 +35,7 @@ int cli_session_save(const cli_session *s, const char *path);
 int cli_session_run(cli_session *s, eyrie_request *request);
 
 /* What reading the prompt took, and if asked for what generating did: in words for standard error, and as `prefill`
- * and `decode` of a JSON object. */
+ * and `decode` of a JSON object, with the tokens that forks did not have to read again. */
 void cli_session_print_speed(const cli_session *s, bool decode);
 void cli_session_set_speed(const cli_session *s, json_t *object, bool decode);
 

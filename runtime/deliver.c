@@ -58,6 +58,7 @@ void ey_finish(eyrie_seq *s, eyrie_end end, const eyrie_error *error)
     }
     s->state = end == EYRIE_END_FAILED ? EY_SEQ_FAILED : EY_SEQ_IDLE;
     if (end == EYRIE_END_FAILED) ey_release_slot(s);
+    ey_journal_end(s, event.end);
     deliver(s, &event);
     ey_free(text);
 }

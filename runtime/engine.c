@@ -96,6 +96,7 @@ eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, const eyr
     }
     EY_TRY(open_lanes(e, prefill, err));
     if (!(e->costs = ey_learnt_open(prefill, model))) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "costs of steps"));
+    if (o.trace) EY_TRY(ey_journal_open(e, o.trace, err));
     *out = e;
     e = NULL;
 done:
@@ -108,9 +109,11 @@ eyrie_status eyrie_engine_close(eyrie_engine *e)
     if (!e) return EYRIE_OK;
     if (e->n_seqs) return EYRIE_EBUSY;
     if (e->stats.prefill_steps + e->stats.decode_steps > 0) ey_learnt_keep(e->costs, e->lanes[EY_PREFILL].model, e->model);
+    for (uint32_t i = 0; i < EY_PHASES; i++)
+        if (e->lanes[i].in_flight) (void)ey_model_wait(e->lanes[i].model, NULL);   /* nobody is left to be told */
+    ey_journal_close(e);
     for (uint32_t i = 0; i < EY_PHASES; i++) {
         ey_lane *l = &e->lanes[i];
-        if (l->in_flight) (void)ey_model_wait(l->model, NULL);     /* nobody is left to be told */
         if (l->model) ey_model_give(l->model);
         ey_lane_free(l);
     }
@@ -305,6 +308,7 @@ static void end_part(eyrie_engine *e, ey_lane *l, failure *f)
         fail_step(e, l, &local, f);
         return;
     }
+    ey_journal_part(e, l);
     if (!last) return;
     count_step(e, l);
     digest_step(e, l, results, f);
@@ -357,7 +361,7 @@ static eyrie_status start(eyrie_engine *e, bool prefill, bool decode, ey_lane **
         if ((step.n = seat(e, l, step.n, f)) == 0) return EYRIE_OK;
         st = ey_lane_begin(l, step.n, e->costs, &local);
     }
-    if (st == EYRIE_OK) st = ey_lane_enqueue(l, step.phase == EY_DECODE ? UINT32_MAX : step.to, &local);
+    if (st == EYRIE_OK) st = ey_lane_enqueue(l, step.phase == EY_DECODE ? UINT32_MAX : step.to, e->costs, &local);
     if (st != EYRIE_OK) fail_step(e, l, &local, f);
     return EYRIE_OK;
 }
@@ -437,7 +441,7 @@ static void end_abandoned(eyrie_engine *e, failure *f)
     eyrie_error local;
 
     if (!l->under_way) return;
-    if (ey_lane_is_last(l) || ey_lane_enqueue(l, UINT32_MAX, &local) == EYRIE_OK) end_part(e, l, f);
+    if (ey_lane_is_last(l) || ey_lane_enqueue(l, UINT32_MAX, e->costs, &local) == EYRIE_OK) end_part(e, l, f);
     else fail_step(e, l, &local, f);
 }
 

@@ -7,6 +7,7 @@
 #include "lane.h"
 #include "sched.h"
 #include "stop.h"
+#include "trace.h"
 #include "utf8.h"
 
 #define EY_NO_SLOT UINT32_MAX
@@ -77,6 +78,7 @@ struct eyrie_engine {
     bool             stepping;  /* inside of eyrie_engine_step */
     uint64_t         requests;  /* so far */
     eyrie_stats      stats;
+    ey_trace        *trace;     /* NULL: none */
 };
 
 /* ------------------------------------------------------------------------------------------------- sequences (seq.c) */
@@ -99,5 +101,14 @@ eyrie_status ey_digest(eyrie_seq *s, const ey_row *row, ey_phase phase, const ey
                        uint32_t n_results, eyrie_error *err);
 /* The first token after a prompt whose ending was kept. */
 eyrie_status ey_generate_kept(eyrie_seq *s, eyrie_error *err);
+
+/* --------------------------------------------------------------------------------------- what is traced (journal.c) */
+
+/* All but the first do nothing where nothing is traced. */
+eyrie_status ey_journal_open(eyrie_engine *e, const char *path, eyrie_error *err);
+void         ey_journal_close(eyrie_engine *e);
+void         ey_journal_begin(const eyrie_seq *s);      /* its request has come */
+void         ey_journal_end(const eyrie_seq *s, eyrie_end how);
+void         ey_journal_part(eyrie_engine *e, const ey_lane *l);    /* what was in flight there has ended */
 
 #endif

@@ -40,11 +40,16 @@ eyrie_status ey_lane_begin(ey_lane *l, uint32_t n, const ey_costs *costs, eyrie_
     return ey_model_upload(l->model, &batch, err);
 }
 
-eyrie_status ey_lane_enqueue(ey_lane *l, uint32_t to, eyrie_error *err)
+eyrie_status ey_lane_enqueue(ey_lane *l, uint32_t to, const ey_costs *costs, eyrie_error *err)
 {
     uint32_t from = l->done;
 
-    if (from > 0 && !l->in_flight) l->start = ey_seconds();
+    if (!l->in_flight) {
+        l->from = from;
+        l->part_predicted = 0;
+        if (from > 0) l->start = ey_seconds();
+    }
+    l->part_predicted += ey_cost_part(costs, l->phase, l->loads, l->n, from, to);
     l->done = to <= l->layers ? to : l->layers + 1;
     l->in_flight = true;
     return ey_model_enqueue(l->model, l->phase, from, to <= l->layers ? to : UINT32_MAX, err);
@@ -61,7 +66,8 @@ eyrie_status ey_lane_wait(ey_lane *l, const ey_result **results, eyrie_error *er
                                          : ey_model_wait(l->model, err);
 
     l->in_flight = false;
-    l->seconds += ey_seconds() - l->start;
+    l->end = ey_seconds();
+    l->seconds += l->end - l->start;
     return st;
 }
 

@@ -23,7 +23,9 @@ typedef struct ey_lane {
     uint32_t     n;
     uint32_t     done;          /* layers that are enqueued; the head counts as one */
     bool         in_flight;     /* they have not been waited for */
-    double       start;         /* of the part in flight, or the last one */
+    double       start, end;    /* of the part in flight, or the last one: from when it was enqueued to when that was known to have ended */
+    uint32_t     from;          /* its first layer */
+    double       part_predicted;
     double       seconds;       /* that the parts before it took */
     double       predicted;     /* of the whole step */
 } ey_lane;
@@ -35,7 +37,7 @@ void         ey_lane_free(ey_lane *l);
 /* Begins a step with the first n rows, which are filled in like their seats; says what it should take by `costs`. */
 eyrie_status ey_lane_begin(ey_lane *l, uint32_t n, const ey_costs *costs, eyrie_error *err);
 /* Its layers from where it is up to `to`; UINT32_MAX: to the end. */
-eyrie_status ey_lane_enqueue(ey_lane *l, uint32_t to, eyrie_error *err);
+eyrie_status ey_lane_enqueue(ey_lane *l, uint32_t to, const ey_costs *costs, eyrie_error *err);
 /* All of it is enqueued? */
 bool         ey_lane_is_last(const ey_lane *l);
 /* What was enqueued has ended? Never blocks; asking makes the device begin. */

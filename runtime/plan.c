@@ -1,4 +1,5 @@
 /* plan.c - recording, placing values in scratch, replaying. */
+#include "marks.h"
 #include "plan.h"
 
 #include <assert.h>
@@ -185,12 +186,15 @@ static cl_int set_arg(const ey_plan *p, const ey_record *r, cl_uint i)
 /* The kernel takes its arguments as they are now. */
 static eyrie_status launch(const ey_plan *p, const ey_record *r, eyrie_error *err)
 {
+    ey_marks *marks = p->dev->marks;
+    cl_event *event = marks ? ey_marks_event(marks) : NULL;
     cl_int code;
 
     for (cl_uint k = 0; k < r->n_args; k++)
         if ((code = set_arg(p, r, k)) != CL_SUCCESS)
             return ey_fail_cl(err, code, "kernel %s: setting argument %u", r->label, (unsigned)k);
-    EY_CL(code, clEnqueueNDRangeKernel, p->dev->queue, r->kernel, 3, NULL, r->global, r->local, 0, NULL, NULL);
+    EY_CL(code, clEnqueueNDRangeKernel, p->dev->queue, r->kernel, 3, NULL, r->global, r->local, 0, NULL, event);
+    if (marks && code == CL_SUCCESS) ey_marks_add(marks, r->label);
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "kernel %s: launching it", r->label);
 }
 

@@ -114,6 +114,7 @@ static void unlist(eyrie_seq *s)
 eyrie_status eyrie_seq_close(eyrie_seq *s)
 {
     if (!s) return EYRIE_OK;
+    if (s->state == EY_SEQ_RUNNING) ey_journal_end(s, EYRIE_END_CANCELLED);
     if (s->under_way) leave_step(s);
     ey_release_slot(s);
     unlist(s);
@@ -269,6 +270,7 @@ eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_
 
     unlist(s);                              /* to the end of the queue */
     e->seqs[e->n_seqs++] = s;
+    ey_journal_begin(s);
     return EYRIE_OK;
 }
 

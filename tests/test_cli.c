@@ -26,7 +26,6 @@ static void wrong_usage(void **state)
     static const struct { const char *args[12], *says; } cases[] = {
         { { NULL }, "no command" },
         { { "bogus" }, "'bogus'" },
-        { { "bench" }, "'bench'" },
         { { "--bogus" }, "'--bogus'" },
         { { "--version", "1" }, "'1'" },
         { { "help", "bogus" }, "'bogus'" },
@@ -112,6 +111,8 @@ static void help(void **state)
                    "--ignore-eos", "--json", "--weights", "--compute", "--kv", "--chunk", "--context", "--slots",
                    "--device", "--threads", "--kernels", "--memory", "--max-alloc", "--kernel-dir",
                    "--cache-dir", "--load-state", "--save-state" } },
+        { "run", { "--samples", "--policy", "--token-interval", "--lanes", "--trace" } },
+        { "score", { "--continuation", "--policy", "--token-interval", "--lanes", "--trace" } },
         { "score", { "-m", "-p", "-f", "-", "--tokens", "--logits", "--json", "--weights", "--compute", "--kv",
                      "--chunk", "--context", "--slots", "--device", "--threads", "--kernels", "--memory", "--max-alloc",
                      "--kernel-dir", "--cache-dir" } },

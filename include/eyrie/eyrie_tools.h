@@ -184,7 +184,7 @@ EYRIE_API size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *l
 /* What was found of a product: which tile, rows of x by panels of 16 rows of weights that are held in registers at a
  * time, it is fastest with. All give the same bits. */
 typedef struct eyrie_tuned {
-    char         op[16];           /* "matmul", "matmul_geglu", "matmul_conv1d", "matmul_rglru" */
+    char         op[24];           /* "matmul", "matmul_geglu", "matmul_conv1d", "matmul_rglru"; "_int8" follows if it is in 8 bits */
     eyrie_format format;           /* of the weights */
     uint32_t     rows, cols;       /* of the matrix, padded to multiples of 16; a block's columns */
     uint32_t     blocks;           /* on its diagonal; 1 = dense */
