@@ -419,8 +419,6 @@ bool ey_program_has_unit(const ey_program *p, eyrie_format weights)
 
 bool ey_program_has_unit_decode(const ey_program *p) { return (p->formats & EY_UNIT_DECODE) != 0; }
 
-bool ey_program_has_unit_decode(const ey_program *p) { return (p->formats & EY_UNIT_DECODE) != 0; }
-
 bool ey_program_has_clblast(const ey_program *p) { return (p->formats & EY_CLBLAST) != 0; }
 bool ey_program_has_int8(const ey_program *p, eyrie_format weights) { return p->dev->cpu && in_int8(p->formats, weights); }
 
