@@ -3,12 +3,13 @@
  *
  *     cmake -S . -B build-bench -DEYRIE_BENCH=ON && cmake --build build-bench
  *     POCL_AFFINITY=1 build-bench/bench_serving [-m MODEL] [-i STEPS] [-p TOKENS] [-g TOKENS] [-w FORMAT] [-r ROUNDS] [-d DEVICE]
+ *                                             [-t FILE]
  *
  * The unit of waiting is a decode step of the eight alone, measured on the same engine just before, when the costs have been
  * learnt too; the bound asked for is -i of these. In a round every way serves the same work: 8 sequences generate -g tokens each
  * and, from their tenth token on, there is a prompt of -p tokens, which then generates as well. Intervals are those that
  * begin before the prompt's first token. Throughput is all tokens by the time until all are done, beside that of fifo in the same round;
- * shown are medians of the rounds, and of intervals the percentiles of all together. */
+ * shown are medians of the rounds, and of intervals the percentiles of all together. -t writes a trace of the two lanes. */
 #include "base.h"
 #include "os.h"
 
@@ -34,6 +35,7 @@ typedef struct setting {
     const char      *model;
     eyrie_device    *whole, *parts[2];
     eyrie_model     *one, *two[2];      /* on the whole device; on its parts: decodes, reads */
+    const char      *trace;             /* of two lanes, the last round; NULL: none */
     double           steps;             /* the bound, in decode steps */
     uint32_t         prompt, generate;
     int32_t         *tokens;            /* [max(prompt, WARM_PROMPT)] */
@@ -112,10 +114,11 @@ static eyrie_status run_out(eyrie_engine *e, eyrie_error *err)
     return st;
 }
 
-static eyrie_status open_engine(eyrie_engine **e, const setting *s, const struct way *w, double interval, eyrie_error *err)
+static eyrie_status open_engine(eyrie_engine **e, const setting *s, const struct way *w, double interval, const char *trace,
+                                eyrie_error *err)
 {
     eyrie_engine_opts opts = { .struct_size = sizeof opts, .policy = w->policy, .token_interval = interval,
-                               .prefill = w->lanes == 2 ? s->two[1] : NULL };
+                               .prefill = w->lanes == 2 ? s->two[1] : NULL, .trace = trace };
     return eyrie_engine_open(e, w->lanes == 2 ? s->two[0] : s->one, &opts, err);
 }
 
@@ -128,7 +131,7 @@ static eyrie_status warm_up(const setting *s, const struct way *w, double *unit,
     numbers times = { 0 };
     eyrie_status st;
 
-    if ((st = open_engine(&e, s, w, 0, err)) != EYRIE_OK) return st;
+    if ((st = open_engine(&e, s, w, 0, NULL, err)) != EYRIE_OK) return st;
     EY_TRY(begin(e, &seqs[DECODERS], s->tokens, WARM_PROMPT, 1, &readers[DECODERS], err));
     EY_TRY(run_out(e, err));
     for (uint32_t i = 0; i < DECODERS; i++) EY_TRY(begin(e, &seqs[i], s->tokens + i, SHORT, WARM_STEPS, &readers[i], err));
@@ -157,7 +160,7 @@ static eyrie_status serve(const setting *s, const struct way *w, row *r, eyrie_e
     eyrie_status st;
 
     EY_TRY(warm_up(s, w, &unit, err));
-    EY_TRY(open_engine(&e, s, w, s->steps * unit, err));
+    EY_TRY(open_engine(&e, s, w, s->steps * unit, w->lanes == 2 ? s->trace : NULL, err));
     start = ey_seconds();
     for (uint32_t i = 0; i < DECODERS; i++) EY_TRY(begin(e, &seqs[i], s->tokens + i, SHORT, s->generate, &readers[i], err));
     while (readers[DECODERS - 1].n < 10) EY_TRY(step(e, err));
@@ -220,7 +223,7 @@ static void remove_file(void *user, const char *name, uint64_t bytes, int64_t ch
 
 static int usage(const char *name)
 {
-    fprintf(stderr, "usage: %s [-m MODEL] [-i STEPS] [-p TOKENS] [-g TOKENS] [-w f32|bf16|q8|q4] [-r ROUNDS] [-d DEVICE]\n", name);
+    fprintf(stderr, "usage: %s [-m MODEL] [-i STEPS] [-p TOKENS] [-g TOKENS] [-w f32|bf16|q8|q4] [-r ROUNDS] [-d DEVICE] [-t FILE]\n", name);
     return 2;
 }
 
@@ -236,13 +239,14 @@ int main(int argc, char **argv)
     eyrie_status st;
     int option;
 
-    while ((option = getopt(argc, argv, "m:i:p:g:w:r:d:")) != -1) {
+    while ((option = getopt(argc, argv, "m:i:p:g:w:r:d:t:")) != -1) {
         if (option == 'm') s.model = optarg;
         else if (option == 'i') s.steps = strtod(optarg, NULL);
         else if (option == 'p') s.prompt = (uint32_t)strtoul(optarg, NULL, 10);
         else if (option == 'g') s.generate = (uint32_t)strtoul(optarg, NULL, 10);
         else if (option == 'r') rounds = strtol(optarg, NULL, 10);
         else if (option == 'd') device.select = optarg;
+        else if (option == 't') s.trace = optarg;
         else if (option == 'w') model.weights = !strcmp(optarg, "f32") ? EYRIE_FORMAT_F32 : !strcmp(optarg, "bf16") ? EYRIE_FORMAT_BF16
                                               : !strcmp(optarg, "q8") ? EYRIE_FORMAT_Q8 : EYRIE_FORMAT_Q4;
         else return usage(argv[0]);
