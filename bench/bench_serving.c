@@ -3,13 +3,14 @@
  *
  *     cmake -S . -B build-bench -DEYRIE_BENCH=ON && cmake --build build-bench
  *     POCL_AFFINITY=1 build-bench/bench_serving [-m MODEL] [-i STEPS] [-p TOKENS] [-g TOKENS] [-w FORMAT] [-r ROUNDS] [-d DEVICE]
- *                                             [-t FILE]
+ *                                             [-t NAME]
  *
  * The unit of waiting is a decode step of the eight alone, measured on the same engine just before, when the costs have been
  * learnt too; the bound asked for is -i of these. In a round every way serves the same work: 8 sequences generate -g tokens each
  * and, from their tenth token on, there is a prompt of -p tokens, which then generates as well. Intervals are those that
  * begin before the prompt's first token. Throughput is all tokens by the time until all are done, beside that of fifo in the same round;
- * shown are medians of the rounds, and of intervals the percentiles of all together. -t writes a trace of the two lanes. */
+ * shown are medians of the rounds, and of intervals the percentiles of all together. -t writes traces,
+ * NAME-POLICY-LANES.json. */
 #include "base.h"
 #include "os.h"
 
@@ -35,7 +36,7 @@ typedef struct setting {
     const char      *model;
     eyrie_device    *whole, *parts[2];
     eyrie_model     *one, *two[2];      /* on the whole device; on its parts: decodes, reads */
-    const char      *trace;             /* of two lanes, the last round; NULL: none */
+    const char      *trace;             /* what names of traces begin with; NULL: none */
     double           steps;             /* the bound, in decode steps */
     uint32_t         prompt, generate;
     int32_t         *tokens;            /* [max(prompt, WARM_PROMPT)] */
@@ -157,10 +158,12 @@ static eyrie_status serve(const setting *s, const struct way *w, row *r, eyrie_e
     reader readers[DECODERS + 1] = { { 0 } };
     reader *late = &readers[DECODERS];
     double unit = 0, start, arrived;
+    char trace[512];
     eyrie_status st;
 
     EY_TRY(warm_up(s, w, &unit, err));
-    EY_TRY(open_engine(&e, s, w, s->steps * unit, w->lanes == 2 ? s->trace : NULL, err));
+    if (s->trace) snprintf(trace, sizeof trace, "%s-%s-%" PRIu32 ".json", s->trace, w->policy, w->lanes);
+    EY_TRY(open_engine(&e, s, w, s->steps * unit, s->trace ? trace : NULL, err));
     start = ey_seconds();
     for (uint32_t i = 0; i < DECODERS; i++) EY_TRY(begin(e, &seqs[i], s->tokens + i, SHORT, s->generate, &readers[i], err));
     while (readers[DECODERS - 1].n < 10) EY_TRY(step(e, err));
@@ -223,7 +226,7 @@ static void remove_file(void *user, const char *name, uint64_t bytes, int64_t ch
 
 static int usage(const char *name)
 {
-    fprintf(stderr, "usage: %s [-m MODEL] [-i STEPS] [-p TOKENS] [-g TOKENS] [-w f32|bf16|q8|q4] [-r ROUNDS] [-d DEVICE] [-t FILE]\n", name);
+    fprintf(stderr, "usage: %s [-m MODEL] [-i STEPS] [-p TOKENS] [-g TOKENS] [-w f32|bf16|q8|q4] [-r ROUNDS] [-d DEVICE] [-t NAME]\n", name);
     return 2;
 }
 
