@@ -229,7 +229,6 @@ static int measure(cli_benchmark *b, unsigned what)
     const cli_options *o = b->o;
     int status = CLI_DONE;
 
-    cli_catch_signals(false);
     if (what & REPORT) (void)check_kernels(b);      /* what fails is in the record: that is what it is for */
     b->deadline = o->quick ? cli_bench_seconds() + QUICK_SECONDS : INFINITY;
     if (what & DEVICE) status = cli_bench_survey(b);
@@ -251,6 +250,7 @@ static int run(const cli_options *o, unsigned what)
 
     if (what & REPORT) own.quick = true;
     if (status != CLI_DONE || (status = open_places(&p, o)) != CLI_DONE) return status;
+    cli_catch_signals(false);
     b.record = cli_record_new();
     b.rows = json_object_get(b.record, "rows");
     if (what & DEVICE) cli_probe_all(o, verdicts);
@@ -264,11 +264,11 @@ static int run(const cli_options *o, unsigned what)
         status = measure(&b, what);
         describe_limits(&b);
     }
-    if (b.signal) {
+    if (cli_bench_interrupted(&b)) {
         cli_set(b.record, "interrupted", json_true());
         status = 128 + b.signal;
     }
-    closing = close_places(&p, &own, b.record, status == CLI_DONE || json_array_size(b.rows) > 0);
+    closing = close_places(&p, &own, b.record, status == CLI_DONE || b.signal || json_array_size(b.rows) > 0);
     json_decref(b.record);
     free(b.read.values);
     free(b.f32.values);

@@ -91,7 +91,7 @@ static const char *describe(const json_t *row, char text[160])
     double set = cli_get_number(row, "set_bytes");
 
     if (json_object_get(row, "tokens"))
-        snprintf(text, 160, "%s %.0f at %.0f, batch %.0f", cli_get_text(row, "test"), cli_get_number(row, "tokens"), cli_get_number(row, "depth"),
+        snprintf(text, 160, "%s %.0f at depth %.0f, batch %.0f", cli_get_text(row, "test"), cli_get_number(row, "tokens"), cli_get_number(row, "depth"),
                  cli_get_number(row, "batch"));
     else if (!isnan(set)) snprintf(text, 160, "%s %s", cli_get_text(row, "test"), cli_size(set, size));
     else snprintf(text, 160, "%s", cli_get_text(row, "test"));

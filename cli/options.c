@@ -88,14 +88,15 @@ static const section sections[] = {
         { "--save-state", "FILE", "save at the end, or when interrupted; give sampling options again to go on", GENERATE,
           STRING, FIELD(save_state), 0, 0 },
         { 0 } } },
-    { "What is measured; a list is 1,4,16, and 0-4096+1024 and 512-2048*2 are lists, too", {
-        { "-p", "LIST", "prompt lengths to read (default 512; 0 = none)", CLI_BENCH, COUNTS, FIELD(prompts), 0, 1 << 30 },
+    { "What is measured", {
+        { "-p", "LIST", "prompt lengths to read (default 512; 0 = none); lists look like 1,4,16 and\n"
+          "                           0-4096+1024 (every 1024) and 512-2048*2 (doubling)", CLI_BENCH, COUNTS, FIELD(prompts), 0, 1 << 30 },
         { "-n", "LIST", "numbers of tokens to generate (default 128; 0 = none)", CLI_BENCH, COUNTS, FIELD(generated), 0, 1 << 30 },
         { "-d", "LIST", "tokens that sequences have read before (default 0)", CLI_BENCH, COUNTS, FIELD(depths), 0, 1 << 30 },
         { "-b", "LIST", "sequences at a time (default 1)", CLI_BENCH, COUNTS, FIELD(batches), 1, 1 << 16 },
         { "--weights", "f32|f16|bf16|q8|q4", "formats of weights, such as bf16,q8 (default: the file's; synthetic: bf16)",
           CLI_BENCH, CHOICES, FIELD(weights), 0, 0 },
-        { "--compute", "auto|f32", "kinds of arithmetic, such as auto,f32 (default auto)", CLI_BENCH, CHOICES, FIELD(compute), 0, 0 },
+        { "--compute", "auto|f32|int8", "kinds of arithmetic, such as auto,f32 (default auto)", CLI_BENCH, CHOICES, FIELD(compute), 0, 0 },
         { "--chunk", "LIST", "most tokens of prompts read in one step (default 256)", CLI_BENCH, COUNTS, FIELD(chunks), 1, 1 << 30 },
         { "-r", "N", "repetitions (default 5)", CLI_BENCH, COUNT, FIELD(repetitions), 1, 1000 },
         { "--quick", NULL, "less of everything that is not said, and no repetition begins after 40 seconds", CLI_BENCH, FLAG,
@@ -103,12 +104,25 @@ static const section sections[] = {
         { "--threshold", "F", "differences up to F percent are none, whatever else is said of them (default 3)", CLI_BENCH, NUMBER,
           FIELD(threshold), 0, 0 },
         { 0 } } },
+    { "The devices and the requests", {
+        { "--on", "SPEC", "a device: bandwidth=60G,flops=2T,memory=24G and perhaps prefill-flops, decode-flops, launch, link,\n"
+          "                           count=N and phase=prefill|decode; may be given more than once", CLI_SIM, TEXTS, FIELD(on), 0, 0 },
+        { "-f", "FILE", "requests that come, a line each: seconds,tokens to read,tokens to generate[,priority]", CLI_SIM, STRING,
+          FIELD(file), 0, 0 },
+        { "--rate", "R", "or requests at random, R a second (default: all there from the beginning)", CLI_SIM, NUMBER, FIELD(rate), 0, 0 },
+        { "--requests", "N", "so many of them (default 10000)", CLI_SIM, COUNT, FIELD(requests), 1, UINT64_MAX },
+        { "--prompt-tokens", "N", "tokens to read: 512, 100-2000, or 512~0.8, which is lognormal (default 512)", CLI_SIM, STRING,
+          FIELD(prompt_tokens), 0, 0 },
+        { "--output-tokens", "N", "the same of tokens to generate (default 128)", CLI_SIM, STRING, FIELD(output_tokens), 0, 0 },
+        { "--seed", "S", "which requests: the same seed, the same ones (default 0)", CLI_SIM, COUNT, FIELD(seed), 0, UINT64_MAX },
+        { "--rows", "N", "most sequences of a decode step (default 64, the engine's)", CLI_SIM, COUNT, FIELD(rows), 1, 1 << 20 },
+        { 0 } } },
     { "Output", {
         { "--output", "md|csv|json|jsonl", "its form (default md; json for -o FILE)", CLI_BENCH, CHOICE, FIELD(form), 0, 0 },
         { "-o", "FILE", "write it to FILE, and tables to standard output", CLI_BENCH, STRING, FIELD(output), 0, 0 },
         { "--html", "FILE", "write a page with tables and a plot to FILE, too", CLI_BENCH, STRING, FIELD(html), 0, 0 },
         { "-o", "DIR", "the directory to make", CLI_PACK, STRING, FIELD(output), 0, 0 },
-        { "--json", NULL, "print one JSON object", READ | CLI_INFO | CLI_DEVICES | CLI_SELFTEST | CLI_TUNE, FLAG, FIELD(json), 0, 0 },
+        { "--json", NULL, "print one JSON object", READ | CLI_INFO | CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | CLI_SIM, FLAG, FIELD(json), 0, 0 },
         { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
           STRING, FIELD(logits), 0, 0 },
         { 0 } } },
@@ -116,31 +130,32 @@ static const section sections[] = {
         { "-m", "MODEL", "directory with config.json, *.safetensors and perhaps tokenizer.model;\n"
           "                           or random weights: synthetic:NAME or synthetic:NAME@SEED, NAME being a shape such\n"
           "                           as griffin-1b or recurrentgemma-2b (any other name lists all), or a config.json",
-          MODEL | CLI_PACK | CLI_BENCH, STRING, FIELD(model), 0, 0 },
+          MODEL | CLI_PACK | CLI_BENCH | CLI_SIM, STRING, FIELD(model), 0, 0 },
         { "--weights", "f32|f16|bf16|q8|q4", "how matrices are stored on the device (default: the file's; synthetic: bf16)",
-          MODEL | CLI_PACK, CHOICE, FIELD(weights), 0, 0 },
-        { "--compute", "auto|f32", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to bf16;\n"
-          "                           f32: nothing is rounded below f32 but stored weights", MODEL, CHOICE,
+          MODEL | CLI_PACK | CLI_SIM, CHOICE, FIELD(weights), 0, 0 },
+        { "--compute", "auto|f32|int8", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to\n"
+          "                           bf16; f32: nothing is rounded below f32 but stored weights; int8: what no matrix unit\n"
+          "                           does reads its inputs in 8 bits, for decoding with --weights q8 or q4 on CPUs", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
         { "--invariant", "on|off", "on, the default: a text has the same bits whatever shares its steps; off: kernels may be\n"
           "                           used whose last digits depend on that", MODEL, CHOICE, FIELD(invariant), 0, 0 },
         { "--products", "own|clblast", "who multiplies while a text is read: our kernels, or CLBlast, with --invariant off\n"
           "                           and for GPUs (default own)", MODEL, CHOICE, FIELD(products), 0, 0 },
-        { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL | CLI_BENCH, CHOICE,
+        { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL | CLI_BENCH | CLI_SIM, CHOICE,
           FIELD(kv), 0, 0 },
-        { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL | CLI_BENCH,
+        { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL | CLI_BENCH | CLI_SIM,
           COUNT, FIELD(context), 1, UINT64_MAX },
-        { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE, COUNT, FIELD(chunk), 1,
+        { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
         { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; up to 16 where a\n"
-          "                           prompt goes on in many ways)", STEPS | CLI_TUNE, COUNT, FIELD(slots), 1,
+          "                           prompt goes on in many ways)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(slots), 1,
           UINT32_MAX },
         { 0 } } },
     { "Scheduling", {
         { "--policy", "roofline|chunked|fifo", "what the next step is: prompts in parts between decode steps (roofline, the\n"
-          "                           default), in chunks that take turns with them, or whole before all", STEPS, CHOICE, FIELD(policy), 0, 0 },
-        { "--token-interval", "S", "seconds between two tokens of a text that should not be passed while prompts are read", STEPS,
-          NUMBER, FIELD(token_interval), 0, 0 },
+          "                           default), in chunks that take turns with them, or whole before all", STEPS | CLI_SIM, CHOICE, FIELD(policy), 0, 0 },
+        { "--token-interval", "S", "seconds between two tokens of a text that should not be passed while prompts are read",
+          STEPS | CLI_SIM, NUMBER, FIELD(token_interval), 0, 0 },
         { "--lanes", "1|2", "2: one half of the device reads prompts while the other generates (default 1)", STEPS, COUNT,
           FIELD(lanes), 1, 2 },
         { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS, STRING,
@@ -149,11 +164,11 @@ static const section sections[] = {
     { "The device", {
         { "--probe", NULL, "try out what it can do and measure it, which takes some seconds", CLI_DEVICES, FLAG, FIELD(probe), 0, 0 },
         { "--again", NULL, "measure what was measured before, too", CLI_TUNE, FLAG, FIELD(again), 0, 0 },
-        { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS | TOOLS,
+        { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS | TOOLS | CLI_INFO,
           STRING, FIELD(device), 0, 0 },
-        { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS | TOOLS, COUNT,
+        { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS | TOOLS | CLI_INFO, COUNT,
           FIELD(threads), 1, 1024 },    /* PoCL aborts where there cannot be as many */
-        { "--memory", "SIZE", "memory to use at most, such as 900M or 4G (default: what is free)", STEPS | TOOLS, SIZE,
+        { "--memory", "SIZE", "memory to use at most, such as 900M or 4G (default: what is free)", STEPS | TOOLS | CLI_INFO, SIZE,
           FIELD(memory), 1, UINT64_MAX },
         { "--max-alloc", "SIZE", "largest single allocation (default: what the device allows)", STEPS | TOOLS, SIZE,
           FIELD(max_alloc), 1, UINT64_MAX },
@@ -161,7 +176,7 @@ static const section sections[] = {
           CHOICE, FIELD(kernels), 0, 0 },
         { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST | CLI_TUNE | CLI_BENCH, STRING,
           FIELD(kernel_dir), 0, 0 },
-        { "--cache-dir", "DIR", "keep built kernels, verdicts and tiles there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,
+        { "--cache-dir", "DIR", "keep built kernels and what was measured there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS | CLI_INFO, STRING,
           FIELD(cache_dir), 0, 0 },
         { 0 } } },
 };
@@ -505,11 +520,17 @@ static uint32_t slots(const cli_options *o)
     return o->command->bit == CLI_CHAT ? 2 : texts < 16 ? (uint32_t)texts : 16;
 }
 
+static eyrie_compute compute_named(const char *name)
+{
+    if (name && strcmp(name, "f32") == 0) return EYRIE_COMPUTE_F32;
+    return name && strcmp(name, "int8") == 0 ? EYRIE_COMPUTE_INT8 : EYRIE_COMPUTE_AUTO;
+}
+
 eyrie_model_opts cli_model_opts(const cli_options *o)
 {
     return (eyrie_model_opts){
         .struct_size = sizeof(eyrie_model_opts), .weights = format_named(o->weights), .kv = format_named(o->kv),
-        .compute = o->compute && strcmp(o->compute, "f32") == 0 ? EYRIE_COMPUTE_F32 : EYRIE_COMPUTE_AUTO,
+        .compute = compute_named(o->compute),
         .slots = slots(o), .chunk = (uint32_t)o->chunk, .context = o->context,
         .varying = o->invariant && strcmp(o->invariant, "off") == 0,
         .products = o->products && strcmp(o->products, "clblast") == 0 ? EYRIE_PRODUCTS_CLBLAST : EYRIE_PRODUCTS_OWN };

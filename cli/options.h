@@ -10,7 +10,7 @@
 typedef struct cli_options cli_options;
 
 enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8,      /* bits that say which commands an option belongs to */
-       CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512, CLI_BENCH = 1024 };
+       CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512, CLI_BENCH = 1024, CLI_SIM = 2048 };
 
 typedef struct cli_command {
     unsigned    bit;
@@ -60,6 +60,10 @@ struct cli_options {
     uint64_t           repetitions;
     bool               quick;
     const char        *form, *html;
+    cli_texts          on;                      /* of sim: its devices */
+    float              rate;
+    uint64_t           requests, rows;
+    const char        *prompt_tokens, *output_tokens;
     float              threshold;               /* -1: not given */
 };
 

@@ -48,6 +48,35 @@ size_t cli_get_rates(const json_t *row, const char *key, double **values)
     return used;
 }
 
+bool cli_any_number(const json_t *rows, const char *key)
+{
+    const json_t *row;
+    size_t i;
+
+    json_array_foreach(rows, i, row)
+        if (!isnan(cli_get_number(row, key))) return true;
+    return false;
+}
+
+double cli_shown(const json_t *row, const char **unit)
+{
+    static const struct { const char *unit, *shown; double scale; } units[] = {
+        { "B/s", "GB/s", 1e-9 }, { "FLOP/s", "GFLOP/s", 1e-9 }, { "OP/s", "GOP/s", 1e-9 } };
+    double median = cli_get_number(row, "median");
+
+    *unit = cli_get_text(row, "unit");
+    if (strcmp(*unit, "launches/s") == 0) {
+        *unit = "us each";
+        return 1e6 / median;
+    }
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (strcmp(*unit, units[i].unit) == 0) {
+            *unit = units[i].shown;
+            return units[i].scale * median;
+        }
+    return median;
+}
+
 const char *cli_size(double bytes, char text[24])
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
@@ -157,6 +186,14 @@ void cli_record_set_rates(json_t *row, const char *unit, const double *rates, si
 
 /* --------------------------------------------------------------------------------------------------------- reading */
 
+static bool are_rows(const json_t *rows)
+{
+    bool right = json_is_array(rows);
+
+    for (size_t i = 0; right && i < json_array_size(rows); i++) right = json_is_object(json_array_get(rows, i));
+    return right;
+}
+
 int cli_record_read(json_t **out, const char *path)
 {
     json_error_t error;
@@ -176,8 +213,8 @@ int cli_record_read(json_t **out, const char *path)
     else if (version > CLI_RECORD_VERSION)
         status = cli_fail("%s: a record of version %" JSON_INTEGER_FORMAT ", made by Eyrie %s; this one reads versions up to %d: a later one "
                           "reads it", path, version, cli_get_text(*out, "version"), CLI_RECORD_VERSION);
-    else if (!json_is_array(json_object_get(*out, "rows")))
-        status = cli_fail("%s: a record without \"rows\"", path);
+    else if (!are_rows(json_object_get(*out, "rows")))
+        status = cli_fail("%s: a record without \"rows\", which are objects in an array", path);
     if (status == CLI_DONE) return CLI_DONE;
     json_decref(*out);
     *out = NULL;
@@ -345,51 +382,47 @@ static void print_bandwidth(const json_t *rows, const cli_out *out)
 static void print_others(const json_t *rows, const cli_out *out)
 {
     const json_t *row;
+    const char *unit;
     char text[24], percent[24];
+    double median;
     size_t i;
     bool titled = false;
 
     json_array_foreach(rows, i, row) {
-        double median = cli_get_number(row, "median"), scale = 1;
-        const char *unit = cli_get_text(row, "unit");
         if (json_object_get(row, "set_bytes") || json_object_get(row, "model")) continue;
         if (!titled) cli_out_print(out, "\n## Arithmetic, launches, transfers\n\n| test | median | | spread | how |\n|---|---|---|---|---|\n");
         titled = true;
-        if (strcmp(unit, "launches/s") == 0) {
-            median = 1e6 / median;
-            unit = "us each";
-        } else if (median >= 1e9) {
-            scale = 1e-9;
-        }
-        cli_out_print(out, "| %s | %s | %s%s | %s %% | %s |\n", cli_get_text(row, "test"), cli_digits(scale * median, text), scale < 1 ? "G" : "",
-                      isnan(median) ? "" : unit, cli_digits(100 * cli_get_number(row, "deviation") / cli_get_number(row, "mean"), percent),
-                      cli_get_text(row, "how"));
+        median = cli_shown(row, &unit);
+        cli_out_print(out, "| %s | %s | %s | %s %% | %s |\n", cli_get_text(row, "test"), cli_digits(median, text), isnan(median) ? "" : unit,
+                      cli_digits(100 * cli_get_number(row, "deviation") / cli_get_number(row, "mean"), percent), cli_get_text(row, "how"));
     }
 }
 
+/* Columns that are empty in all rows of the record are left out. */
 static void print_phase(const json_t *rows, const char *setting, const char *test, const cli_out *out)
 {
-    bool decode = strcmp(test, "decode") == 0, titled = false;
-    char text[512], t[10][24];
+    bool decode = strcmp(test, "decode") == 0, titled = false, predicted = cli_any_number(rows, "predicted"), joules = cli_any_number(rows, "joules_per_token");
+    char text[512], t[8][24];
     const json_t *row;
     size_t i;
 
     json_array_foreach(rows, i, row) {
-        double median = cli_get_number(row, "median"), batch = cli_get_number(row, "batch");
+        double median = cli_get_number(row, "median"), batch = cli_get_number(row, "batch"), tokens = cli_get_number(row, "tokens");
         if (!cli_is_test(row, test) || strcmp(cli_setting(row, text), setting) != 0) continue;
         if (!titled)
-            cli_out_print(out, "\n%s\n\n| %s | depth | batch | tokens/s | mean | +- | %s | GB/s | TFLOP/s | of the limit | predicted | J/token |\n"
-                          "|---|---|---|---|---|---|---|---|---|---|---|---|\n", decode ? "Decode" : "Prefill",
-                          decode ? "tokens" : "prompt", decode ? "ms/step" : "ms");
+            cli_out_print(out, "\n%s\n\n| %s | depth | batch | tokens/s | mean | +- | %s | GB/s | TFLOP/s | of the limit |%s%s\n"
+                          "|---|---|---|---|---|---|---|---|---|---|%s%s\n", decode ? "Decode" : "Prefill", decode ? "tokens" : "prompt",
+                          decode ? "ms/step" : "ms", predicted ? " predicted |" : "", joules ? " J/token |" : "", predicted ? "---|" : "",
+                          joules ? "---|" : "");
         titled = true;
-        cli_out_print(out, "| %.0f | %.0f | %.0f | %s | %s | %s | %s | %s | %s | %s %% of %s | %s | %s |\n", cli_get_number(row, "tokens"),
-                      cli_get_number(row, "depth"), batch, cli_digits(median, t[0]), cli_digits(cli_get_number(row, "mean"), t[1]),
-                      cli_digits(cli_get_number(row, "deviation"), t[2]),
-                      cli_digits(1e3 * batch * (decode ? 1 : cli_get_number(row, "tokens")) / median, t[3]),
-                      cli_digits(1e-9 * cli_get_number(row, "bytes_per_second"), t[4]),
+        cli_out_print(out, "| %.0f | %.0f | %.0f | %s | %s | %s | %s | %s | %s | %s %% of %s |", tokens, cli_get_number(row, "depth"), batch,
+                      cli_digits(median, t[0]), cli_digits(cli_get_number(row, "mean"), t[1]), cli_digits(cli_get_number(row, "deviation"), t[2]),
+                      cli_digits(1e3 * batch * (decode ? 1 : tokens) / median, t[3]), cli_digits(1e-9 * cli_get_number(row, "bytes_per_second"), t[4]),
                       cli_digits(1e-12 * cli_get_number(row, "flops_per_second"), t[5]), cli_digits(100 * cli_get_number(row, "share"), t[6]),
-                      cli_get_text(row, "limit"), cli_digits(cli_get_number(row, "predicted"), t[7]),
-                      cli_digits(cli_get_number(row, "joules_per_token"), t[8]));
+                      cli_get_text(row, "limit"));
+        if (predicted) cli_out_print(out, " %s |", cli_digits(cli_get_number(row, "predicted"), t[7]));
+        if (joules) cli_out_print(out, " %s |", cli_digits(cli_get_number(row, "joules_per_token"), t[7]));
+        cli_out_print(out, "\n");
     }
 }
 

@@ -34,7 +34,12 @@ const char *cli_get_text(const json_t *object, const char *key);
 bool        cli_is_test(const json_t *row, const char *test);
 size_t      cli_get_rates(const json_t *row, const char *key, double **values);     /* for free */
 
-/* "griffin-100m" of a model's path, and its settings: "synthetic:griffin-100m, weights bf16, keys and values f16, compute auto,
+bool        cli_any_number(const json_t *rows, const char *key);    /* has any row one? */
+
+/* The median of a row of the device's in the unit that people read: "139" and "GFLOP/s", "1.64" and "us each". */
+double cli_shown(const json_t *row, const char **unit);
+
+/* A model and its settings: "synthetic:griffin-100m, weights bf16, keys and values f16, compute auto,
  * chunk 256". The same for rows that are of one setting. */
 const char *cli_setting(const json_t *row, char text[512]);
 

@@ -43,16 +43,14 @@ static void add_trial(cli_benchmark *b, survey *s, eyrie_meter *meter, eyrie_met
     s->trials[s->n++] = t;
 }
 
-/* Working sets of 16 KiB, twice that (eight times, if it is to be quick) and so on, to the largest. */
+/* Working sets of 16 KiB, twice that (eight times, if it is to be quick) and so on, and the largest. */
 static void plan(cli_benchmark *b, survey *s, eyrie_meter *meter)
 {
     uint64_t most = eyrie_meter_room(meter), factor = b->o->quick ? 8 : 2;
 
-    for (uint64_t set = LEAST_SET;; set *= factor) {
-        if (set > most / factor) set = most;
+    for (uint64_t set = LEAST_SET; set < most; set *= factor)
         for (int i = EYRIE_METRIC_READ; i <= EYRIE_METRIC_COPY; i++) add_trial(b, s, meter, (eyrie_metric)i, set);
-        if (set == most) break;
-    }
+    for (int i = EYRIE_METRIC_READ; i <= EYRIE_METRIC_COPY; i++) add_trial(b, s, meter, (eyrie_metric)i, most);
     for (int i = EYRIE_METRIC_F32; i <= EYRIE_METRIC_DOWNLOAD; i++) add_trial(b, s, meter, (eyrie_metric)i, 0);
 }
 

@@ -7,6 +7,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* In 8 bits: what follows the kernel's name otherwise. */
+static const char in_8_bits[] = "_int8";
+
 /* "gate and up, 15360 x 2560": what a product is for follows from the kernel that carries it out. */
 static const char *purpose(const char *op)
 {
@@ -15,19 +18,22 @@ static const char *purpose(const char *op)
         { "matmul_rglru", "gates, recurrence" },
     };
 
-    for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
-        if (strcmp(purposes[i].op, op) == 0) return purposes[i].text;
+    for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++) {
+        size_t n = strlen(purposes[i].op);
+        if (strncmp(purposes[i].op, op, n) == 0 && (op[n] == '\0' || strcmp(op + n, in_8_bits) == 0)) return purposes[i].text;
+    }
     return op;
 }
 
 static void print_line(const eyrie_tuned *t)
 {
-    char shape[48];
+    char shape[48], format[16];
 
+    snprintf(format, sizeof format, "%s%s", cli_format_name(t->format), strstr(t->op, in_8_bits) ? " int8" : "");
     snprintf(shape, sizeof shape, t->blocks > 1 ? "%" PRIu32 " x %" PRIu32 ", %" PRIu32 " blocks" : "%" PRIu32 " x %" PRIu32, t->rows,
              t->cols, t->blocks);
-    cli_print("%-17s %-4s %-24s %4" PRIu32 " row%s %-5s %9.4f ms  %6.1f GB/s  %7.1f GFLOP/s  ", purpose(t->op),
-              cli_format_name(t->format), shape, t->tokens, t->tokens == 1 ? ": " : "s:", t->tile, 1e3 * t->seconds,
+    cli_print("%-17s %-7s %-24s %4" PRIu32 " row%s %-5s %9.4f ms  %6.1f GB/s  %7.1f GFLOP/s  ", purpose(t->op),
+              format, shape, t->tokens, t->tokens == 1 ? ": " : "s:", t->tile, 1e3 * t->seconds,
               1e-9 * t->bytes_per_second, 1e-9 * t->flops_per_second);
     if (t->gain > 1) cli_print("%.2f times as fast as built in", t->gain);
     else cli_print("as built in");

@@ -45,6 +45,16 @@ static inline void tiles_end(void) { __asm__ volatile("tilerelease" : : : "memor
 #define TILE_MULTIPLY(a, b, c) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : : : "memory")
 #define PREFETCH(p) __asm__ volatile("prefetcht1 (%0)" : : "r"(p) : "memory")
 
+/* Lane i: lo[i] rounded to bf16, to nearest even, below hi[i]. Every CPU with tiles of bf16 has the instruction. It takes
+ * denormals for zeros, and so would the unit. */
+static inline uint16 bf16_pairs(float16 lo, float16 hi)
+{
+    const uint16 order = (uint16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) * 0x10001u + 0x100000u;
+    uint16 pairs;
+    __asm__("vcvtne2ps2bf16 %1, %2, %0\n\tvpermw %0, %3, %0" : "=&v"(pairs) : "v"(lo), "v"(hi), "v"(order));
+    return pairs;
+}
+
 /* C, 32 rows by two panels, += A B for 32 columns. B is used again for the next rows, A only for the next panels. */
 #define MULTIPLY(a, b0, b1)                                 \
     do {                                                    \

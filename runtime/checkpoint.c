@@ -24,6 +24,8 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
     o->struct_size = sizeof *o;
     if (o->weights != EYRIE_FORMAT_DEFAULT && !ey_quant_of(o->weights))
         return ey_fail(err, EYRIE_EINVAL, "weight format %d is not known; f32, f16, bf16, q8 and q4 are", (int)o->weights);
+    if ((uint32_t)o->compute > EYRIE_COMPUTE_INT8)
+        return ey_fail(err, EYRIE_EINVAL, "mode of arithmetic %d is not known; auto, f32 and int8 are", (int)o->compute);
     if (o->kv == EYRIE_FORMAT_DEFAULT) o->kv = o->compute == EYRIE_COMPUTE_F32 ? EYRIE_FORMAT_F32 : EYRIE_FORMAT_F16;
     if (o->kv != EYRIE_FORMAT_F32 && o->kv != EYRIE_FORMAT_F16)
         return ey_fail(err, EYRIE_EINVAL, "keys and values can be kept as f16 or f32, not as format %d", (int)o->kv);
@@ -34,6 +36,8 @@ static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts
                        "CLBlast is installed");
     if (o->products == EYRIE_PRODUCTS_CLBLAST && !o->varying)
         return ey_fail(err, EYRIE_EINVAL, "products by CLBlast have other last digits beside other sequences; --invariant off accepts that");
+    if (o->products == EYRIE_PRODUCTS_CLBLAST && o->compute == EYRIE_COMPUTE_INT8)
+        return ey_fail(err, EYRIE_EINVAL, "products by CLBlast are in f32; leave out --compute int8, or --products clblast");
     if (o->slots == 0) o->slots = 1;
     if (o->chunk == 0) o->chunk = DEFAULT_CHUNK;
     if (o->chunk > 1u << 20)
@@ -100,6 +104,10 @@ static eyrie_status declare(eyrie_model *m, eyrie_error *err)
         ey_mlp_declare(&b->mlp, w, &m->context);
     }
     EY_TRY(ey_weights_check(w, err));
+    const ey_quant *layers = ey_quant_of(m->blocks[0].mlp.in->format);
+    if (m->opts.compute == EYRIE_COMPUTE_INT8 && !layers->scaled)
+        EY_TRY(ey_fail(err, EYRIE_EINVAL, "--compute int8 multiplies weights in q8 or q4, and the layers' are in %s; --weights q8 or "
+                       "--weights q4 makes them so", layers->name));
 
     EY_TRY(ey_state_init(&m->state, m->dev, m->opts.slots, c->layers, err));
     st = declare_state(m, err);

@@ -271,8 +271,7 @@ static bool same_shape(const ey_shape *a, const ey_shape *b)
 {
     return a->layers == b->layers && a->layer_bytes == b->layer_bytes && a->head_bytes == b->head_bytes
            && a->token_flops == b->token_flops && a->head_flops == b->head_flops && a->state_bytes == b->state_bytes
-           && a->key_bytes == b->key_bytes && a->key_flops == b->key_flops && a->window == b->window
-           && memcmp(a->launches, b->launches, sizeof a->launches) == 0;
+           && a->key_bytes == b->key_bytes && a->key_flops == b->key_flops && a->window == b->window;
 }
 
 static bool within(double value, double low, double high) { return value >= low && value <= high; }
@@ -286,6 +285,7 @@ bool ey_costs_load(ey_costs *c, const void *blob, size_t size)
     if (r.version != VERSION || r.bytes != sizeof r || !same_shape(&r.shape, &c->shape)) return false;
     for (uint32_t phase = 0; phase < EY_PHASES; phase++) {
         const ey_pace *p = &r.pace[phase];
+        if (c->shape.launches[phase] && c->shape.launches[phase] != r.shape.launches[phase]) return false;
         if (!within(p->bandwidth, 1, FASTEST) || !within(p->peak, 1, FASTEST) || !within(p->launch, 0, 1)) return false;
         for (uint32_t k = 0; k < CLASSES; k++) {
             double f = (double)r.factors[phase][k];
@@ -293,6 +293,7 @@ bool ey_costs_load(ey_costs *c, const void *blob, size_t size)
         }
     }
     memcpy(c->pace, r.pace, sizeof c->pace);
+    memcpy(c->shape.launches, r.shape.launches, sizeof c->shape.launches);
     memset(c->recents, 0, sizeof c->recents);
     for (uint32_t phase = 0; phase < EY_PHASES; phase++)
         for (uint32_t k = 0; k < CLASSES; k++)          /* a few votes: more than one new step, fewer than it takes to change */

@@ -87,7 +87,8 @@ void ey_cost_learn(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n,
 double ey_cost_ridge(const ey_costs *c, ey_phase phase);
 
 /* What was learnt, for keeping: bytes of this machine's order. `size` is ey_costs_size(). Loading takes the paces over as
- * well; false: it is not of this version or of another shape, or makes no sense, and nothing has changed. */
+ * well, and numbers of launches that are not known; false: it is not of this version or of another shape, or makes no sense,
+ * and nothing has changed. */
 size_t ey_costs_size(void);
 void   ey_costs_save(const ey_costs *c, void *blob);
 bool   ey_costs_load(ey_costs *c, const void *blob, size_t size);

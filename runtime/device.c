@@ -269,11 +269,12 @@ eyrie_status eyrie_device_close(eyrie_device *dev)
 {
     if (!dev) return EYRIE_OK;
     if (dev->children) return EYRIE_EBUSY;
+    bool divided = dev->whole && dev->whole->id != dev->id, settled = !divided || !dev->queue || ey_queue_settle(dev->queue);
     EY_CL_FREE(clReleaseCommandQueue, dev->queue);
     EY_CL_FREE(clReleaseContext, dev->context);
     ey_free(dev->tuning);
+    if (divided && settled) EY_CL_FREE(clReleaseDevice, dev->id);
     if (dev->whole) {
-        EY_CL_FREE(clReleaseDevice, dev->id);
         dev->whole->children--;
     } else {
         ey_cache_close(dev->cache);
@@ -333,7 +334,7 @@ static eyrie_status open_part(eyrie_device **out, eyrie_device *whole, cl_device
     eyrie_status st = EYRIE_OK;
 
     if (!part) {
-        EY_CL_FREE(clReleaseDevice, id);
+        if (id != whole->id) EY_CL_FREE(clReleaseDevice, id);
         return ey_fail(err, EYRIE_ENOMEM, "device handle");
     }
     *part = *whole;     /* class, cache, budget, log: all but what follows */
@@ -382,7 +383,7 @@ eyrie_status eyrie_device_split(eyrie_device **parts, size_t n, eyrie_device *de
 done:
     EY_CL_FREE(clReleaseContext, context);
     for (size_t i = 0; i < n && st != EYRIE_OK; i++) {
-        if (ids[i]) EY_CL_FREE(clReleaseDevice, ids[i]);
+        if (ids[i] && ids[i] != dev->id) EY_CL_FREE(clReleaseDevice, ids[i]);
         (void)eyrie_device_close(parts[i]);
         parts[i] = NULL;
     }
@@ -550,4 +551,17 @@ bool ey_event_ended(cl_event event)
     cl_int code, status = CL_COMPLETE;
     EY_CL(code, clGetEventInfo, event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, NULL);
     return code != CL_SUCCESS || status <= CL_COMPLETE;     /* below are errors */
+}
+
+/* Events keep their queue. */
+bool ey_queue_settle(cl_command_queue queue)
+{
+    double deadline = ey_seconds() + 1;
+    cl_uint references = 1;
+    cl_int code;
+
+    (void)clFinish(queue);
+    do EY_CL(code, clGetCommandQueueInfo, queue, CL_QUEUE_REFERENCE_COUNT, sizeof references, &references, NULL);
+    while (code == CL_SUCCESS && references > 1 && ey_seconds() < deadline);
+    return code != CL_SUCCESS || references == 1;
 }

@@ -104,5 +104,8 @@ eyrie_status ey_device_mark(eyrie_device *dev, cl_event *out, eyrie_error *err);
 eyrie_status ey_device_wait_for(eyrie_device *dev, cl_event event, eyrie_error *err);
 /* Whether it has, well or not; what went wrong, the next call that waits says. */
 bool         ey_event_ended(cl_event event);
+/* To be called before a queue of a sub-device is released. PoCL's workers let go of an event a moment after it has ended and
+ * look at its device then, which nothing but us keeps: neither queue nor context. False: the device must not be released. */
+bool         ey_queue_settle(cl_command_queue queue);
 
 #endif

@@ -1,12 +1,17 @@
 /* learnt.c - see learnt.h. */
 #include "learnt.h"
+#include "limits.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Before anything ran: a few steps put it right, so that only the order of magnitude counts. */
+/* Before anything ran: a few steps put it right, so that only the order of magnitude counts. What the device can do at best is
+ * nearer than that, if it was measured. */
 static ey_pace guess(const eyrie_device *dev)
 {
+    eyrie_rates best;
+
+    if (ey_limits_recall(dev, &best)) return (ey_pace){ best.read_bytes, best.fma_flops, best.launch_seconds };
     return dev->cpu ? (ey_pace){ .bandwidth = 10e9, .peak = 10e9 * dev->units, .launch = 10e-6 }
                     : (ey_pace){ .bandwidth = 200e9, .peak = 1e12, .launch = 5e-6 };
 }
@@ -29,22 +34,28 @@ static size_t make_key(const eyrie_model *prefill, const eyrie_model *decode, ch
     return (size_t)ey_min(n, 4095);
 }
 
+bool ey_learnt_recall(ey_costs *costs, const eyrie_model *prefill, const eyrie_model *decode)
+{
+    ey_cache *cache = ey_model_device(decode)->cache;
+    char key[4096];
+    size_t size;
+    void *blob = cache ? ey_cache_get(cache, "costs", key, make_key(prefill, decode, key), &size) : NULL;
+    bool taken = blob && ey_costs_load(costs, blob, size);      /* of another version: it is learnt anew */
+
+    ey_free(blob);
+    return taken;
+}
+
 ey_costs *ey_learnt_open(const eyrie_model *prefill, const eyrie_model *decode)
 {
     const ey_pace paces[EY_PHASES] = { [EY_PREFILL] = guess(ey_model_device(prefill)), [EY_DECODE] = guess(ey_model_device(decode)) };
-    ey_cache *cache = ey_model_device(decode)->cache;
     ey_costs *costs;
     ey_shape shape, other;
-    char key[4096];
-    size_t size;
 
     ey_model_shape(decode, &shape);
     ey_model_shape(prefill, &other);
     shape.launches[EY_PREFILL] = other.launches[EY_PREFILL];
-    if (!(costs = ey_costs_new(&shape, paces)) || !cache) return costs;
-    void *blob = ey_cache_get(cache, "costs", key, make_key(prefill, decode, key), &size);
-    if (blob) (void)ey_costs_load(costs, blob, size);       /* of another version: it is learnt anew */
-    ey_free(blob);
+    if ((costs = ey_costs_new(&shape, paces))) (void)ey_learnt_recall(costs, prefill, decode);
     return costs;
 }
 

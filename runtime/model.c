@@ -133,21 +133,35 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
     return m->image && m->raw && m->results ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
 }
 
-/* What the program is for. A matrix unit that is there and stays idle is worth a note, unless that was asked for. */
+bool ey_model_has_unit(const eyrie_model *m, char reason[320])
+{
+    bool some = (ey_weights_formats(m->weights) & EY_UNIT_FORMATS) != 0;
+
+    reason[0] = '\0';
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST || m->opts.compute == EYRIE_COMPUTE_F32) return false;
+    if (some) return ey_probe_unit(m->dev, reason);
+    if (m->dev->cpu && ey_tiles_exist())
+        snprintf(reason, 320, "it multiplies weights in bf16, q8 or q4, and these are not (--weights bf16)");
+    return false;
+}
+
+/* What the program is for. Instructions that are there and stay idle are worth a note, unless that was asked for. */
 static uint32_t choose_kernels(eyrie_model *m)
 {
     uint32_t formats = ey_weights_formats(m->weights);
-    bool clblast = m->opts.products == EYRIE_PRODUCTS_CLBLAST;
-    bool some = (formats & EY_UNIT_FORMATS) != 0;
-    char reason[320] = "";
+    char reason[320];
 
-    if (clblast) return formats | EY_CLBLAST;
-    if (m->opts.compute != EYRIE_COMPUTE_AUTO) return formats;
-    m->unit = some && ey_probe_unit(m->dev, reason);
-    if (!some && m->dev->cpu && ey_tiles_exist())
-        snprintf(reason, sizeof reason, "it multiplies weights in bf16, q8 or q4, and these are not (--weights bf16)");
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) return formats | EY_CLBLAST;
+    if (m->opts.compute == EYRIE_COMPUTE_INT8) {
+        reason[0] = '\0';
+        formats |= EY_INT8;
+        if (ey_probe_vnni(m->dev, reason)) formats |= EY_VNNI;
+        if (reason[0]) ey_note(&m->dev->log, "products in 8 bits go without the CPU's VNNI instructions: %s", reason);
+    }
+    m->unit = ey_model_has_unit(m, reason);
     if (reason[0]) ey_note(&m->dev->log, "the CPU's matrix unit is not used: %s", reason);
-    return m->unit ? formats | EY_MATRIX_UNIT : formats;
+    if (m->unit) formats |= EY_MATRIX_UNIT | (m->opts.varying ? EY_UNIT_DECODE : 0);
+    return formats;
 }
 
 /* Rather no answer than a wrong one, on devices that cut loops short. */
@@ -193,6 +207,10 @@ static eyrie_status record(eyrie_model *m, eyrie_error *err)
 {
     eyrie_status st;
 
+    if (m->opts.compute == EYRIE_COMPUTE_INT8 && !m->dev->cpu) {
+        st = ey_fail(err, EYRIE_EINVAL, "products in 8 bits are there for CPUs; leave out --compute int8, or ask for --kernels cpu");
+        goto done;
+    }
     EY_TRY(ey_program_build(&m->program, m->dev, choose_kernels(m), m->opts.kv, err));
     EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
     st = record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err);

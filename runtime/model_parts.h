@@ -70,6 +70,8 @@ eyrie_status ey_model_declare(eyrie_model **out, eyrie_device *dev, const char *
                               eyrie_error *err);
 /* Finds out m->identity. */
 eyrie_status ey_model_identify(eyrie_model *m, eyrie_error *err);
+/* Whether its prompts are the matrix unit's to read; reason: why not, where that is worth a note, else "". */
+bool         ey_model_has_unit(const eyrie_model *m, char reason[320]);
 void         ey_model_free(eyrie_model *m);    /* NULL is fine */
 
 #endif

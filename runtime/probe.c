@@ -697,8 +697,9 @@ static bool divide(trial *t, const cl_device_partition_property *how, cl_uint *n
         return refused(t, code, "dividing the device");
     close_context(t);
     bool done = open_context(t, &parts[0]) && build(t, parts[0], "-cl-std=CL1.2", "", text) && run(t, &in, 1, &out, 1, 1);
+    bool settled = !t->queue || ey_queue_settle(t->queue);
     close_context(t);
-    for (cl_uint i = 0; i < *n; i++) EY_CL_FREE(clReleaseDevice, parts[i]);
+    for (cl_uint i = 0; i < *n && settled; i++) EY_CL_FREE(clReleaseDevice, parts[i]);
     if (done && out != 42) decide(t, EYRIE_NO, "a part of the device makes %" PRIu32 " of 41 + 1", out);
     return done && out == 42;
 }
@@ -821,18 +822,29 @@ bool ey_probe_loops(eyrie_device *dev)
     return v.answer != EYRIE_NO;
 }
 
-bool ey_probe_unit(eyrie_device *dev, char reason[320])
+/* Whether the remembered verdict is yes; if not, why. */
+static bool said_yes(const eyrie_device *dev, const char *name, char reason[320])
 {
     eyrie_verdict v;
 
-    reason[0] = '\0';
-    if (!dev->cpu || !ey_tiles_exist()) return false;
-    eyrie_probe_recall(dev, "amx", &v);
+    eyrie_probe_recall(dev, name, &v);
     if (v.answer == EYRIE_NOT_PROBED)
         snprintf(reason, 320, "no probe's verdict is remembered (eyrie devices --probe, with a cache directory)");
     else if (v.answer != EYRIE_YES)
         snprintf(reason, 320, "the probe says: %s", v.reason);
-    else if (!ey_tiles_allow())
-        snprintf(reason, 320, "the system does not let this process use it");
+    return v.answer == EYRIE_YES;
+}
+
+bool ey_probe_unit(eyrie_device *dev, char reason[320])
+{
+    reason[0] = '\0';
+    if (!dev->cpu || !ey_tiles_exist() || !said_yes(dev, "amx", reason)) return false;
+    if (!ey_tiles_allow()) snprintf(reason, 320, "the system does not let this process use it");
     return !reason[0];
+}
+
+bool ey_probe_vnni(const eyrie_device *dev, char reason[320])
+{
+    reason[0] = '\0';
+    return dev->cpu && ey_vnni_exists() && said_yes(dev, "vnni", reason);
 }

@@ -60,7 +60,7 @@ struct ey_program {
     ey_cache     *cache;        /* borrowed; NULL: nothing to keep */
     text          key;          /* what the program is kept under; its text is the end of it */
     size_t        text_at;      /* where in key that begins */
-    uint32_t      formats;      /* it is for, and EY_MATRIX_UNIT, EY_INT8, EY_VNNI, EY_CLBLAST */
+    uint32_t      formats;      /* it is for, and EY_MATRIX_UNIT and its like */
     bool          from_cache;   /* program was made from the binary in the cache */
 };
 
@@ -416,6 +416,8 @@ bool ey_program_has_unit(const ey_program *p, eyrie_format weights)
 {
     return (p->formats & EY_MATRIX_UNIT) != 0 && unit_takes(weights);
 }
+
+bool ey_program_has_unit_decode(const ey_program *p) { return (p->formats & EY_UNIT_DECODE) != 0; }
 
 bool ey_program_has_clblast(const ey_program *p) { return (p->formats & EY_CLBLAST) != 0; }
 bool ey_program_has_int8(const ey_program *p, eyrie_format weights) { return p->dev->cpu && in_int8(p->formats, weights); }

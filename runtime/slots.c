@@ -75,13 +75,15 @@ eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *t
 
 /* ----------------------------------------------------------------------------------------------------- state files */
 
+static const char *const compute_names[] = { [EYRIE_COMPUTE_AUTO] = "auto", [EYRIE_COMPUTE_F32] = "f32", [EYRIE_COMPUTE_INT8] = "int8" };
+
 static void add_option(ey_traits *t, const char *name, const char *option, const char *value)
 {
     ey_trait_remedy(ey_traits_add(t, name, value), "%s %s", option, value);
 }
 
 /* The mode of arithmetic comes before the format of the ring, whose default follows from it. Of kernels, those matter whose
- * choice shows in the results' bits: the matrix unit's. */
+ * choice shows in the results' bits: the matrix unit's, not VNNI. */
 void ey_model_traits(const eyrie_model *m, ey_traits *t)
 {
     const char *weights = ey_quant_of(m->blocks[0].mlp.in->format)->name;
@@ -91,7 +93,7 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
     ey_trait_remedy(ey_traits_add(t, "model", m->identity), "its own model, a %s of %" PRIu64 " parameters", m->family->name,
                     ey_weights_params(m->weights));
     add_option(t, "weights", "--weights", weights);
-    add_option(t, "compute", "--compute", m->opts.compute == EYRIE_COMPUTE_F32 ? "f32" : "auto");
+    add_option(t, "compute", "--compute", compute_names[m->opts.compute]);
     add_option(t, "keys and values", "--kv", ey_quant_of(m->opts.kv)->name);
     if (m->context.ring_blocks)
         snprintf(window, sizeof window, "%" PRIu64 " in a ring of %" PRIu32, m->context.window, m->context.ring_blocks * EY_BLOCK);
@@ -102,7 +104,9 @@ void ey_model_traits(const eyrie_model *m, ey_traits *t)
         add_option(t, "kernels", "--invariant off --products", "clblast");
         return;
     }
-    ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : m->unit ? "base, prefill on AMX" : "base"), "%s", m->unit
+    ey_trait_remedy(ey_traits_add(t, "kernels", !m->dev->cpu ? "gpu" : !m->unit ? "base" : m->opts.varying
+                                  ? "base, prefill and large steps on AMX" : "base, prefill on AMX"), "%s%s",
+                    m->unit && m->opts.varying ? "--invariant off, " : "", m->unit
                     ? "a CPU with AMX that eyrie devices --probe has tried" : "--cache-dir '', which leaves the matrix unit alone");
 }
 

@@ -8,6 +8,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 typedef struct listing {
     eyrie_variant *list;
@@ -81,7 +82,8 @@ static void add_unit(listing *l, const eyrie_device *dev, const char *op, const 
     eyrie_verdict v;
 
     eyrie_probe_recall(dev, "amx", &v);
-    if (v.answer == EYRIE_YES) add(l, op, name, true, "prefill with weights in bf16, q8 or q4, but for --compute f32");
+    if (v.answer == EYRIE_YES) add(l, op, name, true, "prefill with weights in bf16, q8 or q4, but for --compute f32%s",
+                                     strcmp(op, "matmul") ? "" : "; large steps of decode with --invariant off");
     else if (v.answer != EYRIE_NOT_PROBED) add(l, op, name, false, "the probe amx says: %.150s", v.reason);
     else if (dev->cpu && ey_tiles_exist()) add(l, op, name, false, "amx has not been probed here (--probe)");
     else add(l, op, name, false, "there is none: %s", dev->cpu ? "this CPU has no AMX" : "the device is no CPU");
@@ -100,6 +102,23 @@ static void add_clblast(listing *l)
     bool built = ey_clblast_exists();
     add(l, "matmul", "CLBlast Sgemm", false, "%s", built
         ? "varies; prefill of more than 32 tokens with --products clblast --invariant off" : "the library was built without it");
+}
+
+static void add_int8(listing *l, const eyrie_device *dev)
+{
+    const char *name = "int8, VNNI";
+    eyrie_verdict v;
+
+    if (!dev->cpu) {
+        add(l, "matmul", "int8", false, "for CPUs (--kernels cpu)");
+        return;
+    }
+    eyrie_probe_recall(dev, "vnni", &v);
+    if (v.answer == EYRIE_YES) add(l, "matmul", name, true, "all with --compute int8 that no matrix unit has");
+    else if (v.answer != EYRIE_NOT_PROBED) add(l, "matmul", name, false, "the probe vnni says: %.150s", v.reason);
+    else if (ey_vnni_exists()) add(l, "matmul", name, false, "vnni has not been probed here (--probe)");
+    else add(l, "matmul", name, false, "this CPU has no AVX-512 with VNNI");
+    add(l, "matmul", "int8, in f32", v.answer != EYRIE_YES, "the same without VNNI, with the same bits");
 }
 
 static void add_recurrence(listing *l, const eyrie_device *dev)
@@ -126,6 +145,7 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
     add_gpu_tiles(&l, dev, true);
     add_tuned(&l, dev);
     add_unit(&l, dev, "matmul", "AMX, 32x2");
+    add_int8(&l, dev);
     add_clblast(&l);
     add_recurrence(&l, dev);
     add_attention(&l, dev);

@@ -362,6 +362,15 @@ static void what_was_learnt_can_be_kept(void **state)
     small_scratch.other_bytes = 12345;          /* decides what fits, not how long a step takes */
     assert_non_null(same = ey_costs_new(&small_scratch, slow));
     assert_true(ey_costs_load(same, blob, size));
+    ey_free(same);
+    small_scratch.launches[EY_PREFILL] = small_scratch.launches[EY_DECODE] = 0;     /* not known: those that are kept */
+    assert_non_null(same = ey_costs_new(&small_scratch, slow));
+    assert_true(ey_costs_load(same, blob, size));
+    check_predictions(same, &d, &s);
+    ey_free(same);
+    small_scratch.launches[EY_PREFILL] = 1;     /* another recording */
+    assert_non_null(same = ey_costs_new(&small_scratch, slow));
+    assert_false(ey_costs_load(same, blob, size));
 
     ey_costs_save(other, again);                /* what is not taken changes nothing */
     assert_false(ey_costs_load(other, blob, size));

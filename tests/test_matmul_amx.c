@@ -272,6 +272,44 @@ static void only_prefill_and_few_bits(void **state)
     }
 }
 
+/* Where decode may vary, steps of many rows are the unit's, with the bits of prefill: few rows, and those of widened weights
+ * until there are more, are not. */
+static void large_steps_of_decode(void **state)
+{
+    static const struct { eyrie_format format; uint32_t rows; bool unit; } cases[] = {
+        { EYRIE_FORMAT_BF16, 4, false }, { EYRIE_FORMAT_BF16, 8, true }, { EYRIE_FORMAT_BF16, 40, true },
+        { EYRIE_FORMAT_Q8, 8, false }, { EYRIE_FORMAT_Q8, 16, true }, { EYRIE_FORMAT_Q4, 33, true } };
+    const uint32_t N = 70, K = 66;
+    float         *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f), *x = noise((size_t)40 * K, 3, 1.0f);
+    lab            l;
+
+    if (!shared.device) skip();
+    lab_open(&l, 0, 0);
+    l.more = EY_MATRIX_UNIT | EY_UNIT_DECODE;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const tensor file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
+        uint32_t     n = cases[i].rows;
+        product      d;
+        rig          r;
+
+        rig_open(&r, &l, EYRIE_FORMAT_F32, EY_DECODE, n, n);
+        ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, cases[i].format, file, 2),
+                                         &(ey_part){ "w", "b", ey_dim_flat(N) }, 1, ey_dim_flat(K));
+        ey_act in = hold(&r, ey_plan_act(&r.plan, n, ey_pad(K))), y = hold(&r, ey_matmul(&r.plan, in, m));
+        rig_seal(&r);
+        assert_true((strstr(r.plan.records[r.plan.n - 1].label, "_amx") != NULL) == cases[i].unit);
+        put(&r, in, ey_dim_flat(K), x, n - 1);
+        rig_run_tokens(&r, n - 1);
+        if (cases[i].unit) {
+            product_open_as(&d, &l, *state, cases[i].format, n, ey_dim_flat(N), ey_dim_flat(K), W, bias);
+            check_same("decode", get(&r, y, ey_dim_flat(N), n - 1), product_run(&d, x, n - 1), (size_t)(n - 1) * N);
+            rig_close(&d.r);
+        }
+        rig_close(&r);
+    }
+    lab_close(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +321,7 @@ int main(void)
         op_test(gated_products),
         op_test(made_for_their_reader),
         op_test(only_prefill_and_few_bits),
+        op_test(large_steps_of_decode),
     };
     return run_unit_tests(tests);
 }

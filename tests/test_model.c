@@ -40,7 +40,7 @@ static eyrie_model *open_golden_with(const char *name, golden *g, eyrie_model_op
     if (!device) skip();
     opts.struct_size = sizeof opts;
     opts.context = opts.chunk = MOST_TOKENS;        /* no golden is longer */
-    opts.slots = SLOTS;
+    if (!opts.slots) opts.slots = SLOTS;
     snprintf(path, sizeof path, "%s/tests/golden/%s", EY_SOURCE_DIR, name);
     snprintf(file, sizeof file, "%s/golden.gold", path);
     assert_true(golden_open(g, file));
@@ -364,6 +364,41 @@ static void the_matrix_unit(void **state)
     }
 }
 
+/* With invariance off, a large step of decode is the unit's, too: near what the base makes of it, the same for each that is
+ * in it, and its own kernels to those who save states. */
+static void large_steps_may_vary(void **state)
+{
+    enum { ROWS = 8, TOKENS = 40 };
+    golden g;
+    eyrie_model *m = open_golden("griffin", &g, EYRIE_COMPUTE_AUTO, EYRIE_FORMAT_BF16);
+    uint32_t V = ey_model_get_limits(m).vocab;
+    float *alone = rows_of(&g), *beside = rows_of(&g);
+    double most = 0;
+    ey_traits traits;
+
+    (void)state;
+    decode_text(m, 0, g.tokens, 0, TOKENS, alone);
+    golden_close(&g);
+    assert_ok(eyrie_model_close(m));
+    m = open_golden_with("griffin", &g, (eyrie_model_opts){ .weights = EYRIE_FORMAT_BF16, .varying = true, .slots = ROWS });
+    ey_model_traits(m, &traits);
+    assert_string_equal(traits.list[traits.n - 1].value, unit ? "base, prefill and large steps on AMX" : "base");
+    for (uint32_t at = 0; at < TOKENS; at++) {
+        ey_row rows[ROWS];
+        for (uint32_t i = 0; i < ROWS; i++)
+            rows[i] = (ey_row){ .slot = i, .n = 1, .position = at, .tokens = g.tokens + at, .want = EY_WANT_ALL };
+        run_batch(m, &(ey_batch){ EY_DECODE, ROWS, rows }, beside);
+        for (uint32_t i = 1; i < ROWS; i++) assert_memory_equal(beside + (size_t)i * V, beside, V * sizeof *beside);
+        most = fmax(most, relative_error(beside, alone + (size_t)at * V, V));
+    }
+    assert_close("griffin", "large steps, rows", ROWS, most, UNIT_TOLERANCE);
+    assert_true((most > 0) == unit);        /* the base gives a row its bits in any step */
+    free(alone);
+    free(beside);
+    golden_close(&g);
+    assert_ok(eyrie_model_close(m));
+}
+
 /* The device remembers what it can do, so the models get what they would get in use. */
 static int open_class(eyrie_kernels kernels, const char *const *list, size_t n)
 {
@@ -416,6 +451,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_copied_slot_goes_on),
         cmocka_unit_test(narrower_formats_stay_close),
         cmocka_unit_test(the_matrix_unit),
+        cmocka_unit_test(large_steps_may_vary),
         cmocka_unit_test(goldens_by_clblast),
         cmocka_unit_test(clblast_is_asked_for_twice),
     };

@@ -144,15 +144,22 @@ typedef enum eyrie_format {    /* how numbers are stored on the device */
     EYRIE_FORMAT_Q4 = 5        /* 4 bits likewise, 4.5; q8 the embedding, the head, and the gates of the recurrence */
 } eyrie_format;
 
-/* With EYRIE_COMPUTE_AUTO, products of prefill with weights in bf16, q8 or q4, and attention beside them, run on the matrix
- * unit of an x86 CPU (AMX) where there is one that works: it takes inputs and weights rounded to bf16 (nearest even) and sums
- * in f32. Weights in f32 and f16 are not rounded for it, and decode does without. It is used if the verdict of the probe "amx" (eyrie_tools.h) is remembered in the device's cache
- * directory; the command sees to that by itself. Opening such a model makes the system let the whole process use the
- * unit's registers (arch_prctl on Linux), for good: threads that use them take 8 KiB more, and so do the frames of signal
- * handlers that interrupt them. */
+/* With EYRIE_COMPUTE_AUTO and _INT8, products of prefill with weights in bf16, q8 or q4, and attention beside them, run on the
+ * matrix unit of an x86 CPU (AMX) where there is one that works: it takes inputs and weights rounded to bf16 (nearest even) and
+ * sums in f32. Weights in f32 and f16 are not rounded for it, and decode does without. It is used if the verdict of the probe
+ * "amx" (eyrie_tools.h) is remembered in the device's cache directory; the command sees to that by itself. Opening such a model
+ * makes the system let the whole process use the unit's registers (arch_prctl on Linux), for good: threads that use them take
+ * 8 KiB more, and so do the frames of signal handlers that interrupt them.
+ *
+ * With EYRIE_COMPUTE_INT8, all other products round their inputs to whole numbers of 8 bits, 32 neighbours under an f32 scale
+ * that makes the largest of them 127. A sum of 32 products is exact then, and sums of those are in f32: decode reads weights in
+ * q8 and q4 nearly as fast as memory gives them (README.md has what it costs in loss). The layers' weights have to be in q8 or q4,
+ * and the device of class CPU (EINVAL otherwise). An x86 CPU's instructions for it (AVX-512 VNNI) are used like the matrix unit,
+ * by the verdict of the probe "vnni"; results are bit for bit the same without. */
 typedef enum eyrie_compute {
     EYRIE_COMPUTE_AUTO = 0,    /* what is fast and within the stored formats' own error */
-    EYRIE_COMPUTE_F32 = 1      /* nothing is rounded below f32 but the stored weights themselves */
+    EYRIE_COMPUTE_F32 = 1,     /* nothing is rounded below f32 but the stored weights themselves */
+    EYRIE_COMPUTE_INT8 = 2     /* what products read as well, to 8 bits: for decode with weights in q8 or q4; never chosen by AUTO */
 } eyrie_compute;
 
 /* Who multiplies weights with inputs while prompts are read. */
@@ -178,7 +185,8 @@ typedef struct eyrie_model_opts {
     eyrie_model       *share;      /* an open model of the same checkpoint and weight format on another part of the device
                                     * (eyrie_device_split), or on the same part: its weights are used. It stays open (EBUSY). On a
                                     * device that shares no memory with this one they are loaded once more. NULL = none */
-    bool               varying;    /* kernels may be used whose results' last digits depend on what shares a step */
+    bool               varying;    /* kernels may be used whose results' last digits depend on what shares a step: the
+                                    * matrix unit, where it is used, in decode of 8 sequences and more (q8, q4: 16), too */
     eyrie_products     products;
 } eyrie_model_opts;
 

@@ -90,6 +90,43 @@ typedef struct eyrie_rates {
 /* Measures all three, within about two seconds. */
 EYRIE_API eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err);
 
+/* What was measured last, from the device's cache; *remembered: it was there. Else, and where there is no cache, measures. */
+EYRIE_API eyrie_status eyrie_device_recall(eyrie_device *dev, eyrie_rates *rates, bool *remembered, eyrie_error *err);
+
+/* ---------------------------------------------------------------------------------------------------------- costs */
+
+/* A decode step: a token for each of so many sequences, their attention windows full. */
+typedef struct eyrie_step_cost {
+    uint32_t sequences;
+    uint64_t bytes, flops;         /* read and written; two for each multiply-add */
+    double   seconds;              /* predicted; 0 = not known */
+} eyrie_step_cost;
+
+enum { EYRIE_STEP_COSTS = 4 };
+
+/* Where seconds are from. */
+typedef enum eyrie_costs_source {
+    EYRIE_COSTS_COUNTED    = 0,    /* nowhere: there is no device, and they are 0 */
+    EYRIE_COSTS_MEASURED   = 1,    /* what the device reads and computes at best, measured now, */
+    EYRIE_COSTS_REMEMBERED = 2,    /* or earlier: max(bytes / read_bytes, FLOPs / fma_flops), for layers and head each */
+    EYRIE_COSTS_LEARNT     = 3     /* steps of this model that ran on this device, as its cache remembers them */
+} eyrie_costs_source;
+
+typedef struct eyrie_model_costs {
+    eyrie_step_cost decode[EYRIE_STEP_COSTS];      /* of 1, 4, 16 and 64 sequences */
+    double          decode_ridge;  /* sequences from which a decode step takes longer to compute than to read, */
+    double          prefill_ridge; /* and tokens from which reading a prompt does; INFINITY: never; 0 = not known */
+    uint64_t        memory;        /* for weights and sequences, 0 = not known; and how many sequences fit into that beside the */
+    uint64_t        sequences;     /* weights, with the context of the options; scratch memory comes on top */
+    eyrie_costs_source source;
+    eyrie_rates     rates;         /* zeros, unless they are the source */
+} eyrie_model_costs;
+
+/* Counts what steps of a model take, from its files as eyrie_model_inspect reads them, and with a device predicts the seconds.
+ * device NULL: nothing is predicted. memory 0: what the device has free. */
+EYRIE_API eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts, eyrie_device *device, uint64_t memory,
+                                           eyrie_model_costs *costs, eyrie_error *err);
+
 /* --------------------------------------------------------------------------------------------------------- meters */
 
 /* A meter measures one thing at a time, so that limits can be taken beside what they judge, and an interrupt never waits
@@ -147,7 +184,7 @@ EYRIE_API size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *l
 /* What was found of a product: which tile, rows of x by panels of 16 rows of weights that are held in registers at a
  * time, it is fastest with. All give the same bits. */
 typedef struct eyrie_tuned {
-    char         op[16];           /* "matmul", "matmul_geglu", "matmul_conv1d", "matmul_rglru" */
+    char         op[24];           /* "matmul", "matmul_geglu", "matmul_conv1d", "matmul_rglru"; "_int8" follows if it is in 8 bits */
     eyrie_format format;           /* of the weights */
     uint32_t     rows, cols;       /* of the matrix, padded to multiples of 16; a block's columns */
     uint32_t     blocks;           /* on its diagonal; 1 = dense */

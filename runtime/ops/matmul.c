@@ -38,13 +38,13 @@ static const ey_tile *built_in_tile(const eyrie_device *dev, const ey_matrix *w,
 }
 
 /* What was measured on this device, if it was (tiles.h). All tiles give the same bits. */
-static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, uint32_t rows, bool normed)
+static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, bool int8, uint32_t rows, bool normed)
 {
     ey_product what = { .format = w->format, .rows = w->rows, .cols = w->cols, .blocks = w->blocks, .normed = normed, .tokens = 1 };
     const ey_tile *tile = built_in_tile(dev, w, f, rows);
     const ey_tuned *tuned;
 
-    snprintf(what.kernel, sizeof what.kernel, "%s", f->kernel);
+    snprintf(what.kernel, sizeof what.kernel, "%s%s", f->kernel, int8 ? "_int8" : "");
     while (what.tokens < rows) what.tokens *= 2;
     if (dev->tuning && dev->tuning->asked) dev->tuning->asked(dev->tuning->user, &what);
     if ((tuned = ey_tuning_find(dev->tuning, &what)) != NULL && can_have(tuned->tile, w, f)) tile = &tuned->tile;
@@ -117,7 +117,7 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, cons
         return;
     }
     assert(!x.packed);
-    tile = choose_tile(p->dev, w, f, rows.most, x.norm.scale != NULL);
+    tile = choose_tile(p->dev, w, f, int8, rows.most, x.norm.scale != NULL);
     if (int8 && tile.rows > EY_FEW_ROWS) x = quantise(p, x, w, rows);
     else if (x.norm.scale && tile.rows > EY_FEW_ROWS) x = ey_normalise(p, x, false);
     snprintf(kernel, sizeof kernel, "%s%s_%s_%ux%u", f->kernel, int8 ? "_int8" : "", q->name, (unsigned)tile.rows,

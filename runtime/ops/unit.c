@@ -9,6 +9,10 @@
  * of two panels, 40 KiB, stay in the first level cache while the rows pass by; q8 and q4 are widened as many at a time. */
 enum { UNIT_ROWS = 32, UNIT_PANELS = 8, UNIT_CACHE = 640 << 10, UNIT_CUT = 20 };
 
+/* Rows of decode from which the unit is faster than the base where it may be used: with bf16 it reads weights at the memory's
+ * pace whatever the rows, but q8 and q4 take their time to be widened. */
+static uint32_t many_rows(const ey_matrix *w) { return ey_quant_of(w->format)->scaled ? 16 : EY_FEW_ROWS + 1; }
+
 /* New memory for so many rows of `width` columns in each of `blocks`, packed: 32 columns are 16 floats. */
 static ey_act packed_act(ey_plan *p, uint32_t rows, uint32_t blocks, uint32_t width)
 {
@@ -22,7 +26,8 @@ static ey_act packed_act(ey_plan *p, uint32_t rows, uint32_t blocks, uint32_t wi
 
 bool ey_unit_takes(const ey_plan *p, const ey_matrix *w)
 {
-    return p->phase == EY_PREFILL && ey_program_has_unit(p->program, w->format);
+    bool decode = ey_program_has_unit_decode(p->program) && p->rows >= many_rows(w);
+    return (p->phase == EY_PREFILL || decode) && ey_program_has_unit(p->program, w->format);
 }
 
 ey_act ey_act_for(ey_plan *p, uint32_t width, const ey_matrix *reader)
