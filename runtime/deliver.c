@@ -224,7 +224,6 @@ eyrie_status ey_digest(eyrie_seq *s, const ey_row *row, ey_phase phase, const ey
         if (!ey_seen_add(&s->seen, row->tokens[t], false)) return ey_fail(err, EYRIE_ENOMEM, "the tokens that were seen");
     s->next += row->n;
     s->position += row->n;
-    s->since = ey_seconds();
     if (s->next < s->n_tokens) return EYRIE_OK;
 
     const source last = { .result = &results[first + n_results - 1], .phase = phase, .i = first + n_results - 1 };
