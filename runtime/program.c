@@ -214,6 +214,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
     append_line(t, "#define KV_%s 1", kv == EYRIE_FORMAT_F32 ? "F32" : "F16");
     append_attention_tile(t, dev);
     if (!dev->fma) append_line(t, "#define WITHOUT_FMA 1");
+    if (formats & EY_MATRIX_UNIT) append_line(t, "#define MATRIX_UNIT 1");
     EY_TRY(append_file(t, dev, "prelude.cl", err));
     for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
         if (plain_files[i].classes & (dev->cpu ? CPU : GPU)) EY_TRY(append_file(t, dev, plain_files[i].name, err));
