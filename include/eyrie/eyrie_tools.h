@@ -171,7 +171,7 @@ EYRIE_API eyrie_status eyrie_meter_run(eyrie_meter *meter, eyrie_metric metric, 
 /* A way to carry out an op that this library has, and whether this device gets it. */
 typedef struct eyrie_variant {
     const char *op;                /* "matmul" */
-    char        name[64];          /* "tiles 1x4 2x4 4x4 8x2 12x2" */
+    char        name[64];          /* "tiles 1x4 2x4 4x4 8x2 11x2" */
     bool        chosen;
     char        reason[192];       /* why, or why not */
 } eyrie_variant;
@@ -195,7 +195,7 @@ typedef struct eyrie_tuned {
     double       gain;             /* time with the built-in choice over time with this tile; 1: it is that choice */
     double       bytes_per_second, flops_per_second;   /* weights, inputs and results, each once; 0 if known */
     bool         known;            /* measured before, not now */
-    char         wrong[64];        /* tiles that gave other bits, "8x2, 12x2": the compiler is broken. "": none */
+    char         wrong[64];        /* tiles that gave other bits, "8x2, 11x2": the compiler is broken. "": none */
 } eyrie_tuned;
 
 typedef void eyrie_tuned_fn(void *user, const eyrie_tuned *tuned);
