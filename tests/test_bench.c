@@ -156,6 +156,7 @@ static void wrong_usage(void **state)
         { { "bench", "-m", MODEL, "-b", "0" }, "-b '0'" },
         { { "bench", "-m", MODEL, "--chunk", "0,8" }, "--chunk '0,8'" },
         { { "bench", "-m", MODEL, "-r", "0" }, "-r '0'" },
+        { { "bench", "-m", MODEL, "-p", "0", "-n", "0" }, "-p 0 and -n 0" },
         { { "bench", "-m", MODEL, "--slots", "3" }, "--slots" },
         { { "bench", "-m", MODEL, "--threshold", "x" }, "--threshold" },
     };
