@@ -222,6 +222,10 @@ static void verdicts_are_remembered(void **state)
     eyrie_probe_recall(dev, "large-buffer", &again);
     assert_int_equal(again.answer, EYRIE_NOT_PROBED);
     assert_string_equal(again.reason, "");
+    dev->cpu = !dev->cpu;                                   /* nor are they of another class: "no CPU" is true of one */
+    eyrie_probe_recall(dev, "inline-assembly", &again);
+    assert_int_equal(again.answer, EYRIE_NOT_PROBED);
+    dev->cpu = !dev->cpu;
     dev->name[0] ^= 1;                                      /* another device knows nothing of it */
     eyrie_probe_recall(dev, "inline-assembly", &again);
     assert_int_equal(again.answer, EYRIE_NOT_PROBED);
