@@ -190,6 +190,7 @@ static eyrie_status append_unit_product(text *t, const eyrie_device *dev, const 
 
     append_line(t, "#define INSTANCE(name) name##_%s_amx\n#define %s 1", name, kind);
     eyrie_status st = append_file(t, dev, "matmul_amx.cl", err);
+    if (st == EYRIE_OK) st = append_file(t, dev, "recurrence_amx.cl", err);
     append_line(t, "#undef INSTANCE\n#undef %s", kind);
     return st;
 }
