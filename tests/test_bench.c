@@ -370,8 +370,9 @@ static void refuses_before_measuring(void **state)
     if (!has_device(*state)) skip();
     expect_failure(run(*state, "bench", "-m", "synthetic:bogus-1b"), 1, "griffin,mqa}");
     expect_failure(run(*state, "bench", "-m", MODEL, "--context", "100", "-d", "64", "-p", "64"), 1, "--context 100 holds less");
-    expect_failure(run(*state, "bench", "-m", MODEL, "-b", "65536", "--memory", "64M"), 1, "64");     /* what there is; and what it takes: */
-    expect_failure(run(*state, "bench", "-m", MODEL, "-b", "65536", "--memory", "64M"), 1, "GiB");
+    expect_failure(run(*state, "bench", "-m", MODEL, "-b", "65536", "--memory", "64M"), 1, "there is 64 MiB");
+    expect_failure(run(*state, "bench", "-m", MODEL, "-b", "65536", "--memory", "64M"), 1, "state of 65537 sequence(s)");
+    expect_failure(run(*state, "bench", "-m", MODEL, "-b", "65536", "--memory", "64M"), 1, "slots are here");
 }
 
 /* -------------------------------------------------------------------------------------------------------- comparing */
