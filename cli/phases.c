@@ -375,8 +375,10 @@ static int open_lab(lab *l, const char *model, const axes *a, eyrie_model_opts *
     if (eyrie_model_open(&l->model, l->b->device, model, opts, &err) != EYRIE_OK
         || eyrie_model_get_info(l->model, &l->info, &err) != EYRIE_OK
         || eyrie_engine_open(&l->engine, l->model, NULL, &err) != EYRIE_OK
-        || eyrie_meter_open(&l->meter, l->b->device, &err) != EYRIE_OK)
-        return failed(l, &err);
+        || eyrie_meter_open(&l->meter, l->b->device, &err) != EYRIE_OK) {
+        cli_bench_wipe(l->b);
+        return cli_fail("%s%s", err.text, err.status == EYRIE_EMEMORY ? "; slots are here the most sequences of -b and one for each -d" : "");
+    }
     l->bases = cli_resize(NULL, a->depths.n, sizeof *l->bases);
     l->seqs = cli_resize(NULL, (size_t)largest(&a->batches), sizeof *l->seqs);
     memset(l->bases, 0, a->depths.n * sizeof *l->bases);
