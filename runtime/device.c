@@ -1,4 +1,4 @@
-/* device.c - choosing, opening and dividing a device, and the hook under every OpenCL call. Its memory is memory.c's business. */
+/* device.c - choosing, opening and dividing a device, and the hook under every OpenCL call. Its memory is memory.c's. */
 #include "device.h"
 #include "os.h"
 
@@ -296,16 +296,19 @@ static eyrie_status check_units(const eyrie_device *dev, const uint32_t *units, 
     cl_int code;
 
     for (size_t i = 0; i < n; i++) {
-        if (units[i] == 0) return ey_fail(err, EYRIE_EINVAL, "part %zu of %s: 0 compute units; each part needs one at least", i, dev->name);
+        if (units[i] == 0)
+            return ey_fail(err, EYRIE_EINVAL, "part %zu of %s: 0 compute units; each needs one at least", i, dev->name);
         sum += units[i];
     }
     if (sum > dev->units)
-        return ey_fail(err, EYRIE_EINVAL, "%zu parts of %" PRIu64 " compute units in all; %s has %" PRIu32, n, sum, dev->name, dev->units);
+        return ey_fail(err, EYRIE_EINVAL, "%zu parts of %" PRIu64 " compute units in all; %s has %" PRIu32, n, sum, dev->name,
+                       dev->units);
     EY_CL(code, clGetDeviceInfo, dev->id, CL_DEVICE_PARTITION_PROPERTIES, sizeof ways, ways, NULL);
     if (code != CL_SUCCESS) return ey_fail_cl(err, code, "%s: reading how it can be divided", dev->name);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) by_counts |= ways[i] == CL_DEVICE_PARTITION_BY_COUNTS;
-    return by_counts ? EYRIE_OK : ey_fail(err, EYRIE_ELIMIT, "%s cannot be divided by compute units; parts without units of their own, "
-                                          "which take turns on the whole device, need not be", dev->name);
+    if (by_counts) return EYRIE_OK;
+    return ey_fail(err, EYRIE_ELIMIT, "%s cannot be divided by compute units; parts without units of their own, which take turns on "
+                   "the whole device, need not be", dev->name);
 }
 
 /* ids[i] becomes a device of units[i] compute units, or, without units, the whole. */
