@@ -25,11 +25,13 @@ typedef struct bench {
     ey_limits     limits;
     bench_samples reads, fmas;      /* rates that the limits had, over the whole run */
     bench_samples units;            /* the same of the matrix unit, beside rows that use it */
+    bool          vnni;             /* the probe says that there are these instructions */
     cl_program    unit_program;
     cl_kernel     unit;             /* measures it; NULL: there is none */
     cl_mem        unit_sums;
     uint32_t      repetitions;
     const char   *format, *match;   /* options -f and -m, or NULL */
+    bool          clblast;          /* option -c */
 } bench;
 
 /* The main function of a benchmark: reads the options, opens the device, prints the table's head, calls run for the
@@ -50,13 +52,17 @@ extern const eyrie_format bench_formats[BENCH_FORMATS];     /* of weights */
 /* Whether the options want this shape of this model in this format. */
 bool bench_wants(const bench *b, const char *model, const char *what, eyrie_format format);
 
-/* Builds b->program, for all formats of weights and keys and values as `kv`. */
-eyrie_status bench_build(bench *b, eyrie_format kv, eyrie_error *err);
+/* Builds b->program, for all formats of weights and keys and values as `kv`; int8: whose products with q8 and q4 weights
+ * round what they read to 8 bits, by VNNI instructions if there are any. */
+eyrie_status bench_build(bench *b, eyrie_format kv, bool int8, eyrie_error *err);
 
 /* -------------------------------------------------------------------------------------------------------- numbers */
 
 /* Evenly spread in [-scale, scale), the same on every run. */
 void bench_random(float *x, size_t n, float scale, uint64_t seed);
+
+/* The median of values (which are sorted by this), and half the distance of the quartiles in percent of it. */
+double bench_median(double *values, size_t n, double *spread);
 
 /* -------------------------------------------------------------------------------------------------------- weights */
 

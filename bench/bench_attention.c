@@ -189,7 +189,7 @@ static eyrie_status attentions(bench *b, eyrie_error *err)
     eyrie_status st = EYRIE_OK;
 
     for (size_t f = 0; f < sizeof kv_formats / sizeof *kv_formats; f++) {
-        EY_TRY(bench_build(b, kv_formats[f], err));
+        EY_TRY(bench_build(b, kv_formats[f], false, err));
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             for (uint32_t k = 0; k < BENCH_BUCKETS; k++)
                 if (bench_wants(b, shapes[i].model, "attention", kv_formats[f]))

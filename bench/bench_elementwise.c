@@ -156,7 +156,7 @@ static eyrie_status all(bench *b, eyrie_error *err)
 {
     eyrie_status st;
 
-    EY_TRY(bench_build(b, EYRIE_FORMAT_F16, err));
+    EY_TRY(bench_build(b, EYRIE_FORMAT_F16, false, err));
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const shape *s = &shapes[i];
         if (bench_wants(b, s->model, "norm", EYRIE_FORMAT_F32)) EY_TRY(norm(b, s, err));

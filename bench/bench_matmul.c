@@ -6,6 +6,7 @@
  *     POCL_AFFINITY=1 build-bench/bench_matmul -f bf16 -m down  one format, shapes with "down" in their name
  *
  * Where OpenBLAS is installed (libopenblas-dev), its sgemm of the same sizes, in f32, is timed beside every row of prefill.
+ * With -c, our products of prefill are CLBlast's instead, where it is built in: a baseline on GPUs.
  * With an x86 CPU's matrix unit (AMX), products with bf16 weights in prefill are that unit's, and so is their limit.
  *
  * How to read the table: bench/RESULTS.md. */
@@ -47,15 +48,29 @@ static eyrie_status check(const bench_case *c, const bench_weights *w, const flo
     return bench_verdict(c, &found, err);
 }
 
+/* As the kernel does with what it was given, in groups of 32 columns. */
+static void round_to_int8(float *x, size_t n)
+{
+    int8_t q[32];
+
+    for (size_t i = 0; i < n; i += 32) {
+        float by = ref_whole(32, x + i, q);
+        for (size_t k = 0; k < 32; k++) x[i + k] = q[k] * by;
+    }
+}
+
 static eyrie_status bucket(bench *b, const shape *s, const bench_weights *w, bench_bucket size, const char *what,
                            eyrie_error *err)
 {
-    bench_case c = { .model = s->model, .what = what, .format = ey_quant_of(w->copies[0].format)->name, .copies = w->n };
+    bool int8 = ey_program_has_int8(b->program, w->copies[0].format);
+    char format[16];
+    bench_case c = { .model = s->model, .what = what, .format = format, .copies = w->n };
     float *in = ey_calloc((size_t)size.tokens * s->cols, sizeof *in);
     float *out = ey_calloc((size_t)size.tokens * s->rows, sizeof *out);
     ey_act x, y = { 0 };
     eyrie_status st;
 
+    snprintf(format, sizeof format, "%s%s", ey_quant_of(w->copies[0].format)->name, int8 ? ", int8" : "");
     if (!in || !out) {
         st = ey_fail(err, EYRIE_ENOMEM, "%s", what);
         goto done;
@@ -78,6 +93,7 @@ static eyrie_status bucket(bench *b, const shape *s, const bench_weights *w, ben
     c.unit = size.phase == EY_PREFILL && ey_program_has_unit(b->program, w->copies[0].format);
     if (c.unit && ey_quant_of(w->copies[0].format)->scaled) c.tolerance = 2e-3;     /* weights are rounded to bf16, by 2^-9 */
     if (c.unit) ref_round_bf16((size_t)size.tokens * s->cols, in);      /* as the kernel does with what it was given */
+    if (int8) round_to_int8(in, (size_t)size.tokens * s->cols);
     EY_TRY(bench_run(b, &c, err));
     EY_TRY(bench_get(b, &c, y, out, err));
     EY_TRY(check(&c, w, in, out, err));
@@ -116,11 +132,14 @@ static eyrie_status products(bench *b, eyrie_error *err)
 {
     eyrie_status st;
 
-    EY_TRY(bench_build(b, EYRIE_FORMAT_F16, err));
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (size_t f = 0; f < BENCH_FORMATS; f++)
-            if (bench_wants(b, shapes[i].model, shapes[i].name, bench_formats[f]))
-                EY_TRY(product(b, &shapes[i], bench_formats[f], err));
+    for (int int8 = 0; int8 < 2; int8++) {
+        EY_TRY(bench_build(b, EYRIE_FORMAT_F16, int8, err));
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+            for (size_t f = 0; f < BENCH_FORMATS; f++)
+                if (bench_wants(b, shapes[i].model, shapes[i].name, bench_formats[f])
+                    && (!int8 || ey_program_has_int8(b->program, bench_formats[f])))
+                    EY_TRY(product(b, &shapes[i], bench_formats[f], err));
+    }
 done:
     return st;
 }

@@ -278,7 +278,7 @@ static eyrie_status recurrences(bench *b, eyrie_error *err)
 {
     eyrie_status st;
 
-    EY_TRY(bench_build(b, EYRIE_FORMAT_F16, err));
+    EY_TRY(bench_build(b, EYRIE_FORMAT_F16, false, err));
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (size_t f = 0; f < BENCH_FORMATS; f++)
             if (bench_wants(b, shapes[i].model, "recurrence", bench_formats[f]))

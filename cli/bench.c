@@ -1,8 +1,9 @@
 /* bench.c - `eyrie bench`: the command, what its parts share, and where the result goes. */
 #include "bench.h"
 #include "commands.h"
+#include "device.h"
 #include "probing.h"
-#include "session.h"
+#include "terminal.h"
 
 #include <math.h>
 #include <stdarg.h>

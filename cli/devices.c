@@ -1,8 +1,8 @@
 /* devices.c - `eyrie devices`: what devices there are, and of one of them what it can do, how fast it is, and which kernels
  * it gets. */
 #include "commands.h"
+#include "device.h"
 #include "probing.h"
-#include "session.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -10,7 +10,7 @@
 typedef struct cli_options cli_options;
 
 enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8,      /* bits that say which commands an option belongs to */
-       CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512, CLI_BENCH = 1024 };
+       CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512, CLI_BENCH = 1024, CLI_SIM = 2048 };
 
 typedef struct cli_command {
     unsigned    bit;
@@ -43,12 +43,16 @@ struct cli_options {
     float              temperature;             /* -1: not given */
     uint64_t           top_k;
     float              top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    cli_texts          stops;
+    cli_texts          stops, continuations;
+    uint64_t           samples;                 /* 0: not given */
     bool               ignore_eos, json, probe, again;
     const char        *logits, *output;
     const char        *load_state, *save_state;
-    const char        *weights, *compute, *kv;  /* one of the names in the table */
+    const char        *weights, *compute, *kv, *invariant, *products;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
+    const char        *policy, *trace;
+    float              token_interval;
+    uint64_t           lanes;
     const char        *device, *kernels, *kernel_dir, *cache_dir;
     uint64_t           threads, memory, max_alloc;
     cli_texts          words;                   /* arguments that are no options, of commands that take some */
@@ -56,6 +60,10 @@ struct cli_options {
     uint64_t           repetitions;
     bool               quick;
     const char        *form, *html;
+    cli_texts          on;                      /* of sim: its devices */
+    float              rate;
+    uint64_t           requests, rows;
+    const char        *prompt_tokens, *output_tokens;
     float              threshold;               /* -1: not given */
 };
 

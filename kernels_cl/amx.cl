@@ -45,6 +45,15 @@ static inline void tiles_end(void) { __asm__ volatile("tilerelease" : : : "memor
 #define TILE_MULTIPLY(a, b, c) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : : : "memory")
 #define PREFETCH(p) __asm__ volatile("prefetcht1 (%0)" : : "r"(p) : "memory")
 
+/* Lane i: lo[i] below hi[i], rounded like bf16_16 (prelude.cl). */
+static inline uint16 bf16_pairs(float16 lo, float16 hi)
+{
+    const uint16 order = (uint16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) * 0x10001u + 0x100000u;
+    uint16 pairs;
+    __asm__("vcvtne2ps2bf16 %1, %2, %0\n\tvpermw %0, %3, %0" : "=&v"(pairs) : "v"(lo), "v"(hi), "v"(order));
+    return pairs;
+}
+
 /* C, 32 rows by two panels, += A B for 32 columns. B is used again for the next rows, A only for the next panels. */
 #define MULTIPLY(a, b0, b1)                                 \
     do {                                                    \
@@ -90,7 +99,7 @@ static inline void pack_keys(global const kv_type *unit, int d, int tiles, uint 
     for (int j = 0; j < BLOCK / LANES; j++)
         for (int i = 0; i < tiles * 32; i += 2) {
             uint16 pair = 0;
-            if (i < d) pair = bf16_of(KV_LOAD16(4 * i + j, unit)) | bf16_of(KV_LOAD16(4 * i + 4 + j, unit)) << 16;
+            if (i < d) pair = bf16_pairs(KV_LOAD16(4 * i + j, unit), KV_LOAD16(4 * i + 4 + j, unit));
             vstore16(pair, (j * tiles + i / 32) * 16 + i % 32 / 2, keys);
         }
 }
@@ -102,34 +111,39 @@ static inline void pack_values(global const kv_type *unit, int d, int from, int 
     unit += BLOCK * d;
     for (int i = 0; i < BLOCK; i += 2)
         for (int c = 0; c < d / LANES; c++) {
-            uint16 pair = 0;
-            if (i >= from && i < to) pair = bf16_of(KV_LOAD16(c, unit + i * d));
-            if (i + 1 >= from && i + 1 < to) pair |= bf16_of(KV_LOAD16(c, unit + (i + 1) * d)) << 16;
-            vstore16(pair, c * 32 + i / 2, values);
+            float16 lo = 0.0f, hi = 0.0f;
+            if (i >= from && i < to) lo = KV_LOAD16(c, unit + i * d);
+            if (i + 1 >= from && i + 1 < to) hi = KV_LOAD16(c, unit + (i + 1) * d);
+            vstore16(bf16_pairs(lo, hi), c * 32 + i / 2, values);
         }
 }
 
-/* One row's scores of a block to weights, in bf16 for the unit; keys [from, to) are seen. Returns what older weights shrink
- * by. */
-static inline float soften(const float *scores, int from, int to, float scale, float *m, float *l, ushort *weights)
+/* One row's scores of a block to weights, in bf16 for the unit; keys [from, to) are seen. l is 16 sums, of every 16th weight
+ * each. Returns what older weights shrink by. */
+static inline float soften(const float *scores, int from, int to, float scale, float *m, float16 *l, ushort *weights)
 {
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     float16 s[BLOCK / LANES], top = -INFINITY, sum = 0.0f;
 
     for (int j = 0; j < BLOCK / LANES; j++) {
         int16 at = lane + j * LANES;
-        s[j] = select((float16)-INFINITY, vload16(j, scores) * scale, at >= from && at < to);
+        s[j] = vload16(j, scores) * scale;
+        if (from > 0 || to < BLOCK) s[j] = select((float16)-INFINITY, s[j], at >= from && at < to);
         top = fmax(top, s[j]);
     }
     float before = *m, best = fmax(before, max16(top));
     for (int j = 0; j < BLOCK / LANES; j++) {
-        uint16 e = ROUND_BF16(as_uint16(weight16(s[j], best))) >> 16;
-        vstore16(convert_ushort16(e), 0, weights + j / 2 * 1024 + j % 2 * LANES);
-        sum += as_float16(e << 16);
+        ushort16 e = bf16_16(weight16(s[j], best));
+        vstore16(e, 0, weights + j / 2 * 1024 + j % 2 * LANES);
+        sum += as_float16(convert_uint16(e) << 16);
+    }
+    *m = best;
+    if (before == best) {
+        *l += sum;
+        return 1.0f;
     }
     float shrink = exp16((float16)(before - best)).s0;
-    *l = fma(*l, shrink, sum16(sum));
-    *m = best;
+    *l = fma(*l, (float16)shrink, sum);
     return shrink;
 }
 
@@ -142,7 +156,8 @@ kernel void attention_prefill_amx(image b, global const float *x, int stride, in
     int t = get_global_id(0) * each, end = min(t + each, b[B_N_TOKENS]);
     ushort queries[QUERIES * MOST_D], weights[32 * BLOCK];
     uint keys[BLOCK * MOST_D / 2], values[BLOCK * MOST_D / 2];
-    float scores[32 * BLOCK], m[QUERIES], l[QUERIES];
+    float scores[32 * BLOCK], m[QUERIES];
+    float16 l[QUERIES];
 
     if (t >= end) return;
     tiles_begin();
@@ -160,7 +175,7 @@ kernel void attention_prefill_amx(image b, global const float *x, int stride, in
             ushort *to = queries + r / 32 * tiles * 1024 + r % 32 * 32;
             m[r] = -INFINITY, l[r] = 0.0f;
             for (int c = 0; c < tiles * 32; c += LANES)
-                vstore16(r < n && c < d ? convert_ushort16(bf16_of(vload16(0, q + c))) : (ushort16)0, 0,
+                vstore16(r < n && c < d ? bf16_16(vload16(0, q + c)) : (ushort16)0, 0,
                          to + c / 32 * 1024 + c % 32);
             for (int c = 0; c < d; c += LANES) vstore16(0.0f, 0, accs + r * d + c);
         }
@@ -219,13 +234,15 @@ kernel void attention_prefill_amx(image b, global const float *x, int stride, in
                 }
             }
         }
-        for (int r = 0; r < n; r++)
+        for (int r = 0; r < n; r++) {
+            float sum = sum16(l[r]);
             for (int c = 0; c < d; c += LANES) {
                 float16 v = vload16(0, accs + r * d + c);
                 v = select(v, (float16)0.0f, fabs(v) < 0x1p-126f);
-                put_row16(v / l[r], out, out_tiles, out_stride, t + r / group, (head * group + r % group) * d + c,
+                put_row16(v / sum, out, out_tiles, out_stride, t + r / group, (head * group + r % group) * d + c,
                           kv_heads * group * d);
             }
+        }
     }
     tiles_end();
 }

@@ -12,28 +12,31 @@
  *     FINISH_CONV1D  decode: of the first N rows, the inputs of the convolution, what it makes of them; the rest stored
  *     FINISH_RGLRU   decode: paired, both gates; h gelu(y), x being what they gate
  * NORM_ROWS: tiles of no more rows take x through norm.cl's formula, if `width` is not 0; scale and eps are norm's.
+ * INT8: x is rounded to whole numbers (prelude.cl), here in tiles of up to NORM_ROWS rows; x is packed for those of more,
+ * rows from skip on, and x_stride words are a row.
  *
  * Every output is one chain of fma over ascending k, in every instance: the result of a row does not depend on the tile,
- * on the rows beside it, or on the phase. One work-item holds ROWS x PANELS accumulators; the panels stay in the second
+ * on the rows beside it, or on the phase. With INT8 it is one chain of fma over groups of columns, each of the group's whole
+ * sum and the product of both scales; a VNNI unit and plain floats make the same whole sums. One work-item holds ROWS x PANELS accumulators; the panels stay in the second
  * level cache while it goes through all rows. Dimension 1 splits the rows where there are fewer panels than cores. */
 
 /* Columns i and i + 1 of all panels p, times all rows; X(r, i) is x. Loading two of x for each row leaves the compiler enough
  * registers. */
 #undef TWO_COLUMNS
-#define TWO_COLUMNS(X, i, W0, W1)                                           \
-    {                                                                       \
-        float16 w0[PANELS], w1[PANELS];                                     \
-        _Pragma("unroll")                                                   \
-        for (int p = 0; p < PANELS; p++) w0[p] = W0, w1[p] = W1;            \
-        _Pragma("unroll")                                                   \
-        for (int r = 0; r < ROWS; r++) {                                    \
-            float x0 = X(r, i), x1 = X(r, (i) + 1);                         \
-            _Pragma("unroll")                                               \
-            for (int p = 0; p < PANELS; p++) {                              \
-                sum[r][p] = fma(w0[p], (float16)x0, sum[r][p]);             \
-                sum[r][p] = fma(w1[p], (float16)x1, sum[r][p]);             \
-            }                                                               \
-        }                                                                   \
+#define TWO_COLUMNS(X, i, W0, W1)                                                                                       \
+    {                                                                                                                   \
+        float16 w0[PANELS], w1[PANELS];                                                                                 \
+        _Pragma("unroll")                                                                                               \
+        for (int p = 0; p < PANELS; p++) w0[p] = W0, w1[p] = W1;                                                        \
+        _Pragma("unroll")                                                                                               \
+        for (int r = 0; r < ROWS; r++) {                                                                                \
+            float x0 = X(r, i), x1 = X(r, (i) + 1);                                                                     \
+            _Pragma("unroll")                                                                                           \
+            for (int p = 0; p < PANELS; p++) {                                                                          \
+                sum[r][p] = fma(w0[p], (float16)x0, sum[r][p]);                                                         \
+                sum[r][p] = fma(w1[p], (float16)x1, sum[r][p]);                                                         \
+            }                                                                                                           \
+        }                                                                                                               \
     }
 
 /* One group of columns from k on. From WIDEN_ROWS rows on, taking numbers with a scale apart and multiplying them want more
@@ -64,6 +67,88 @@
     for (int j = 0; j < IN_GROUP(K - k); j += 2) TWO_COLUMNS(X, k + j, wide[j][p], wide[j + 1][p])
 #endif
 
+/* With INT8: x of a group in whole numbers, made here for few rows, else from where it is packed. */
+#undef GROUP_OF
+#undef NUMBERS_OF
+#undef TAKE_NUMBERS
+#undef NUMBERS_AT
+#ifdef VNNI
+#define GROUP_OF packed_group
+#define NUMBERS_OF(x) BYTES_OF(x)
+#else
+#define GROUP_OF plain_group
+#define NUMBERS_OF(x) (x)
+#endif
+#if ROWS <= NORM_ROWS
+#define TAKE_NUMBERS(X)                                                                                                 \
+    GROUP_OF group[ROWS];                                                                                               \
+    _Pragma("unroll")                                                                                                   \
+    for (int r = 0; r < ROWS; r++) {                                                                                    \
+        float16 x0 = X(r, k), x1 = K - k > LANES ? X(r, k + LANES) : (float16)0.0f;                                     \
+        group[r].scale = whole_numbers(&x0, &x1);                                                                       \
+        group[r].less = -OFFSET * (int)sum16(x0 + x1);                                                                  \
+        group[r].numbers[0] = NUMBERS_OF(ORDER(x0));                                                                    \
+        group[r].numbers[1] = NUMBERS_OF(ORDER(x1));                                                                    \
+    }
+#define NUMBERS_AT(r) (&group[r])
+#elif defined(VNNI)
+#define TAKE_NUMBERS(X)
+#define NUMBERS_AT(r) (in[r] + k / 32 * GROUP_WORDS)
+#else
+#define TAKE_NUMBERS(X)                                                                                                 \
+    plain_group group[ROWS];                                                                                            \
+    for (int r = 0; r < ROWS; r++) {                                                                                    \
+        global const float *packed = in[r] + k / 32 * GROUP_WORDS;                                                      \
+        group[r].scale = packed[8];                                                                                     \
+        group[r].less = ((global const int *)packed)[9];                                                                \
+        group[r].numbers[0] = convert_float16(vload16(0, (global const char *)packed));                                 \
+        group[r].numbers[1] = convert_float16(vload16(1, (global const char *)packed));                                 \
+    }
+#define NUMBERS_AT(r) (&group[r])
+#endif
+
+/* The group's sums for a panel's rows at a time, which find its weights in registers. */
+#undef PANEL_SUMS
+#ifdef VNNI
+#define PANEL_SUMS(p)                                                                                                   \
+    {                                                                                                                   \
+        uint16 w[8];                                                                                                    \
+        _Pragma("unroll")                                                                                               \
+        for (int i = 0; i < 8; i++) w[i] = i < 4 || K - k > LANES ? BYTES(at[p], i) : (uint16)0;                        \
+        _Pragma("unroll")                                                                                               \
+        for (int r = 0; r < ROWS; r++) ADD_GROUP(sum[r][p], w, scales[p].by, NUMBERS_AT(r));                            \
+    }
+#else
+#define PANEL_SUMS(p)                                                                                                   \
+    {                                                                                                                   \
+        float16 dot[ROWS];                                                                                              \
+        _Pragma("unroll")                                                                                               \
+        for (int r = 0; r < ROWS; r++) dot[r] = (float)group[r].less;                                                   \
+        for (int i = 0; i < IN_GROUP(K - k) / 4; i++) {                                                                 \
+            uint16 w = BYTES(at[p], i);                                                                                 \
+            _Pragma("unroll")                                                                                           \
+            for (int c = 0; c < 4; c++) {                                                                               \
+                float16 column = convert_float16(as_int16(w >> (uint)(8 * c) & 0xffu));                                 \
+                _Pragma("unroll")                                                                                       \
+                for (int r = 0; r < ROWS; r++) {                                                                        \
+                    float number = ((const float *)group[r].numbers)[4 * i + c];                                        \
+                    dot[r] = fma(column, (float16)number, dot[r]);                                                      \
+                }                                                                                                       \
+            }                                                                                                           \
+        }                                                                                                               \
+        _Pragma("unroll")                                                                                               \
+        for (int r = 0; r < ROWS; r++) sum[r][p] = fma(dot[r], scales[p].by * group[r].scale, sum[r][p]);               \
+    }
+#endif
+
+#ifdef INT8
+#undef GROUP_SUMS
+#define GROUP_SUMS(X)                                                                                                   \
+    TAKE_NUMBERS(X)                                                                                                     \
+    _Pragma("unroll")                                                                                                   \
+    for (int p = 0; p < PANELS; p++) PANEL_SUMS(p)
+#endif
+
 #undef TILE_SUMS
 #define TILE_SUMS(X)                                                                                                    \
     for (int k = 0; k < K; k += GROUP) {                                                                                \
@@ -79,15 +164,20 @@
 
 #undef PLAIN_X
 #undef NORMED_X
+#ifdef INT8
+#define PLAIN_X(r, i)  vload16(0, in[r] + (i))
+#define NORMED_X(r, i) (vload16(0, in[r] + (i)) * inverse[r] * vload16(0, scale + (i)))
+#else
 #define PLAIN_X(r, i)  in[r][i]
 #define NORMED_X(r, i) (in[r][i] * inverse[r] * scale[i])
+#endif
 
 #if defined(FINISH_CONV1D)
 #define KERNEL INSTANCE(matmul_conv1d)
 #define MORE   , global const float *taps_w, global const float *taps_bias, int taps, int N, global float *state, int state_stride
 #elif defined(FINISH_RGLRU)
 #define KERNEL INSTANCE(matmul_rglru)
-#define MORE   , global const float *branch, int branch_stride, int branch_offset, global const float *decay, \
+#define MORE   , global const float *branch, int branch_stride, int branch_offset, global const float *decay,           \
                global float *state, int state_stride, int h_offset
 #elif defined(FINISH_GEGLU)
 #define KERNEL INSTANCE(matmul_geglu)
@@ -107,8 +197,12 @@ kernel void KERNEL(image b, global const float *x, int x_stride, int x_offset, g
 
     for (int p = 0; p < PANELS; p++) panel[p] = w + min(first + p, panels - 1) * PANEL_SIZE(K);
     bias += row0;
+#if defined(INT8) && ROWS > NORM_ROWS
+    int x_block = (row0 + first * LANES) / block * ((K + 31) / 32) * GROUP_WORDS;
+#else
     x += (size_t)skip * x_stride + x_offset;
     int x_block = (row0 + first * LANES) / block * K;
+#endif
 
     for (int t = get_global_id(1) * ROWS; t < rows; t += get_global_size(1) * ROWS) {
         global const float *in[ROWS];

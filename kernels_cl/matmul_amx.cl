@@ -25,8 +25,7 @@ static inline void INSTANCE(widen)(global const WEIGHT *panel, int K, int k0, in
             WORDS_LOAD(at, j, words);
 #pragma unroll
             for (int c = 0; c < STEP; c += 2) {
-                uint16 w0 = as_uint16(COLUMN(words, scales, c)), w1 = as_uint16(COLUMN(words, scales, c + 1));
-                vstore16(ROUND_BF16(w0) >> 16 | (ROUND_BF16(w1) & 0xffff0000u), (j + c) / 2, to);
+                vstore16(bf16_pairs(COLUMN(words, scales, c), COLUMN(words, scales, c + 1)), (j + c) / 2, to);
             }
         }
         for (int j = IN_GROUP(K - k); j < 32; j += 2) vstore16((uint16)0, j / 2, to);

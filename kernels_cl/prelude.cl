@@ -40,7 +40,10 @@ typedef global const int *image;
  *     }
  *
  * with c a constant once its loop is unrolled. STORE is the other way: n columns from k on, finite, rounded to nearest
- * even; k and n are such that groups which share a scale come whole. */
+ * even; k and n are such that groups which share a scale come whole.
+ *
+ * Formats with a scale can be read as whole numbers too, one byte each plus OFFSET: BYTES(at, i) is four columns of each
+ * row, numbers 4 i to 4 i + 3 of what ORDER makes of 16 columns, which is another order of them. */
 #define SHARED_SCALE 32             /* columns */
 
 typedef struct { float16 lo, hi; } two_vectors;
@@ -132,6 +135,9 @@ typedef struct { float16 by, less; } scales_q8;
 #define WORDS_LOAD_Q8(at, j, w) ((w) = vload16((j) / 4, at))
 #define COLUMN_Q8(w, s, c)                                                                              \
     SCALED(as_float16((((c) ? (w) >> (8 * (c) - 8) : (w) << 8) & 0xff00u) | 0x47000000u), (s).by, (s).less)
+#define OFFSET_Q8 128
+#define BYTES_Q8(at, i) vload16(i, at)
+#define ORDER_Q8(x) (x)
 
 #define TYPE_Q4 uint
 #define STEP_Q4 8
@@ -154,6 +160,9 @@ typedef struct { float16 by, less[3]; } scales_q4;
 #define PLACE_Q4(c) (8 + ((c) + 1) % 3 * 4)
 #define COLUMN_Q4(w, s, c)                                                                                              \
     SCALED(as_float16((SHIFTED_Q4(w, c) & 15u << PLACE_Q4(c)) | (150u - PLACE_Q4(c)) << 23), (s).by, (s).less[((c) + 1) % 3])
+#define OFFSET_Q4 8
+#define BYTES_Q4(at, i) (vload16((i) / 2, at) >> (uint)((i) % 2 * 4) & 0x0f0f0f0fu)
+#define ORDER_Q4(x) (x).s024613578ace9bdf
 
 /* runtime/quant.c, with rows as lanes: the same sums and products in the same order give the same bits. */
 static inline float16 reciprocal16(float16 s)
@@ -234,6 +243,9 @@ static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
 #define WORDS_LOAD  JOIN(WORDS_LOAD_, FORMAT)
 #define COLUMN      JOIN(COLUMN_, FORMAT)
 #define STORE       JOIN(store_, FORMAT)
+#define OFFSET      JOIN(OFFSET_, FORMAT)
+#define BYTES       JOIN(BYTES_, FORMAT)
+#define ORDER       JOIN(ORDER_, FORMAT)
 
 /* Elements of WEIGHT in a panel of K columns. */
 #define PANEL_F32(K)  ((size_t)(K) * LANES)
@@ -243,15 +255,55 @@ static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
 #define PANEL_Q4(K)   ((size_t)((K) / 8 + ((K) + 63) / 64) * LANES)
 #define PANEL_SIZE    JOIN(PANEL_, FORMAT)
 
+/* -------------------------------------------------------------------------------------------------- whole numbers of x
+ * Products with INT8 read x in groups of 32 columns: whole numbers from -127 to 127 under a scale, f32, that the largest
+ * of them decides. With those of the weights, a group's sum is a whole number below 2^24: exact in f32 as in int, in any
+ * order. What is not finite makes a scale that is not, so that it shows.
+ *
+ * Packed for products of many rows (int8.cl), a row is [blocks of the diagonal][groups][GROUP_WORDS]:
+ *     numbers char [32] in the weights' ORDER, scale f32, -OFFSET times the sum of the numbers int
+ * with zeros for columns from K on. */
+#define GROUP_WORDS 10
+
+/* x and y, 16 columns each, become numbers; returns their scale. Below 2^-100 all are 0. */
+static inline float whole_numbers(float16 *x, float16 *y)
+{
+    int lanes[LANES];
+    int16 most = max(as_int16(fabs(*x)), as_int16(fabs(*y)));           /* in bits, where a NaN is more than infinity */
+
+    vstore16(most, 0, lanes);
+    vstore8(max(vload8(0, lanes), vload8(1, lanes)), 0, lanes);
+    vstore4(max(vload4(0, lanes), vload4(1, lanes)), 0, lanes);
+    float largest = as_float(max(max(lanes[0], lanes[2]), max(lanes[1], lanes[3])));
+    bool usable = largest >= 0x1p-100f && largest < INFINITY;
+    float inverse = usable ? 127.0f / largest : 0.0f;
+    float16 whole = 12582912.0f;                                        /* a sum with it has no fraction */
+    *x = ((usable ? *x : (float16)0.0f) * inverse + whole) - whole;
+    *y = ((usable ? *y : (float16)0.0f) * inverse + whole) - whole;
+    return largest * 0x1.020408p-7f;
+}
+
+/* A group as it is packed, for instructions that take bytes, and for others. */
+typedef struct { uint4 numbers[2]; float scale; int less; } packed_group;
+typedef struct { float16 numbers[2]; float scale; int less; } plain_group;
+
+#define BYTES_OF(x) as_uint4(convert_char16(convert_int16(x)))
+
 /* ------------------------------------------------------------------------------------------------- what products read
  * Either f32 [rows, stride], or packed for the matrix unit (amx.cl): rounded to bf16, in tiles of 16 rows by 32 columns,
  *     [blocks of 32 rows][tiles in a row][2][16][32]
  * with zeros for columns up to the next multiple of 32. tiles: in a row; 0 = plain f32. */
-static inline uint16 bf16_of(float16 v)
+#ifdef MATRIX_UNIT
+/* Every CPU with tiles of bf16 has the instruction. A NaN stays one; denormals become zeros, which the unit takes them for. */
+static inline ushort16 bf16_16(float16 v)
 {
-    uint16 u = as_uint16(v);
-    return select(ROUND_BF16(u), u | 0x400000u, isnan(v)) >> 16;            /* a NaN stays one */
+    ushort16 rounded;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(v));
+    return rounded;
 }
+#else
+static inline ushort16 bf16_16(float16 v) { return convert_ushort16(as_uint16(v) >> 16); }    /* nobody asks */
+#endif
 
 /* Columns [c, c + 16) of a row of `width` columns, multiples of 16 both. */
 static inline void put_row16(float16 v, global float *out, int tiles, int stride, int row, int c, int width)
@@ -261,7 +313,7 @@ static inline void put_row16(float16 v, global float *out, int tiles, int stride
         return;
     }
     global ushort *packed = (global ushort *)out + ((size_t)(row >> 5) * tiles + (c >> 5)) * 1024 + (row & 31) * 32 + (c & 31);
-    vstore16(convert_ushort16(bf16_of(v)), 0, packed);
+    vstore16(bf16_16(v), 0, packed);
     if ((c & 31) == 0 && c + LANES == width) vstore16((ushort16)0, 1, packed);
 }
 

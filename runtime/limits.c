@@ -1,12 +1,13 @@
 /* limits.c - the three kernels, how large they have to be, and the public measurement made of them. */
 #include "limits.h"
+#include "cache.h"
 #include "os.h"
 #include "program.h"
 
-#include <eyrie/eyrie_tools.h>
-
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #define READ_BYTES ((uint64_t)1 << 29)  /* far more than any cache */
 #define LONG_ENOUGH 0.05                /* seconds of a launch: work grows no further, so slow devices get little */
@@ -364,13 +365,23 @@ done:
     return st;
 }
 
+/* dev->name has the driver's version in it; threads of a CPU are its units. */
+static size_t make_key(const eyrie_device *dev, char key[1024])
+{
+    int n = snprintf(key, 1024, "rates of devices, format 1\n%s\n%s\n%" PRIu32 " units", dev->platform_name, dev->name, dev->units);
+    return n > 0 ? ey_min((uint64_t)n, 1023) : 0;
+}
+
+static const char cache_kind[] = "rates";
+
 eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err)
 {
+    char key[1024];
     ey_limits l;
     ey_rates now;
     eyrie_status st;
 
-    *rates = (eyrie_rates){ 0 };
+    memset(rates, 0, sizeof *rates);        /* with what lies between its fields, which is kept as well */
     EY_TRY(ey_limits_open(&l, dev, err));
     for (uint32_t i = 0; i < SAMPLES; i++) {
         if ((st = ey_limits_measure(&l, &now, err)) != EYRIE_OK) break;
@@ -380,6 +391,27 @@ eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_e
     }
     rates->streams = ey_limits_streams(&l);
     ey_limits_close(&l);
+    if (st == EYRIE_OK) ey_cache_put(dev->cache, cache_kind, key, make_key(dev, key), rates, sizeof *rates);
 done:
     return st;
+}
+
+bool ey_limits_recall(const eyrie_device *dev, eyrie_rates *rates)
+{
+    char key[1024];
+    size_t size = 0;
+    void *data = ey_cache_get(dev->cache, cache_kind, key, make_key(dev, key), &size);
+    bool right = data && size == sizeof *rates;
+
+    memset(rates, 0, sizeof *rates);
+    if (right) memcpy(rates, data, sizeof *rates);
+    ey_free(data);
+    return right && isfinite(rates->read_bytes) && rates->read_bytes > 0 && isfinite(rates->fma_flops) && rates->fma_flops > 0
+           && isfinite(rates->launch_seconds) && rates->launch_seconds >= 0;
+}
+
+eyrie_status eyrie_device_recall(eyrie_device *dev, eyrie_rates *rates, bool *remembered, eyrie_error *err)
+{
+    *remembered = ey_limits_recall(dev, rates);
+    return *remembered ? EYRIE_OK : eyrie_device_measure(dev, rates, err);
 }

@@ -6,6 +6,8 @@
 
 #include "device.h"
 
+#include <eyrie/eyrie_tools.h>
+
 enum { EY_LIMITS_STREAMS = 4 };         /* 1, 2, 4 and 8 streams a work-item */
 
 /* How a kernel is spread over the device. */
@@ -48,5 +50,8 @@ eyrie_status ey_limits_sample(const ey_limits *l, ey_limit which, double *work, 
 /* All three, once. What the caches held is gone afterwards. */
 eyrie_status ey_limits_measure(const ey_limits *l, ey_rates *now, eyrie_error *err);
 uint32_t     ey_limits_streams(const ey_limits *l);
+
+/* What eyrie_device_measure found last, if the device's cache has it. */
+bool         ey_limits_recall(const eyrie_device *dev, eyrie_rates *rates);
 
 #endif

@@ -57,6 +57,7 @@ uint64_t ey_memory_available(void);   /* bytes of host memory that can be had wi
 uint64_t ey_process_id(void);
 bool     ey_tiles_exist(void);        /* the CPU has a matrix unit for bf16 (AMX) */
 bool     ey_tiles_allow(void);        /* lets all threads of this process use it, for good; the system may say no */
+bool     ey_vnni_exists(void);        /* the CPU, and the system, have AVX-512 with VNNI */
 double   ey_seconds(void);            /* monotonic clock */
 
 #ifdef __cplusplus

@@ -428,9 +428,12 @@ bool ey_tiles_allow(void)
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 
+bool ey_vnni_exists(void) { return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw"); }
+
 #else
 
 bool ey_tiles_exist(void) { return false; }
 bool ey_tiles_allow(void) { return false; }
+bool ey_vnni_exists(void) { return false; }
 
 #endif

@@ -380,6 +380,46 @@ static void probe_amx(trial *t)
     decide(t, EYRIE_YES, "AMX: compiles and computes right");
 }
 
+/* Sums of four products of bytes, without a sign and with one: the largest there are, and others. The numbers of one operand
+ * are the same in all 16 lanes. */
+static void probe_vnni(trial *t)
+{
+    static const char text[] =
+        "kernel void probe(global const uint *x, global int *y)\n"
+        "{\n"
+        "    for (int i = 0; i < 8; i++) {\n"
+        "        int16 sum = vload16(i, y);\n"
+        "        __asm__ (\"vpdpbusd (%2)%{1to16%}, %1, %0\" : \"+v\"(sum) : \"v\"(vload16(i, x)), \"r\"(x + 128 + i) : \"memory\");\n"
+        "        vstore16(sum, i, y);\n"
+        "    }\n"
+        "}\n";
+    uint32_t in[136];
+    int32_t out[128], want[128];
+
+    if (!t->dev->cpu || !ey_vnni_exists()) {
+        decide(t, EYRIE_NO, t->dev->cpu ? "this CPU has no AVX-512 with VNNI" : "the device is no CPU");
+        return;
+    }
+    if (!is_pocl(t)) {
+        decide(t, EYRIE_NO, "only PoCL is known to take the CPU's assembly");
+        return;
+    }
+    for (uint32_t i = 0; i < COUNT(in); i++) in[i] = i % 16 == 0 ? 0xffffffffu : 0x9e3779b9u * i;
+    in[128] = 0x80808080u;
+    in[129] = 0x7f7f7f7fu;
+    for (uint32_t i = 0; i < 128; i++) {
+        out[i] = want[i] = (int32_t)i * 1000 - 64000;
+        for (uint32_t b = 0; b < 32; b += 8) want[i] += (int32_t)(in[i] >> b & 0xff) * (int8_t)(in[128 + i / 16] >> b & 0xff);
+    }
+    if (!build(t, t->dev->id, "-cl-std=CL1.2", "", text) || !run(t, in, COUNT(in), out, COUNT(out), 1)) return;
+    for (uint32_t i = 0; i < 128; i++) {
+        if (out[i] == want[i]) continue;
+        decide(t, EYRIE_NO, "compiles, and computes %" PRId32 " instead of %" PRId32, out[i], want[i]);
+        return;
+    }
+    decide(t, EYRIE_YES, "AVX-512 VNNI: compiles and computes right");
+}
+
 /* ----------------------------------------------------------------------------------------------------- sub-groups */
 
 static const dialect sub_group_dialects[] = {
@@ -657,8 +697,9 @@ static bool divide(trial *t, const cl_device_partition_property *how, cl_uint *n
         return refused(t, code, "dividing the device");
     close_context(t);
     bool done = open_context(t, &parts[0]) && build(t, parts[0], "-cl-std=CL1.2", "", text) && run(t, &in, 1, &out, 1, 1);
+    bool settled = !t->queue || ey_queue_settle(t->queue);
     close_context(t);
-    for (cl_uint i = 0; i < *n; i++) EY_CL_FREE(clReleaseDevice, parts[i]);
+    for (cl_uint i = 0; i < *n && settled; i++) EY_CL_FREE(clReleaseDevice, parts[i]);
     if (done && out != 42) decide(t, EYRIE_NO, "a part of the device makes %" PRIu32 " of 41 + 1", out);
     return done && out == 42;
 }
@@ -698,15 +739,17 @@ static const struct { eyrie_probe about; void (*run)(trial *t); } probes[] = {
       probe_inline_assembly },
     { { "amx", "products of bf16 on an x86 CPU's matrix unit, in assembly", "prefill with weights in bf16, q8 or q4, but for --compute f32",
         true, true }, probe_amx },
+    { { "vnni", "sums of four products of bytes on an x86 CPU's AVX-512, in assembly", "products with --compute int8, with the same bits as without",
+        true, true }, probe_vnni },
     { { "long-loops", "loops that end when they should, however long", "models whose attention has more turns are refused without it",
         false, false }, probe_long_loops },
     { { "event-times", "times of events that can be true", "profiles; the host's clock is used so far", false, false },
       probe_event_times },
     { { "large-buffer", "more than 4 GiB in one allocation, or the most there is",
         "weights in few pieces: they are split by what the device says", false, false }, probe_large_buffer },
-    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "weights in place of the file's pages: not used yet", false, false },
+    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "packed checkpoints where they lie in their files", false, false },
       probe_host_pointer },
-    { { "sub-devices", "lanes on parts of the device", "prefill beside decode: not used yet", true, false }, probe_sub_devices },
+    { { "sub-devices", "lanes on parts of the device", "halves of a CPU for two models (eyrie_device_split)", true, false }, probe_sub_devices },
 };
 
 const eyrie_probe *eyrie_probe_at(size_t i) { return i < COUNT(probes) ? &probes[i].about : NULL; }
@@ -779,18 +822,29 @@ bool ey_probe_loops(eyrie_device *dev)
     return v.answer != EYRIE_NO;
 }
 
-bool ey_probe_unit(eyrie_device *dev, char reason[320])
+/* Whether the remembered verdict is yes; if not, why. */
+static bool said_yes(const eyrie_device *dev, const char *name, char reason[320])
 {
     eyrie_verdict v;
 
-    reason[0] = '\0';
-    if (!dev->cpu || !ey_tiles_exist()) return false;
-    eyrie_probe_recall(dev, "amx", &v);
+    eyrie_probe_recall(dev, name, &v);
     if (v.answer == EYRIE_NOT_PROBED)
         snprintf(reason, 320, "no probe's verdict is remembered (eyrie devices --probe, with a cache directory)");
     else if (v.answer != EYRIE_YES)
         snprintf(reason, 320, "the probe says: %s", v.reason);
-    else if (!ey_tiles_allow())
-        snprintf(reason, 320, "the system does not let this process use it");
+    return v.answer == EYRIE_YES;
+}
+
+bool ey_probe_unit(eyrie_device *dev, char reason[320])
+{
+    reason[0] = '\0';
+    if (!dev->cpu || !ey_tiles_exist() || !said_yes(dev, "amx", reason)) return false;
+    if (!ey_tiles_allow()) snprintf(reason, 320, "the system does not let this process use it");
     return !reason[0];
+}
+
+bool ey_probe_vnni(const eyrie_device *dev, char reason[320])
+{
+    reason[0] = '\0';
+    return dev->cpu && ey_vnni_exists() && said_yes(dev, "vnni", reason);
 }

@@ -13,5 +13,7 @@ bool ey_probe_loops(eyrie_device *dev);
 /* May products run on the matrix unit of the CPU (AMX)? Only if a probe has found that it works, and the system lets this
  * process use it, which is asked for here. If not, `reason` says why; it is "" where there is no such unit to speak of. */
 bool ey_probe_unit(eyrie_device *dev, char reason[320]);
+/* The same of the instructions for sums of products of bytes (VNNI), which the system lets every process use. */
+bool ey_probe_vnni(const eyrie_device *dev, char reason[320]);
 
 #endif

@@ -88,7 +88,7 @@ static bool parse(const eyrie_device *dev, const char *line, ey_tuned *t)
     int end = -1;
 
     *t = (ey_tuned){ .gain = 0 };
-    (void)sscanf(line, "%15s %7s %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 "x%" SCNu32 " %" SCNu64
+    (void)sscanf(line, "%23s %7s %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 "x%" SCNu32 " %" SCNu64
                  " %" SCNu32 "%n", p->kernel, format, &p->rows, &p->cols, &p->blocks, &normed, &p->tokens, &t->tile.rows,
                  &t->tile.panels, &t->nanoseconds, &t->gain, &end);
     if (end < 0 || line[end] != '\n') return false;

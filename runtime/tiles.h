@@ -8,7 +8,7 @@
 
 /* A product as far as its choice of a tile goes. */
 typedef struct ey_product {
-    char         kernel[16];        /* "matmul", "matmul_geglu", ... */
+    char         kernel[24];        /* "matmul", "matmul_geglu", ...; "_int8" follows if it is in 8 bits */
     eyrie_format format;
     uint32_t     rows, cols, blocks;        /* of the matrix, padded */
     bool         normed;            /* x comes with a norm to be taken */

@@ -107,7 +107,12 @@ static int compare_wishes(const void *a, const void *b)
     return c ? c : compare_numbers(x->normed, y->normed);
 }
 
-static bool is(const ey_product *p, const char *kernel) { return strcmp(p->kernel, kernel) == 0; }
+/* In 8 bits or not. */
+static bool is(const ey_product *p, const char *kernel)
+{
+    size_t n = strlen(kernel);
+    return strncmp(p->kernel, kernel, n) == 0 && (p->kernel[n] == '\0' || strcmp(p->kernel + n, "_int8") == 0);
+}
 
 /* Goes on with its results, in decode: in the convolution or the recurrence. */
 static bool goes_on(const ey_product *p) { return is(p, "matmul_conv1d") || is(p, "matmul_rglru"); }

@@ -83,7 +83,7 @@ static void every_probe(void **state)
         assert_ok(eyrie_probe_run(device, p->name, &v, &err));
         check_verdict(p->name, &v);
     }
-    assert_int_equal(i, 12);
+    assert_int_equal(i, 13);
     assert_null(eyrie_probe_at(i + 1));
 }
 
@@ -260,6 +260,34 @@ static void rates(void **state)
     assert_int_equal(device->used, 0);
 }
 
+/* What one run measured is there for the next, but for another device, another number of threads, and without a cache. */
+static void rates_are_remembered(void **state)
+{
+    eyrie_rates first, again;
+    eyrie_device *dev;
+    bool remembered;
+
+    if (!device) skip();
+    dev = open_with_cache(*state);
+    assert_false(ey_limits_recall(dev, &again));
+    assert_ok(eyrie_device_recall(dev, &first, &remembered, &err));
+    assert_false(remembered);
+    assert_true(first.read_bytes > 1e3 && first.fma_flops > 1e2);
+    assert_ok(eyrie_device_close(dev));
+
+    dev = open_with_cache(*state);
+    assert_ok(eyrie_device_recall(dev, &again, &remembered, &err));
+    assert_true(remembered);
+    assert_memory_equal(&again, &first, sizeof first);
+    dev->units++;
+    assert_false(ey_limits_recall(dev, &again));
+    dev->units--;
+    dev->name[0] ^= 1;
+    assert_false(ey_limits_recall(dev, &again));
+    assert_ok(eyrie_device_close(dev));
+    assert_false(ey_limits_recall(device, &again));
+}
+
 static void measuring_fails_in_order(void **state)
 {
     (void)state;
@@ -382,11 +410,14 @@ static void variants(void **state)
         snprintf(name, sizeof name, "%ux%u", (unsigned)highest->rows, (unsigned)highest->panels);
         assert_true(find_variant(list, n, "matmul", name)->chosen);
         assert_false(find_variant(list, n, "matmul", "AMX")->chosen);       /* nothing is remembered of these devices */
+        assert_false(find_variant(list, n, "attention", "AMX")->chosen);
+        assert_int_equal(find_variant(list, n, "attention", "CPU")->chosen, dev->cpu);
+        assert_int_equal(find_variant(list, n, "attention", "GPU")->chosen, !dev->cpu);
         assert_true(find_variant(list, n, "rglru", "one pass")->chosen);
         assert_int_equal(find_variant(list, n, "rglru", "blocked")->chosen, dev->units > 1);
         for (size_t k = 0, chosen = 0; k < n; k++) {
             chosen += list[k].chosen && !strcmp(list[k].op, "matmul");
-            if (k + 1 == n) assert_int_equal(chosen, dev->cpu ? 1 : 2);      /* on GPUs, one for each phase */
+            if (k + 1 == n) assert_int_equal(chosen, 2);    /* on CPUs, one of them for int8; on GPUs, one for each phase */
         }
     }
 }
@@ -420,7 +451,7 @@ int main(void)
         cmocka_unit_test(verdicts_without_memory),
         test_in_dir(verdicts_are_remembered),
         cmocka_unit_test(nothing_is_remembered_without_a_cache),
-        cmocka_unit_test(rates),
+        cmocka_unit_test(rates), test_in_dir(rates_are_remembered),
         cmocka_unit_test(measuring_fails_in_order), cmocka_unit_test(meter),
         cmocka_unit_test(meter_reads_any_size), cmocka_unit_test(meter_fails_in_order),
         cmocka_unit_test(variants),

@@ -65,7 +65,7 @@ static void entries_come_back(void **state)
     open_lab(&l, *state);
     assert_null(ey_tuning_read(l.device));
     assert_ok(ey_tuning_keep(l.device, &one, &err));
-    snprintf(two.product.kernel, sizeof two.product.kernel, "matmul_geglu");
+    snprintf(two.product.kernel, sizeof two.product.kernel, "matmul_geglu_int8");
     two.product.normed = true;
     two.nanoseconds = UINT64_MAX;
     two.gain = 1000;
@@ -342,7 +342,7 @@ static void run_model(eyrie_device *dev, const char *model, char text[4096], uns
     assert_ok(eyrie_model_open(&m, dev, model, &opts, &err));
     ey_cl_hook = NULL;
     *at_load = launches;
-    assert_ok(eyrie_engine_open(&e, m, &err));
+    assert_ok(eyrie_engine_open(&e, m, NULL, &err));
     assert_ok(eyrie_seq_open(&s, e, &err));
     text[0] = '\0';
     assert_ok(eyrie_seq_submit(s, &r, &err));

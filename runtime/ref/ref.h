@@ -25,6 +25,16 @@ void ref_matmul(size_t T, size_t N, size_t K, const float *x, const float *W, co
 /* x [n] in place to the nearest number of 8 bits (bf16, but for its smallest numbers), even among equals. */
 void ref_round_bf16(size_t n, float *x);
 
+/* A group of n columns of x, as products with 8-bit inputs take it: whole numbers to q, times the scale that is returned,
+ * which is the largest magnitude over 127. The steps are in f32, and those of the kernels. Below 2^-100 all are 0; with what
+ * is not finite they are 0 under a scale that is not. */
+float ref_whole(size_t n, const float *x, int8_t *q);
+
+/* y [T, N] = x W^T + bias with x in whole numbers, 32 columns a group; W [N, K] are whole numbers times scales [N, groups].
+ * Of each group the sum of whole products, times the product of both scales, joins the sum by one fma. */
+void ref_matmul_int8(size_t T, size_t N, size_t K, const float *x, const float *W, const float *scales, const float *bias,
+                     float *y);
+
 /* z [T, G*P]: block b of the input times its own matrix, z[b,j] = bias[b,j] + sum_k x[b*P+k] W[b,k,j];  W [G, P, P] is
  * stored [in, out], bias [G, P] */
 void ref_gates(size_t T, size_t G, size_t P, const float *x, const float *W, const float *bias, float *z);
