@@ -1,5 +1,6 @@
 /* bench.c - see bench.h. */
 #include "bench.h"
+#include "ops/clblast.h"
 #include "os.h"
 
 #include <eyrie/eyrie_tools.h>
@@ -44,8 +45,9 @@ eyrie_status bench_build(bench *b, eyrie_format kv, bool int8, eyrie_error *err)
     uint32_t mask = 0;
 
     for (size_t i = 0; i < BENCH_FORMATS; i++) mask |= 1u << bench_formats[i];
-    if (b->unit && !int8) mask |= EY_MATRIX_UNIT;
-    if (int8) mask |= EY_INT8 | (b->vnni ? EY_VNNI : 0);
+    if (b->clblast) mask |= EY_CLBLAST;
+    else if (int8) mask |= EY_INT8 | (b->vnni ? EY_VNNI : 0);
+    else if (b->unit) mask |= EY_MATRIX_UNIT;
     ey_program_free(b->program);
     b->program = NULL;
     return ey_program_build(&b->program, b->dev, mask, kv, err);
@@ -184,8 +186,7 @@ static double quantile(const double *sorted, size_t n, double fraction)
     return sorted[below] + (at - (double)below) * (sorted[above] - sorted[below]);
 }
 
-/* The median of values (which are sorted by this), and half the distance of the quartiles in percent of it. */
-static double median(double *values, size_t n, double *spread)
+double bench_median(double *values, size_t n, double *spread)
 {
     qsort(values, n, sizeof *values, compare_doubles);
     double middle = quantile(values, n, 0.5);
@@ -442,8 +443,8 @@ eyrie_status bench_time(bench *b, const bench_case *c, eyrie_error *err)
         reads_bound += read >= compute;
         if (other.x) times_ahead[i] = rival_run(&other) / times[i];
     }
-    double time = median(times, b->repetitions, &spread), share = median(shares, b->repetitions, &ignored);
-    if (other.x) snprintf(ahead, sizeof ahead, "%.2f", median(times_ahead, b->repetitions, &ignored));
+    double time = bench_median(times, b->repetitions, &spread), share = bench_median(shares, b->repetitions, &ignored);
+    if (other.x) snprintf(ahead, sizeof ahead, "%.2f", bench_median(times_ahead, b->repetitions, &ignored));
     printf("| %s | %s | %s | %s | %u | %.4g | %.0f %% | %.4g | %.4g | %.0f %% of %s | %s |\n", c->model, c->what, c->format,
            phase_name(c), (unsigned)c->plan.tokens, 1e3 * time, spread, 1e-9 * bytes / time, 1e-9 * flops / time, share,
            2 * reads_bound > b->repetitions ? "read" : fastest, ahead);
@@ -466,12 +467,13 @@ void bench_end(bench_case *c)
 
 static int usage(const char *program)
 {
-    fprintf(stderr, "usage: %s [-d DEVICE] [-k DIR] [-f FORMAT] [-m TEXT] [-n REPETITIONS]\n"
+    fprintf(stderr, "usage: %s [-d DEVICE] [-k DIR] [-f FORMAT] [-m TEXT] [-n REPETITIONS] [-c]\n"
                     "  -d  part of the device's name, its number, gpu or cpu (default: first GPU, else first)\n"
                     "  -k  kernel files in DIR replace the built-in ones of the same name\n"
                     "  -f  only this format: f32, f16, bf16, q8, q4\n"
                     "  -m  only models or shapes whose name has TEXT in it\n"
-                    "  -n  samples of each row, from 1 to 1000 (default 9)\n", program);
+                    "  -n  samples of each row, from 1 to 1000 (default 9)\n"
+                    "  -c  dense products of prefill by CLBlast\n", program);
     return 2;
 }
 
@@ -481,12 +483,13 @@ static bool read_options(bench *b, eyrie_device_opts *device, int argc, char **a
     int option;
 
     b->repetitions = 9;
-    while ((option = getopt(argc, argv, "d:k:f:m:n:")) != -1) {
+    while ((option = getopt(argc, argv, "d:k:f:m:n:c")) != -1) {
         switch (option) {
         case 'd': device->select = optarg; break;
         case 'k': device->kernel_dir = optarg; break;
         case 'f': b->format = optarg; break;
         case 'm': b->match = optarg; break;
+        case 'c': b->clblast = true; break;
         case 'n': {
             unsigned long n = strtoul(optarg, &end, 10);
             if (*end != '\0' || n < 1 || n > 1000) return false;
@@ -503,8 +506,8 @@ static void print_limits(bench *b)
 {
     double read_spread, fma_spread;
 
-    double read = median(b->reads.values, b->reads.n, &read_spread);
-    double fma = median(b->fmas.values, b->fmas.n, &fma_spread);
+    double read = bench_median(b->reads.values, b->reads.n, &read_spread);
+    double fma = bench_median(b->fmas.values, b->fmas.n, &fma_spread);
     printf("\nLimits beside these rows: read %.1f GB/s (spread %.0f %%; streams a work-item: %u), fma %.0f GFLOP/s "
            "(spread %.0f %%).\n\n", 1e-9 * read, read_spread, (unsigned)ey_limits_streams(&b->limits), 1e-9 * fma,
            fma_spread);
@@ -512,7 +515,7 @@ static void print_limits(bench *b)
     printf("sgemm is OpenBLAS's for %s.\n\n", openblas_get_corename());
 #endif
     if (b->units.n > 0) {
-        double unit = median(b->units.values, b->units.n, &fma_spread);
+        double unit = bench_median(b->units.values, b->units.n, &fma_spread);
         printf("Beside those of the matrix unit: %.0f GFLOP/s (spread %.0f %%).\n\n", 1e-9 * unit, fma_spread);
     }
 }
@@ -525,6 +528,10 @@ int bench_main(int argc, char **argv, const char *title, eyrie_status (*run)(ben
     eyrie_status st;
 
     if (!read_options(&b, &device, argc, argv)) return usage(argv[0]);
+    if (b.clblast && !ey_clblast_exists()) {
+        fprintf(stderr, "%s: built without CLBlast\n", argv[0]);
+        return 1;
+    }
     EY_TRY(eyrie_device_open(&b.dev, &device, &err));
     EY_TRY(ey_limits_open(&b.limits, b.dev, &err));
     EY_TRY(open_unit(&b, &err));
@@ -538,6 +545,7 @@ done:
     if (st != EYRIE_OK) fprintf(stderr, "%s: %s\n", argv[0], err.text);
     ey_limits_close(&b.limits);
     ey_program_free(b.program);
+    if (b.clblast) ey_clblast_forget();
     EY_CL_FREE(clReleaseMemObject, b.unit_sums);
     EY_CL_FREE(clReleaseKernel, b.unit);
     EY_CL_FREE(clReleaseProgram, b.unit_program);

@@ -31,6 +31,7 @@ typedef struct bench {
     cl_mem        unit_sums;
     uint32_t      repetitions;
     const char   *format, *match;   /* options -f and -m, or NULL */
+    bool          clblast;          /* option -c */
 } bench;
 
 /* The main function of a benchmark: reads the options, opens the device, prints the table's head, calls run for the
@@ -59,6 +60,9 @@ eyrie_status bench_build(bench *b, eyrie_format kv, bool int8, eyrie_error *err)
 
 /* Evenly spread in [-scale, scale), the same on every run. */
 void bench_random(float *x, size_t n, float scale, uint64_t seed);
+
+/* The median of values (which are sorted by this), and half the distance of the quartiles in percent of it. */
+double bench_median(double *values, size_t n, double *spread);
 
 /* -------------------------------------------------------------------------------------------------------- weights */
 

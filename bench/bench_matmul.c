@@ -6,6 +6,7 @@
  *     POCL_AFFINITY=1 build-bench/bench_matmul -f bf16 -m down  one format, shapes with "down" in their name
  *
  * Where OpenBLAS is installed (libopenblas-dev), its sgemm of the same sizes, in f32, is timed beside every row of prefill.
+ * With -c, our products of prefill are CLBlast's instead, where it is built in: a baseline on GPUs.
  * With an x86 CPU's matrix unit (AMX), products with bf16 weights in prefill are that unit's, and so is their limit.
  *
  * How to read the table: bench/RESULTS.md. */

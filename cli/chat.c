@@ -2,6 +2,7 @@
  * appended to; nothing is read twice and no text is kept. */
 #include "commands.h"
 #include "session.h"
+#include "terminal.h"
 
 #include <editline/readline.h>
 #include <ctype.h>

@@ -11,6 +11,8 @@ int cli_info(const cli_options *o);
 int cli_devices(const cli_options *o);
 int cli_pack(const cli_options *o);
 int cli_tune(const cli_options *o);
+int cli_bench(const cli_options *o);
+int cli_sim(const cli_options *o);
 int cli_selftest(const cli_options *o);
 
 #endif

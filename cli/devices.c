@@ -1,8 +1,8 @@
 /* devices.c - `eyrie devices`: what devices there are, and of one of them what it can do, how fast it is, and which kernels
  * it gets. */
 #include "commands.h"
+#include "device.h"
 #include "probing.h"
-#include "session.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -75,8 +75,9 @@ static void print_details(const details *d)
         cli_print("  %-17s %-10s  for %s\n", "", "", p->use);
     }
     if (d->measured)
-        cli_print("\nMeasured\n  reads %.3g GB/s (%" PRIu32 " stream%s a work-item), f32 FMA %.3g GFLOP/s\n",
-                  1e-9 * d->rates.read_bytes, d->rates.streams, d->rates.streams == 1 ? "" : "s", 1e-9 * d->rates.fma_flops);
+        cli_print("\nMeasured\n  reads %.3g GB/s (%" PRIu32 " stream%s a work-item), f32 FMA %.3g GFLOP/s, a launch %.3g us\n",
+                  1e-9 * d->rates.read_bytes, d->rates.streams, d->rates.streams == 1 ? "" : "s", 1e-9 * d->rates.fma_flops,
+                  1e6 * d->rates.launch_seconds);
     for (int refused = 0; refused < 2; refused++)
         for (size_t i = 0; i < d->n_variants; i++) {
             const eyrie_variant *v = &d->variants[i];
@@ -138,6 +139,7 @@ static void add_details(json_t *object, const details *d)
         cli_set(object, "read_bytes_per_second", cli_number(d->rates.read_bytes));
         cli_set(object, "fma_flops_per_second", cli_number(d->rates.fma_flops));
         cli_set(object, "streams", json_integer(d->rates.streams));
+        cli_set(object, "launch_seconds", cli_number(d->rates.launch_seconds));
     }
 }
 

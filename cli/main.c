@@ -15,6 +15,7 @@ static const cli_command commands[] = {
       "  eyrie run -m models/shakespeare --tokens 2,814,983,4 -n 16 --json\n"
       "  eyrie run -m models/shakespeare -p ROMEO: -n 100 --save-state romeo.state\n"
       "  eyrie run -m models/shakespeare --load-state romeo.state -n 100\n"
+      "  eyrie run -m models/shakespeare -f scene.txt -n 60 --samples 8 --seed 3\n"
       "  eyrie run -m synthetic:griffin-1b --tokens 2,5,9 -n 16 --json\n",
       cli_run },
     { CLI_CHAT, "chat", "talks, turn by turn",
@@ -35,18 +36,21 @@ static const cli_command commands[] = {
       "-m MODEL (-p TEXT | -f FILE | - | --tokens IDS) [options]",
       "Reads a text as one sequence and prints the number of tokens predicted (all but the first), the mean of their\n"
       "negative log-probabilities, its exponential, and the bits in all for each byte of text. --json has the\n"
-      "log-probability of every token.\n",
+      "log-probability of every token. With --continuation the text is read once, and a line for each continuation has its\n"
+      "log-probability after the text and its number of tokens.\n",
       "  eyrie score -m models/shakespeare -f hamlet.txt\n"
       "  eyrie score -m models/shakespeare -p 'To be, or not to be' --json\n"
-      "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n",
+      "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n"
+      "  eyrie score -m models/shakespeare -p 'To be, or ' --continuation 'not to be' --continuation 'to go'\n",
       cli_score },
     { CLI_INFO, "info", "says what a model is and what it takes",
       "-m MODEL [options]",
-      "Layers, parameters, bytes on the device, and what a token costs, from the headers of the model's files: it\n"
-      "needs no device and reads no weights.\n",
+      "Layers, parameters, bytes on the device, and what steps cost, from the headers of the model's files: it reads no\n"
+      "weights. How long steps take is predicted: from those of this model that ran on the device, else from what the\n"
+      "device reads and computes at best, which is measured once. Without a device there is all the rest.\n",
       "  eyrie info -m models/shakespeare\n"
       "  eyrie info -m models/shakespeare --weights f32 --json\n"
-      "  eyrie info -m synthetic:recurrentgemma-9b\n",
+      "  eyrie info -m synthetic:recurrentgemma-9b --memory 40G --context 4096\n",
       cli_info },
     { CLI_PACK, "pack", "writes a model's weights as devices read them",
       "-m MODEL -o DIR [--weights FORMAT]",
@@ -77,6 +81,31 @@ static const cli_command commands[] = {
       "  eyrie tune -m models/shakespeare --weights q8 --slots 8\n"
       "  eyrie tune -m synthetic:recurrentgemma-2b --json\n",
       cli_tune },
+    { CLI_BENCH, "bench", "measures a device and a model on it, and compares",
+      "(-m MODEL | device | report | show FILE | compare FILE FILE) [options]",
+      "With -m: how fast the model reads prompts and generates, for all lengths, depths, batches and settings that are asked\n"
+      "for, beside what the device allows, which is measured in between. device: what the device allows, in all its caches.\n"
+      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. show: a record in another\n"
+      "form. compare: two records side by side, and whether the second is slower or faster by more than chance; exit status 3\n"
+      "if something is slower. Records are JSON, as -o writes them. Ctrl-C ends the measuring; what is done is printed and\n"
+      "written. Building kernels, filling sequences and a first repetition are not timed.\n",
+      "  eyrie bench device\n"
+      "  eyrie bench -m synthetic:griffin-100m -p 512,2048 -n 128 -d 0,4096 -b 1,4,16 -r 5 -o griffin.json\n"
+      "  eyrie bench -m models/shakespeare --weights bf16,q8 --quick --output csv\n"
+      "  eyrie bench report -o report.json --html report.html\n"
+      "  eyrie bench compare before.json after.json\n",
+      cli_bench },
+    { CLI_SIM, "sim", "simulates the scheduler on devices that are numbers",
+      "-m MODEL --on SPEC [--on SPEC] (-f FILE | --rate R) [options]",
+      "Lets requests come, be read and generate on one or many devices, by the policies that run models, under a simulated\n"
+      "clock: how long requests wait for their first token and between two, and what the devices are used for. A device is\n"
+      "its bandwidth, its arithmetic with many rows and with few, its memory, the seconds of a kernel launch, and where\n"
+      "phases are apart the link over which a state goes. Of the model only the shape is read.\n",
+      "  eyrie sim -m synthetic:recurrentgemma-2b --on bandwidth=60G,flops=2T,memory=24G --rate 0.5 --requests 1000\n"
+      "  eyrie sim -m synthetic:griffin-7b --on count=8,bandwidth=3.3T,flops=600T,decode-flops=60T,memory=80G --rate 40\n"
+      "  eyrie sim -m synthetic:griffin-7b --on phase=prefill,bandwidth=1T,flops=300T,memory=48G,link=25G \\\n"
+      "      --on phase=decode,count=2,bandwidth=3T,flops=60T,memory=80G,link=25G -f arrivals.csv\n",
+      cli_sim },
     { CLI_SELFTEST, "selftest", "checks every kernel on a device",
       "[--device SEL] [--kernel-dir DIR] [options]",
       "Runs every kernel, in all its variants and weight formats, on a few awkward shapes, and compares the results with\n"
@@ -99,7 +128,7 @@ static void print_general_help(void)
     cli_print("\n"
               "  eyrie COMMAND --help    its options and examples\n"
               "  eyrie --version         the version\n\n"
-              "Exit status: 0 done, 1 failed, 2 wrong usage, 128 + n ended by signal n.\n\n"
+              "Exit status: 0 done, 1 failed, 2 wrong usage, 3 slower (bench compare), 128 + n ended by signal n.\n\n"
               "Example\n"
               "  eyrie run -m models/shakespeare -p ROMEO: -n 200 --temp 0.8 --seed 1\n");
 }

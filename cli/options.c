@@ -21,7 +21,9 @@ typedef enum kind {
     FRACTION,
     SHARE,
     PENALTY,
-    TEXTS           /* cli_texts, one more each time */
+    TEXTS,          /* cli_texts, one more each time */
+    COUNTS,         /* cli_counts from min to max */
+    CHOICES         /* const char *, some of those in the help's value, with commas */
 } kind;
 
 typedef struct option {
@@ -35,11 +37,12 @@ typedef struct option {
 /* Options under a heading of the help. */
 typedef struct section {
     const char *title;
-    option      options[14];    /* the last has no name */
+    option      options[15];    /* the last has no name */
 } section;
 
 enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO | CLI_TUNE,
-       TOOLS = CLI_DEVICES | CLI_SELFTEST | CLI_TUNE, PROMPT = 0 /* number of the section */ };
+       TOOLS = CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | CLI_BENCH, PROMPT = 0 /* number of the section */,
+       MOST_COUNTS = 64 /* in a list */ };
 
 #define FIELD(name) offsetof(cli_options, name)
 
@@ -50,6 +53,10 @@ static const section sections[] = {
         { "-", NULL, "the text on standard input", READ, FLAG, FIELD(from_stdin), 0, 0 },
         { "--tokens", "IDS", "token ids such as 2,5,9, taken as they stand: no <bos> is added", READ, STRING,
           FIELD(tokens), 0, 0 },
+        { 0 } } },
+    { "Scoring", {
+        { "--continuation", "TEXT", "score TEXT as what follows the text, instead of that; may be given more than once", CLI_SCORE,
+          TEXTS, FIELD(continuations), 0, 0 },
         { 0 } } },
     { "Generating", {
         { "-n", "N", "tokens to generate at most (default 128; 512 for each answer of a chat)", GENERATE, COUNT, FIELD(n), 1, UINT64_MAX },
@@ -71,6 +78,8 @@ static const section sections[] = {
           FIELD(frequency_penalty), 0, 0 },
         { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", GENERATE, TEXTS,
           FIELD(stops), 0, 0 },
+        { "--samples", "N", "N texts from one prompt, which is read once (draws with temperature 1 if not told otherwise)", CLI_RUN,
+          COUNT, FIELD(samples), 1, 65536 },
         { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN, FLAG, FIELD(ignore_eos), 0, 0 },
         { 0 } } },
     { "The state", {
@@ -79,9 +88,41 @@ static const section sections[] = {
         { "--save-state", "FILE", "save at the end, or when interrupted; give sampling options again to go on", GENERATE,
           STRING, FIELD(save_state), 0, 0 },
         { 0 } } },
+    { "What is measured", {
+        { "-p", "LIST", "prompt lengths to read (default 512; 0 = none); lists look like 1,4,16 and\n"
+          "                           0-4096+1024 (every 1024) and 512-2048*2 (doubling)", CLI_BENCH, COUNTS, FIELD(prompts), 0, 1 << 24 },
+        { "-n", "LIST", "numbers of tokens to generate (default 128; 0 = none)", CLI_BENCH, COUNTS, FIELD(generated), 0, 1 << 24 },
+        { "-d", "LIST", "tokens that sequences have read before (default 0)", CLI_BENCH, COUNTS, FIELD(depths), 0, 1 << 30 },
+        { "-b", "LIST", "sequences at a time (default 1)", CLI_BENCH, COUNTS, FIELD(batches), 1, 1 << 16 },
+        { "--weights", "f32|f16|bf16|q8|q4", "formats of weights, such as bf16,q8 (default: the file's; synthetic: bf16)",
+          CLI_BENCH, CHOICES, FIELD(weights), 0, 0 },
+        { "--compute", "auto|f32|int8", "kinds of arithmetic, such as auto,f32 (default auto)", CLI_BENCH, CHOICES, FIELD(compute), 0, 0 },
+        { "--chunk", "LIST", "most tokens of prompts read in one step (default 256)", CLI_BENCH, COUNTS, FIELD(chunks), 1, 1 << 30 },
+        { "-r", "N", "repetitions (default 5)", CLI_BENCH, COUNT, FIELD(repetitions), 1, 1000 },
+        { "--quick", NULL, "less of everything that is not said, and no repetition begins after 40 seconds", CLI_BENCH, FLAG,
+          FIELD(quick), 0, 0 },
+        { "--threshold", "F", "differences up to F percent are none, whatever else is said of them (default 3)", CLI_BENCH, NUMBER,
+          FIELD(threshold), 0, 0 },
+        { 0 } } },
+    { "The devices and the requests", {
+        { "--on", "SPEC", "a device: bandwidth=60G,flops=2T,memory=24G and perhaps prefill-flops, decode-flops, launch, link,\n"
+          "                           count=N and phase=prefill|decode; may be given more than once", CLI_SIM, TEXTS, FIELD(on), 0, 0 },
+        { "-f", "FILE", "requests that come, a line each: seconds,tokens to read,tokens to generate[,priority]", CLI_SIM, STRING,
+          FIELD(file), 0, 0 },
+        { "--rate", "R", "or requests at random, R a second (default: all there from the beginning)", CLI_SIM, NUMBER, FIELD(rate), 0, 0 },
+        { "--requests", "N", "so many of them (default 10000)", CLI_SIM, COUNT, FIELD(requests), 1, UINT64_MAX },
+        { "--prompt-tokens", "N", "tokens to read: 512, 100-2000, or 512~0.8, which is lognormal (default 512)", CLI_SIM, STRING,
+          FIELD(prompt_tokens), 0, 0 },
+        { "--output-tokens", "N", "the same of tokens to generate (default 128)", CLI_SIM, STRING, FIELD(output_tokens), 0, 0 },
+        { "--seed", "S", "which requests: the same seed, the same ones (default 0)", CLI_SIM, COUNT, FIELD(seed), 0, UINT64_MAX },
+        { "--rows", "N", "most sequences of a decode step (default 64, the engine's)", CLI_SIM, COUNT, FIELD(rows), 1, 1 << 20 },
+        { 0 } } },
     { "Output", {
+        { "--output", "md|csv|json|jsonl", "its form (default md; json for -o FILE)", CLI_BENCH, CHOICE, FIELD(form), 0, 0 },
+        { "-o", "FILE", "write it to FILE, and tables to standard output", CLI_BENCH, STRING, FIELD(output), 0, 0 },
+        { "--html", "FILE", "write a page with tables and a plot to FILE, too", CLI_BENCH, STRING, FIELD(html), 0, 0 },
         { "-o", "DIR", "the directory to make", CLI_PACK, STRING, FIELD(output), 0, 0 },
-        { "--json", NULL, "print one JSON object", READ | CLI_INFO | TOOLS, FLAG, FIELD(json), 0, 0 },
+        { "--json", NULL, "print one JSON object", READ | CLI_INFO | CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | CLI_SIM, FLAG, FIELD(json), 0, 0 },
         { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
           STRING, FIELD(logits), 0, 0 },
         { 0 } } },
@@ -89,38 +130,53 @@ static const section sections[] = {
         { "-m", "MODEL", "directory with config.json, *.safetensors and perhaps tokenizer.model;\n"
           "                           or random weights: synthetic:NAME or synthetic:NAME@SEED, NAME being a shape such\n"
           "                           as griffin-1b or recurrentgemma-2b (any other name lists all), or a config.json",
-          MODEL | CLI_PACK, STRING, FIELD(model), 0, 0 },
+          MODEL | CLI_PACK | CLI_BENCH | CLI_SIM, STRING, FIELD(model), 0, 0 },
         { "--weights", "f32|f16|bf16|q8|q4", "how matrices are stored on the device (default: the file's; synthetic: bf16)",
-          MODEL | CLI_PACK, CHOICE, FIELD(weights), 0, 0 },
+          MODEL | CLI_PACK | CLI_SIM, CHOICE, FIELD(weights), 0, 0 },
         { "--compute", "auto|f32|int8", "auto, the default: a CPU's matrix unit may read the text, with inputs rounded to\n"
           "                           bf16; f32: nothing is rounded below f32 but stored weights; int8: what no matrix unit\n"
           "                           does reads its inputs in 8 bits, for decoding with --weights q8 or q4 on CPUs", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
-        { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL, CHOICE,
+        { "--invariant", "on|off", "on, the default: a text has the same bits whatever shares its steps; off: kernels may be\n"
+          "                           used whose last digits depend on that", MODEL, CHOICE, FIELD(invariant), 0, 0 },
+        { "--products", "own|clblast", "who multiplies while a text is read: our kernels, or CLBlast, with --invariant off\n"
+          "                           and for GPUs (default own)", MODEL, CHOICE, FIELD(products), 0, 0 },
+        { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL | CLI_BENCH | CLI_SIM, CHOICE,
           FIELD(kv), 0, 0 },
-        { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL,
+        { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL | CLI_BENCH | CLI_SIM,
           COUNT, FIELD(context), 1, UINT64_MAX },
-        { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE, COUNT, FIELD(chunk), 1,
+        { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
-        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load)", STEPS | CLI_TUNE, COUNT, FIELD(slots), 1,
+        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; up to 16 where a\n"
+          "                           prompt goes on in many ways)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(slots), 1,
           UINT32_MAX },
+        { 0 } } },
+    { "Scheduling", {
+        { "--policy", "roofline|chunked|fifo", "what the next step is: prompts in parts between decode steps (roofline, the\n"
+          "                           default), in chunks that take turns with them, or whole before all", STEPS | CLI_SIM, CHOICE, FIELD(policy), 0, 0 },
+        { "--token-interval", "S", "seconds between two tokens of a text that should not be passed while prompts are read",
+          STEPS | CLI_SIM, NUMBER, FIELD(token_interval), 0, 0 },
+        { "--lanes", "1|2", "2: one half of the device reads prompts while the other generates (default 1)", STEPS, COUNT,
+          FIELD(lanes), 1, 2 },
+        { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS, STRING,
+          FIELD(trace), 0, 0 },
         { 0 } } },
     { "The device", {
         { "--probe", NULL, "try out what it can do and measure it, which takes some seconds", CLI_DEVICES, FLAG, FIELD(probe), 0, 0 },
         { "--again", NULL, "measure what was measured before, too", CLI_TUNE, FLAG, FIELD(again), 0, 0 },
-        { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS | TOOLS,
+        { "--device", "SEL", "part of its name, its number, gpu or cpu (default: first GPU, else first)", STEPS | TOOLS | CLI_INFO,
           STRING, FIELD(device), 0, 0 },
-        { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS | TOOLS, COUNT,
+        { "--threads", "N", "threads, if the device is a CPU under PoCL (default: all cores)", STEPS | TOOLS | CLI_INFO, COUNT,
           FIELD(threads), 1, 1024 },    /* PoCL aborts where there cannot be as many */
-        { "--memory", "SIZE", "memory to use at most, such as 900M or 4G (default: what is free)", STEPS | TOOLS, SIZE,
+        { "--memory", "SIZE", "memory to use at most, such as 900M or 4G (default: what is free)", STEPS | TOOLS | CLI_INFO, SIZE,
           FIELD(memory), 1, UINT64_MAX },
         { "--max-alloc", "SIZE", "largest single allocation (default: what the device allows)", STEPS | TOOLS, SIZE,
           FIELD(max_alloc), 1, UINT64_MAX },
         { "--kernels", "auto|cpu|gpu", "the class of devices whose kernels run (default auto: the device's own)", STEPS | TOOLS,
           CHOICE, FIELD(kernels), 0, 0 },
-        { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST | CLI_TUNE, STRING,
+        { "--kernel-dir", "DIR", "files there replace built-in kernel files of the same name", STEPS | CLI_SELFTEST | CLI_TUNE | CLI_BENCH, STRING,
           FIELD(kernel_dir), 0, 0 },
-        { "--cache-dir", "DIR", "keep built kernels, verdicts and tiles there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS, STRING,
+        { "--cache-dir", "DIR", "keep built kernels and what was measured there; '' is nowhere (default $XDG_CACHE_HOME/eyrie)", STEPS | TOOLS | CLI_INFO, STRING,
           FIELD(cache_dir), 0, 0 },
         { 0 } } },
 };
@@ -193,6 +249,78 @@ static bool is_choice(const char *word, const char *choices)
     return false;
 }
 
+static void add_count(cli_counts *list, uint64_t n)
+{
+    size_t i = 0;
+
+    while (i < list->n && list->items[i] < n) i++;
+    if (i < list->n && list->items[i] == n) return;
+    cli_grow(&list->items, &list->capacity, list->n + 1, sizeof *list->items);
+    memmove(&list->items[i + 1], &list->items[i], (list->n - i) * sizeof *list->items);
+    list->items[i] = n;
+    list->n++;
+}
+
+/* "512", "1-4", "0-4096+1024" or "512-2048*2", `length` bytes. False: it is none of these, has a number outside of the
+ * bounds, or is too long. */
+static bool add_range(cli_counts *list, const char *text, size_t length, uint64_t min, uint64_t max)
+{
+    char part[3][24] = { "", "", "1" }, how = '+';
+    uint64_t n[3];
+    size_t i = 0, k = 0;
+
+    for (size_t c = 0; c < length; c++) {
+        char next = text[c];
+        if ((next == '-' && i == 0) || ((next == '+' || next == '*') && i == 1)) {
+            if (i++ == 1) how = next;
+            part[i][0] = '\0';
+            k = 0;
+        } else if (k + 1 < sizeof part[0]) {
+            part[i][k++] = next;
+            part[i][k] = '\0';
+        } else {
+            return false;
+        }
+    }
+    if (i == 0) memcpy(part[1], part[0], sizeof part[0]);
+    for (i = 0; i < 3; i++)
+        if (!parse_count(part[i], false, &n[i])) return false;
+    if (n[0] < min || n[1] > max || n[0] > n[1] || n[2] < (how == '*' ? 2 : 1) || (how == '*' && n[0] == 0)) return false;
+    for (uint64_t at = n[0];; at = how == '*' ? at * n[2] : at + n[2]) {
+        if (list->n == MOST_COUNTS) return false;
+        add_count(list, at);
+        if (how == '*' ? at > n[1] / n[2] : n[2] > n[1] - at) return true;
+    }
+}
+
+static int set_counts(const cli_options *o, const option *opt, cli_counts *list, const char *value)
+{
+    list->n = 0;
+    for (const char *p = value;; p++) {
+        size_t length = strcspn(p, ",");
+        if (!add_range(list, p, length, opt->min, opt->max))
+            return cli_wrong_usage(o->command, "%s '%s': not a list of at most %d whole numbers from %" PRIu64 " to %" PRIu64
+                                   ", such as 1,4,16 or 512-2048*2 or 0-4096+1024", opt->name, value, MOST_COUNTS, opt->min, opt->max);
+        p += length;
+        if (*p == '\0') return CLI_DONE;
+    }
+}
+
+static bool are_choices(const char *words, const char *choices)
+{
+    char word[24];
+
+    for (;; words++) {
+        size_t length = strcspn(words, ",");
+        if (length >= sizeof word) return false;
+        memcpy(word, words, length);
+        word[length] = '\0';
+        if (!is_choice(word, choices)) return false;
+        words += length;
+        if (*words == '\0') return true;
+    }
+}
+
 static int wrong_count(const cli_command *command, const option *opt, const char *value)
 {
     if (opt->kind == SIZE)
@@ -220,6 +348,13 @@ static int set_value(cli_options *o, const option *opt, const char *value)
     case CHOICE:
         if (!is_choice(value, opt->value))
             return cli_wrong_usage(o->command, "%s '%s': not one of %s", opt->name, value, opt->value);
+        *(const char **)field = value;
+        return CLI_DONE;
+    case COUNTS:
+        return set_counts(o, opt, field, value);
+    case CHOICES:
+        if (!are_choices(value, opt->value))
+            return cli_wrong_usage(o->command, "%s '%s': not of %s", opt->name, value, opt->value);
         *(const char **)field = value;
         return CLI_DONE;
     case NUMBER:
@@ -265,6 +400,11 @@ static int check(const cli_options *o, unsigned prompts)
     if ((o->command->bit & READ) && prompts == 0 && !o->load_state)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
+    if (o->samples > 1 && o->greedy) return cli_wrong_usage(o->command, "--greedy gives one text, however many --samples");
+    if (o->samples > 1 && o->save_state)
+        return cli_wrong_usage(o->command, "--save-state saves one text; leave out --samples, and save after the prompt");
+    if (o->continuations.n && o->logits)
+        return cli_wrong_usage(o->command, "--logits are of the text; leave out --continuation");
     if (o->greedy && (o->temperature >= 0 || o->top_k || o->top_p > 0 || o->min_p > 0))
         return cli_wrong_usage(o->command, "--greedy excludes --temp, --top-k, --top-p and --min-p");
     return CLI_DONE;
@@ -274,7 +414,7 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
 {
     unsigned prompts = 0;
 
-    *o = (cli_options){ .command = command, .n = command->bit == CLI_CHAT ? 512 : 128, .temperature = -1 };
+    *o = (cli_options){ .command = command, .n = command->bit == CLI_CHAT ? 512 : 128, .temperature = -1, .threshold = -1 };
     for (; *args; args++) {
         const char *arg = *args, *value = NULL;
         size_t length = strncmp(arg, "--", 2) == 0 ? strcspn(arg, "=") : strlen(arg);
@@ -284,6 +424,11 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
         if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
             o->help = true;
             return CLI_DONE;
+        }
+        if (!opt && *arg != '-' && command->bit == CLI_BENCH) {
+            cli_grow(&o->words.items, &o->words.capacity, o->words.n + 1, sizeof *o->words.items);
+            o->words.items[o->words.n++] = arg;
+            continue;
         }
         if (!opt)
             return *arg == '-' ? cli_wrong_usage(command, "unknown option %s", arg)
@@ -300,8 +445,16 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
 
 void cli_options_free(cli_options *o)
 {
+    cli_counts *lists[] = { &o->prompts, &o->generated, &o->depths, &o->batches, &o->chunks };
+
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        free(lists[i]->items);
+        *lists[i] = (cli_counts){ 0 };
+    }
     free(o->stops.items);
-    o->stops = (cli_texts){ 0 };
+    free(o->continuations.items);
+    free(o->words.items);
+    o->stops = o->continuations = o->words = (cli_texts){ 0 };
 }
 
 /* ------------------------------------------------------------------------------------------------------------ help */
@@ -343,7 +496,7 @@ const char *cli_format_name(eyrie_format format)
 /* Filters without a temperature mean temperature 1: what is most probable does not depend on them. */
 static float temperature(const cli_options *o)
 {
-    bool filters = o->top_k || o->top_p > 0 || o->min_p > 0;
+    bool filters = o->top_k || o->top_p > 0 || o->min_p > 0 || o->samples > 1;
 
     if (o->greedy || o->temperature >= 0) return o->greedy ? 0.0f : o->temperature;
     return o->command->bit == CLI_CHAT ? 0.8f : filters ? 1.0f : 0.0f;
@@ -358,6 +511,15 @@ eyrie_request cli_request(const cli_options *o)
         .n_stops = o->stops.n, .flags = o->ignore_eos ? EYRIE_IGNORE_EOS : 0 };
 }
 
+/* A chat needs two for /load; many texts from one prompt go side by side as far as that pays. */
+static uint32_t slots(const cli_options *o)
+{
+    uint64_t texts = o->samples > o->continuations.n ? o->samples : o->continuations.n;
+
+    if (o->slots) return (uint32_t)o->slots;
+    return o->command->bit == CLI_CHAT ? 2 : texts < 16 ? (uint32_t)texts : 16;
+}
+
 static eyrie_compute compute_named(const char *name)
 {
     if (name && strcmp(name, "f32") == 0) return EYRIE_COMPUTE_F32;
@@ -369,5 +531,7 @@ eyrie_model_opts cli_model_opts(const cli_options *o)
     return (eyrie_model_opts){
         .struct_size = sizeof(eyrie_model_opts), .weights = format_named(o->weights), .kv = format_named(o->kv),
         .compute = compute_named(o->compute),
-        .slots = o->slots || o->command->bit != CLI_CHAT ? (uint32_t)o->slots : 2, .chunk = (uint32_t)o->chunk, .context = o->context };
+        .slots = slots(o), .chunk = (uint32_t)o->chunk, .context = o->context,
+        .varying = o->invariant && strcmp(o->invariant, "off") == 0,
+        .products = o->products && strcmp(o->products, "clblast") == 0 ? EYRIE_PRODUCTS_CLBLAST : EYRIE_PRODUCTS_OWN };
 }

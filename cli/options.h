@@ -10,7 +10,7 @@
 typedef struct cli_options cli_options;
 
 enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8,      /* bits that say which commands an option belongs to */
-       CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512 };
+       CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512, CLI_BENCH = 1024, CLI_SIM = 2048 };
 
 typedef struct cli_command {
     unsigned    bit;
@@ -25,6 +25,12 @@ typedef struct cli_texts {
     size_t       n, capacity;
 } cli_texts;
 
+/* The values of an option that is a list of whole numbers: ascending, each once. */
+typedef struct cli_counts {
+    uint64_t *items;            /* [n] */
+    size_t    n, capacity;
+} cli_counts;
+
 /* Zero and NULL: not given, which is the default, unless said otherwise. Strings are borrowed from the arguments. */
 struct cli_options {
     const cli_command *command;
@@ -37,14 +43,28 @@ struct cli_options {
     float              temperature;             /* -1: not given */
     uint64_t           top_k;
     float              top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    cli_texts          stops;
+    cli_texts          stops, continuations;
+    uint64_t           samples;                 /* 0: not given */
     bool               ignore_eos, json, probe, again;
     const char        *logits, *output;
     const char        *load_state, *save_state;
-    const char        *weights, *compute, *kv;  /* one of the names in the table */
+    const char        *weights, *compute, *kv, *invariant, *products;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
+    const char        *policy, *trace;
+    float              token_interval;
+    uint64_t           lanes;
     const char        *device, *kernels, *kernel_dir, *cache_dir;
     uint64_t           threads, memory, max_alloc;
+    cli_texts          words;                   /* arguments that are no options, of commands that take some */
+    cli_counts         prompts, generated, depths, batches, chunks;     /* of bench, which has no n and no chunk */
+    uint64_t           repetitions;
+    bool               quick;
+    const char        *form, *html;
+    cli_texts          on;                      /* of sim: its devices */
+    float              rate;
+    uint64_t           requests, rows;
+    const char        *prompt_tokens, *output_tokens;
+    float              threshold;               /* -1: not given */
 };
 
 /* From the arguments after the command's name, NULL last. The exit status: CLI_WRONG_USAGE after saying what is wrong.

@@ -1,6 +1,6 @@
 /* probing.c - see probing.h. */
+#include "device.h"
 #include "probing.h"
-#include "session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,12 +85,19 @@ void cli_probe_all(const cli_options *o, eyrie_verdict *verdicts)
 
 /* ------------------------------------------------------------------------------------------------ at need */
 
-void cli_prober_start(cli_prober *p, const cli_options *o)
+/* Whether verdicts are remembered is known when the device is open, and a driver in use does not survive a fork: so a child is made before
+ * the first OpenCL call, and waits until it is told what to do. */
+typedef struct prober {
+    pid_t child;
+    int   go, answer;
+} prober;
+
+static void start(prober *p, const cli_options *o)
 {
     int go[2], answer[2];
     char byte;
 
-    *p = (cli_prober){ .child = -1 };
+    *p = (prober){ .child = -1 };
     if (pipe(go) != 0) return;
     if (pipe(answer) != 0) {
         close(go[0]);
@@ -122,7 +130,7 @@ static bool is_missing(const eyrie_device *device)
 }
 
 /* Remembers what the child says of each probe, and of the one that it does not survive that. */
-static void hear(const cli_prober *p, eyrie_device *device)
+static void hear(const prober *p, eyrie_device *device)
 {
     const eyrie_probe *probe;
     eyrie_verdict v;
@@ -143,7 +151,7 @@ static void hear(const cli_prober *p, eyrie_device *device)
     }
 }
 
-void cli_prober_end(cli_prober *p, eyrie_device *device)
+static void end(prober *p, eyrie_device *device)
 {
     if (p->child <= 0) return;
     if (device && is_missing(device)) hear(p, device);
@@ -151,4 +159,17 @@ void cli_prober_end(cli_prober *p, eyrie_device *device)
     close(p->answer);
     (void)waitpid(p->child, NULL, 0);
     p->child = -1;
+}
+
+/* Verdicts can be remembered where there is a cache. */
+eyrie_status cli_device_open_probed(eyrie_device **out, const cli_options *o, eyrie_error *err)
+{
+    bool needed = cli_has_cache(o) && !(o->compute && strcmp(o->compute, "f32") == 0);
+    prober p = { .child = -1 };
+    eyrie_status st;
+
+    if (needed) start(&p, o);
+    st = cli_device_open(out, o, err);
+    end(&p, st == EYRIE_OK ? *out : NULL);
+    return st;
 }

@@ -1,6 +1,6 @@
 /* run.c - `eyrie run`: a model continues a text. */
 #include "commands.h"
-#include "session.h"
+#include "forks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 
 typedef struct output {
     cli_session *session;
-    bool         json;          /* keep, do not stream */
+    bool         keep;          /* do not stream */
     int32_t     *ids;           /* [n_ids] the generated tokens */
     size_t       n_ids, ids_capacity;
     char        *text;          /* [length] what they say, where it is kept */
@@ -19,7 +19,7 @@ typedef struct output {
 /* Text is the model's own and nothing else, but ids are a line, and on a terminal the shell goes on below. */
 static void end_line(const output *out)
 {
-    if (!out->json && (!out->session->info.has_tokenizer || isatty(STDOUT_FILENO) == 1)) cli_print("\n");
+    if (!out->keep && (!out->session->info.has_tokenizer || isatty(STDOUT_FILENO) == 1)) cli_print("\n");
 }
 
 /* Whole characters as they come; without a tokenizer, ids with spaces between them. */
@@ -42,7 +42,7 @@ static void on_event(void *user, eyrie_seq *seq, const eyrie_event *event)
     } else if (event->kind == EYRIE_EVENT_END) {
         out->end = event->end;
     }
-    if (!out->json) {
+    if (!out->keep) {
         stream(out, event);
     } else if (event->text_length) {
         cli_grow(&out->text, &out->text_capacity, out->length + event->text_length, 1);
@@ -51,47 +51,97 @@ static void on_event(void *user, eyrie_seq *seq, const eyrie_event *event)
     }
 }
 
-static void print_json(const output *out, const cli_options *o)
+/* What was generated, as fields of `object`. */
+static void set_output(const output *out, json_t *object)
 {
-    const cli_session *s = out->session;
-    json_t *object = json_object(), *ids = json_array();
-    const char *device = eyrie_device_name(s->device);
+    json_t *ids = json_array();
     const char *const ends[] = { [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "eos", [EYRIE_END_CONTEXT] = "context",
                                  [EYRIE_END_STOP] = "stop", [EYRIE_END_CANCELLED] = "interrupted" };
 
     for (size_t i = 0; i < out->n_ids; i++) cli_append(ids, json_integer(out->ids[i]));
+    cli_set(object, "tokens", ids);
+    cli_set(object, "text", out->session->info.has_tokenizer ? cli_text(out->text ? out->text : "", out->length) : json_null());
+    cli_set(object, "finish", out->end ? json_string(ends[out->end]) : json_null());
+}
+
+/* One text, or the list of all samples. */
+static void print_json(const output *list, size_t n, const cli_options *o)
+{
+    const cli_session *s = list->session;
+    json_t *object = json_object(), *samples = n > 1 ? json_array() : NULL;
+    const char *device = eyrie_device_name(s->device);
+
     cli_set(object, "model", cli_text(o->model, strlen(o->model)));
     cli_set(object, "device", cli_text(device, strlen(device)));
     cli_set(object, "matrix_unit", json_boolean(s->info.matrix_unit));
     cli_set(object, "prompt_tokens", json_integer((json_int_t)s->n_tokens));
-    cli_set(object, "tokens", ids);
-    cli_set(object, "text", s->info.has_tokenizer ? cli_text(out->text ? out->text : "", out->length) : json_null());
-    cli_set(object, "finish", json_string(ends[out->end]));
+    if (!samples) set_output(&list[0], object);
+    for (size_t i = 0; i < n && samples; i++) {
+        json_t *sample = json_object();
+        set_output(&list[i], sample);
+        cli_append(samples, sample);
+    }
+    if (samples) cli_set(object, "samples", samples);
     cli_session_set_speed(s, object, true);
     cli_print_json(object);
+}
+
+/* A heading for each, since texts have lines of their own. */
+static void print_samples(const output *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        cli_print("%s--- %zu of %zu\n", i ? "\n" : "", i + 1, n);
+        if (list[i].session->info.has_tokenizer) cli_write(list[i].text, list[i].length);
+        for (size_t k = 0; k < list[i].n_ids && !list[i].session->info.has_tokenizer; k++)
+            cli_print("%s%ld", k ? " " : "", (long)list[i].ids[k]);
+    }
+    cli_print("\n");
+}
+
+/* All samples, as they were asked for. */
+typedef struct all {
+    output       *list;
+    eyrie_request request;
+} all;
+
+static void describe(void *user, size_t i, eyrie_request *r)
+{
+    all *a = user;
+
+    *r = a->request;
+    r->sample = (uint32_t)i;
+    r->on_event = on_event;
+    r->user = &a->list[i];
 }
 
 int cli_run(const cli_options *o)
 {
     cli_session session;
-    output out = { .session = &session, .json = o->json };
-    eyrie_request request = cli_request(o);
+    size_t n = o->samples ? o->samples : 1;
+    output *list = cli_resize(NULL, n, sizeof *list);
+    all a = { list, cli_request(o) };
     int status = cli_session_open(&session, o);
 
-    request.flags |= o->save_state ? EYRIE_HOLD_TEXT : 0;
-    request.on_event = on_event;
-    request.user = &out;
-
-    if (status == CLI_DONE) {
-        status = cli_session_run(&session, &request);
-        if (status != CLI_FAILED) {
-            if (o->save_state && cli_flush() && cli_session_save(&session, o->save_state) != CLI_DONE) status = CLI_FAILED;
-            if (o->json) print_json(&out, o);
-            else if (cli_flush()) cli_session_print_speed(&session, true);
-        }
+    for (size_t i = 0; i < n; i++) list[i] = (output){ .session = &session, .keep = o->json || n > 1 };
+    if (status == CLI_DONE && n > 1) {
+        status = cli_session_run_forks(&session, n, describe, &a);
+    } else if (status == CLI_DONE) {
+        describe(&a, 0, &a.request);
+        a.request.flags |= o->save_state ? EYRIE_HOLD_TEXT : 0;
+        status = cli_session_run(&session, &a.request);
+        if (status != CLI_FAILED && o->save_state && cli_flush() && cli_session_save(&session, o->save_state) != CLI_DONE)
+            status = CLI_FAILED;
+    }
+    if (status != CLI_FAILED && session.engine) {
+        if (o->json) print_json(list, n, o);
+        else if (n > 1) print_samples(list, n);
+        if (!o->json && cli_flush()) cli_session_print_speed(&session, true);
     }
     cli_session_close(&session);
-    free(out.ids);
-    free(out.text);
+    for (size_t i = 0; i < n; i++) {
+        free(list[i].ids);
+        free(list[i].text);
+    }
+    free(list);
     return status;
 }

@@ -1,6 +1,6 @@
 /* score.c - `eyrie score`: how probable a model finds a text. */
 #include "commands.h"
-#include "session.h"
+#include "forks.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -97,6 +97,102 @@ static void print_line(const scores *sc)
     cli_print("\n");
 }
 
+/* --------------------------------------------------------------------------------------------------- continuations */
+
+/* What may follow the text, and how probable each token of it is after all before. */
+typedef struct continuation {
+    const char *text;
+    int32_t    *tokens;         /* [n_tokens] */
+    size_t      n_tokens, n;    /* n: scored */
+    float      *logprobs;
+} continuation;
+
+static void on_scored(void *user, eyrie_seq *seq, const eyrie_event *event)
+{
+    continuation *c = user;
+
+    (void)seq;
+    if (event->kind == EYRIE_EVENT_SCORE) c->logprobs[c->n++] = event->logprob;
+}
+
+static void describe(void *user, size_t i, eyrie_request *r)
+{
+    continuation *c = (continuation *)user + i;
+
+    r->tokens = c->tokens;
+    r->n_tokens = c->n_tokens;
+    r->flags = EYRIE_SCORE;
+    r->on_event = on_scored;
+    r->user = c;
+}
+
+/* The tokens of a text are those that it has on its own, without <bos>. */
+static int encode(const cli_session *s, continuation *c)
+{
+    cli_session only = { .model = s->model, .info = s->info };
+    int status = cli_session_add_text(&only, c->text, strlen(c->text));
+
+    c->tokens = only.tokens;
+    c->n_tokens = only.n_tokens;
+    c->logprobs = cli_resize(NULL, c->n_tokens + 1, sizeof *c->logprobs);
+    return status;
+}
+
+static double logprob_of(const continuation *c)
+{
+    double sum = 0;
+    for (size_t i = 0; i < c->n; i++) sum += (double)c->logprobs[i];
+    return sum;
+}
+
+static void print_continuations_json(const cli_session *s, const continuation *list, size_t n, const cli_options *o)
+{
+    const char *device = eyrie_device_name(s->device);
+    json_t *object = json_object(), *array = json_array();
+
+    for (size_t i = 0; i < n; i++) {
+        json_t *item = json_object(), *tokens = json_array(), *logprobs = json_array();
+        for (size_t k = 0; k < list[i].n; k++) {
+            cli_append(tokens, json_integer(list[i].tokens[k]));
+            cli_append(logprobs, cli_number((double)list[i].logprobs[k]));
+        }
+        cli_set(item, "text", cli_text(list[i].text, strlen(list[i].text)));
+        cli_set(item, "logprob", cli_number(logprob_of(&list[i])));
+        cli_set(item, "tokens", tokens);
+        cli_set(item, "logprobs", logprobs);
+        cli_append(array, item);
+    }
+    cli_set(object, "model", cli_text(o->model, strlen(o->model)));
+    cli_set(object, "device", cli_text(device, strlen(device)));
+    cli_set(object, "prompt_tokens", json_integer((json_int_t)s->n_tokens));
+    cli_set(object, "continuations", array);
+    cli_session_set_speed(s, object, false);
+    cli_print_json(object);
+}
+
+static int score_continuations(cli_session *s, const cli_options *o)
+{
+    size_t n = o->continuations.n;
+    continuation *list = cli_resize(NULL, n, sizeof *list);
+    int status = CLI_DONE;
+
+    for (size_t i = 0; i < n; i++) list[i] = (continuation){ .text = o->continuations.items[i] };
+    for (size_t i = 0; i < n && status == CLI_DONE; i++) status = encode(s, &list[i]);
+    if (status == CLI_DONE) status = cli_session_run_forks(s, n, describe, list);
+    if (status == CLI_DONE && o->json) print_continuations_json(s, list, n, o);
+    for (size_t i = 0; i < n && status == CLI_DONE && !o->json; i++)
+        cli_print("logprob %.6g  tokens %zu  %s\n", logprob_of(&list[i]), list[i].n, list[i].text);
+    if (status == CLI_DONE && !o->json && cli_flush()) cli_session_print_speed(s, false);
+    for (size_t i = 0; i < n; i++) {
+        free(list[i].tokens);
+        free(list[i].logprobs);
+    }
+    free(list);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------------------- the command */
+
 int cli_score(const cli_options *o)
 {
     cli_session session;
@@ -105,6 +201,11 @@ int cli_score(const cli_options *o)
                               .on_event = on_event, .user = &sc };
     int status = cli_session_open(&session, o);
 
+    if (status == CLI_DONE && o->continuations.n) {
+        status = score_continuations(&session, o);
+        cli_session_close(&session);
+        return status;
+    }
     if (status == CLI_DONE) {
         sc.logprobs = cli_resize(NULL, session.n_tokens + 1, sizeof *sc.logprobs);
         if (o->logits) status = cli_file_open(&sc.logits, o->logits);

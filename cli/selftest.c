@@ -1,8 +1,7 @@
 /* selftest.c - `eyrie selftest`: every kernel on the user's own device against plain C, a line each. */
 #include "commands.h"
-#include "session.h"
-
-#include <eyrie/eyrie_tools.h>
+#include "device.h"
+#include "probing.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -5,17 +5,9 @@
 
 #include "options.h"
 
-#include <eyrie/eyrie_tools.h>
-
-/* Before the first OpenCL call: sets what drivers read from the environment, and sees that --kernel-dir can be read. */
-int          cli_prepare(const cli_options *o);
-eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_error *err);
-/* The same, and what kernels are chosen by is probed, unless that is remembered. This process's first OpenCL call. */
-eyrie_status cli_device_open_probed(eyrie_device **out, const cli_options *o, eyrie_error *err);
-
 typedef struct cli_session {
-    eyrie_device    *device;
-    eyrie_model     *model;
+    eyrie_device    *device, *parts[2]; /* parts: with two lanes, that which decodes and that which reads; else NULL */
+    eyrie_model     *model, *reader;    /* reader: with two lanes, the model that reads prompts */
     eyrie_engine    *engine;
     eyrie_seq       *seq;
     eyrie_model_info info;
@@ -42,21 +34,9 @@ int cli_session_save(const cli_session *s, const char *path);
  * at once. Shows on a terminal how far reading a long prompt has come. */
 int cli_session_run(cli_session *s, eyrie_request *request);
 
-/* The first SIGINT, SIGTERM or SIGHUP from now on is noted, and nothing more; a second of its kind ends the command.
- * `waking`: whoever waits for input then goes on. cli_take_signal forgets the noted one; its number, 0 = none. */
-void cli_catch_signals(bool waking);
-int  cli_take_signal(void);
-
 /* What reading the prompt took, and if asked for what generating did: in words for standard error, and as `prefill`
- * and `decode` of a JSON object. */
+ * and `decode` of a JSON object, with the tokens that forks did not have to read again. */
 void cli_session_print_speed(const cli_session *s, bool decode);
 void cli_session_set_speed(const cli_session *s, json_t *object, bool decode);
-
-/* eyrie_pack, with its progress on a terminal. */
-eyrie_status cli_model_pack(const cli_options *o, eyrie_error *err);
-
-/* eyrie_tune, with its progress on a terminal and the time that is left. */
-eyrie_status cli_model_tune(const cli_options *o, eyrie_device *device, eyrie_tuned_fn *on_tuned, void *user,
-                            eyrie_tune_summary *sum, eyrie_error *err);
 
 #endif

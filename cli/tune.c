@@ -1,8 +1,8 @@
 /* tune.c - `eyrie tune`: which tiles the products of a model are fastest with on this device, a line each. */
 #include "commands.h"
-#include "session.h"
-
-#include <eyrie/eyrie_tools.h>
+#include "device.h"
+#include "probing.h"
+#include "terminal.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -41,15 +41,10 @@ static void print_line(const eyrie_tuned *t)
     (void)cli_flush();
 }
 
-static void on_tuned(void *user, const eyrie_tuned *t)
+static json_t *object_of(const eyrie_tuned *t)
 {
-    json_t *products = user, *object;
+    json_t *object = json_object();
 
-    if (!products) {
-        if (!t->known) print_line(t);
-        return;
-    }
-    object = json_object();
     cli_set(object, "op", json_string(t->op));
     cli_set(object, "format", json_string(cli_format_name(t->format)));
     cli_set(object, "rows", json_integer(t->rows));
@@ -64,7 +59,40 @@ static void on_tuned(void *user, const eyrie_tuned *t)
     cli_set(object, "flops_per_second", t->known ? json_null() : cli_number(t->flops_per_second));
     cli_set(object, "known", json_boolean(t->known));
     cli_set(object, "wrong", json_string(t->wrong));
-    cli_append(products, object);
+    return object;
+}
+
+/* Hears of products that are measured, and of how far that has come. */
+typedef struct tuning {
+    cli_progress line;
+    double       start;
+    double       done;          /* of all, when the first was measured: those before were known */
+    bool         begun;
+    json_t      *products;      /* what was found goes there; NULL: to standard output, a line each */
+} tuning;
+
+static void show_tuning(void *user, const char *what, double done)
+{
+    tuning *t = user;
+
+    if (!t->begun) {
+        t->begun = true;
+        t->done = done;
+        t->start = cli_seconds();
+    }
+    if (!cli_progress_due(&t->line)) return;
+    fprintf(stderr, "\r%s: %.0f %%", what, 100 * done);
+    if (done > t->done) fprintf(stderr, ", about %.0f s left", (cli_seconds() - t->start) / (done - t->done) * (1 - done));
+    fputs("\033[K", stderr);
+}
+
+static void on_tuned(void *user, const eyrie_tuned *tuned)
+{
+    tuning *t = user;
+
+    cli_progress_wipe(&t->line);
+    if (t->products) cli_append(t->products, object_of(tuned));
+    else if (!tuned->known) print_line(tuned);
 }
 
 static void print_json(const char *device, const char *model, const eyrie_tune_summary *s, json_t *products)
@@ -95,20 +123,25 @@ static void print_summary(const eyrie_tune_summary *s)
 
 int cli_tune(const cli_options *o)
 {
-    json_t *products = NULL;
+    eyrie_model_opts opts = cli_model_opts(o);
+    tuning t = { .line = cli_progress_new() };
+    eyrie_tune_opts tune = { .again = o->again, .on_tuned = on_tuned, .user = &t, .progress = show_tuning, .progress_user = &t };
     eyrie_device *device = NULL;
     eyrie_tune_summary sum;
     eyrie_error err;
     int status = cli_prepare(o);
+    eyrie_status st;
 
     if (status != CLI_DONE) return status;
     if (cli_device_open_probed(&device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
-    if (o->json) products = json_array();
-    if (cli_model_tune(o, device, on_tuned, products, &sum, &err) != EYRIE_OK) {
+    if (o->json) t.products = json_array();
+    st = eyrie_tune(device, o->model, &opts, &tune, &sum, &err);
+    cli_progress_wipe(&t.line);
+    if (st != EYRIE_OK) {
         status = cli_fail("%s", err.text);
-        json_decref(products);
+        json_decref(t.products);
     } else {
-        if (o->json) print_json(eyrie_device_name(device), o->model, &sum, products);
+        if (o->json) print_json(eyrie_device_name(device), o->model, &sum, t.products);
         else print_summary(&sum);
         if (sum.wrong)
             status = cli_fail("%" PRIu32 " of %" PRIu32 " products came out with other bits in some tiles, which are not used: the "

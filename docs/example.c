@@ -22,7 +22,7 @@ int main(int argc, char **argv)
 
     bool ok = argc > 1 && eyrie_device_open(&device, NULL, &err) == EYRIE_OK
               && eyrie_model_open(&model, device, argv[1], NULL, &err) == EYRIE_OK
-              && eyrie_engine_open(&engine, model, &err) == EYRIE_OK && eyrie_seq_open(&seq, engine, &err) == EYRIE_OK
+              && eyrie_engine_open(&engine, model, NULL, &err) == EYRIE_OK && eyrie_seq_open(&seq, engine, &err) == EYRIE_OK
               && eyrie_encode(model, "ROMEO:\n", 7, ids, 64, &n, &err) == EYRIE_OK;
     request.tokens = ids;
     request.n_tokens = n;

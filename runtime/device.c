@@ -1,4 +1,4 @@
-/* device.c - choosing and opening a device, its memory, and the hook under every OpenCL call. */
+/* device.c - choosing, opening and dividing a device, and the hook under every OpenCL call. Its memory is memory.c's. */
 #include "device.h"
 #include "os.h"
 
@@ -269,135 +269,130 @@ eyrie_status eyrie_device_close(eyrie_device *dev)
 {
     if (!dev) return EYRIE_OK;
     if (dev->children) return EYRIE_EBUSY;
+    bool divided = dev->whole && dev->whole->id != dev->id, settled = !divided || !dev->queue || ey_queue_settle(dev->queue);
     EY_CL_FREE(clReleaseCommandQueue, dev->queue);
     EY_CL_FREE(clReleaseContext, dev->context);
-    ey_cache_close(dev->cache);
     ey_free(dev->tuning);
-    ey_free(dev->kernel_dir);
+    if (divided && settled) EY_CL_FREE(clReleaseDevice, dev->id);
+    if (dev->whole) {
+        dev->whole->children--;
+    } else {
+        ey_cache_close(dev->cache);
+        ey_free(dev->kernel_dir);
+    }
     ey_free(dev);
     return EYRIE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------- dividing */
+
+enum { MAX_PARTS = 16 };
+
+static eyrie_status check_units(const eyrie_device *dev, const uint32_t *units, size_t n, eyrie_error *err)
+{
+    cl_device_partition_property ways[8] = { 0 };
+    uint64_t sum = 0;
+    bool by_counts = false;
+    cl_int code;
+
+    for (size_t i = 0; i < n; i++) {
+        if (units[i] == 0)
+            return ey_fail(err, EYRIE_EINVAL, "part %zu of %s: 0 compute units; each needs one at least", i, dev->name);
+        sum += units[i];
+    }
+    if (sum > dev->units)
+        return ey_fail(err, EYRIE_EINVAL, "%zu parts of %" PRIu64 " compute units in all; %s has %" PRIu32, n, sum, dev->name,
+                       dev->units);
+    EY_CL(code, clGetDeviceInfo, dev->id, CL_DEVICE_PARTITION_PROPERTIES, sizeof ways, ways, NULL);
+    if (code != CL_SUCCESS) return ey_fail_cl(err, code, "%s: reading how it can be divided", dev->name);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) by_counts |= ways[i] == CL_DEVICE_PARTITION_BY_COUNTS;
+    if (by_counts) return EYRIE_OK;
+    return ey_fail(err, EYRIE_ELIMIT, "%s cannot be divided by compute units; parts without units of their own, which take turns on "
+                   "the whole device, need not be", dev->name);
+}
+
+/* ids[i] becomes a device of units[i] compute units, or, without units, the whole. */
+static eyrie_status divide(const eyrie_device *dev, const uint32_t *units, size_t n, cl_device_id *ids, eyrie_error *err)
+{
+    cl_device_partition_property how[MAX_PARTS + 3] = { CL_DEVICE_PARTITION_BY_COUNTS };
+    cl_int code;
+    eyrie_status st;
+
+    for (size_t i = 0; i < n; i++) ids[i] = dev->id;
+    if (!units) return EYRIE_OK;
+    EY_TRY(check_units(dev, units, n, err));
+    for (size_t i = 0; i < n; i++) how[i + 1] = (cl_device_partition_property)units[i];
+    how[n + 1] = CL_DEVICE_PARTITION_BY_COUNTS_LIST_END;
+    if (EY_CL(code, clCreateSubDevices, dev->id, how, (cl_uint)n, ids, NULL) != CL_SUCCESS)
+        st = ey_fail_cl(err, code, "%s: dividing it into %zu parts", dev->name, n);
+done:
+    return st;
+}
+
+/* Takes over `id`. */
+static eyrie_status open_part(eyrie_device **out, eyrie_device *whole, cl_device_id id, cl_context context, eyrie_error *err)
+{
+    eyrie_device *part = ey_calloc(1, sizeof *part);
+    cl_int code;
+    eyrie_status st = EYRIE_OK;
+
+    if (!part) {
+        if (id != whole->id) EY_CL_FREE(clReleaseDevice, id);
+        return ey_fail(err, EYRIE_ENOMEM, "device handle");
+    }
+    *part = *whole;     /* class, cache, budget, log: all but what follows */
+    part->whole = whole;
+    part->id = id;
+    part->context = NULL;
+    part->queue = NULL;
+    part->tuning = NULL;
+    part->marks = NULL;
+    part->used = 0;
+    part->children = 0;
+    whole->children++;
+    if (EY_CL(code, clRetainContext, context) == CL_SUCCESS) {
+        part->context = context;
+        EY_CL_NEW(code, part->queue, clCreateCommandQueue, context, id, 0);
+    }
+    if (code != CL_SUCCESS) {
+        st = ey_fail_cl(err, code, "%s: creating the command queue of a part", whole->name);
+        (void)eyrie_device_close(part);
+        part = NULL;
+    }
+    *out = part;
+    return st;
+}
+
+/* What OpenCL's parts share is a context, and that has to be made with them. */
+eyrie_status eyrie_device_split(eyrie_device **parts, size_t n, eyrie_device *dev, const uint32_t *units, eyrie_error *err)
+{
+    cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)dev->platform, 0 };
+    cl_device_id ids[MAX_PARTS] = { 0 };
+    cl_context context = NULL;
+    cl_int code;
+    size_t opened = 0;
+    eyrie_status st;
+
+    for (size_t i = 0; i < n; i++) parts[i] = NULL;
+    if (n == 0 || n > MAX_PARTS) return ey_fail(err, EYRIE_EINVAL, "%zu parts of a device; 1 to %d are possible", n, MAX_PARTS);
+    if (dev->whole) return ey_fail(err, EYRIE_EINVAL, "%s: this is a part already; divide the whole device", dev->name);
+    EY_TRY(divide(dev, units, n, ids, err));
+    EY_CL_NEW(code, context, clCreateContext, properties, units ? (cl_uint)n : 1, ids, NULL, NULL);
+    if (!context) st = ey_fail_cl(err, code, "%s: creating a context for its parts", dev->name);
+    while (opened < n && st == EYRIE_OK) {
+        st = open_part(&parts[opened], dev, ids[opened], context, err);
+        ids[opened++] = NULL;
+    }
+done:
+    EY_CL_FREE(clReleaseContext, context);
+    for (size_t i = 0; i < n && st != EYRIE_OK; i++) {
+        if (ids[i] && ids[i] != dev->id) EY_CL_FREE(clReleaseDevice, ids[i]);
+        (void)eyrie_device_close(parts[i]);
+        parts[i] = NULL;
+    }
+    return st;
 }
 
 const char *eyrie_device_name(const eyrie_device *dev) { return dev->name; }
 
 uint32_t eyrie_device_number(const eyrie_device *dev) { return dev->number; }
-
-uint64_t ey_device_free_memory(const eyrie_device *dev, const char **source)
-{
-    uint64_t total = dev->memory;
-
-    *source = "left of what --memory allows";
-    if (!total && dev->host_memory) {
-        uint64_t free_now = ey_memory_available();   /* what is used already is not counted as available */
-        *source = "available on this host";
-        if (free_now) return free_now;
-    }
-    if (!total) {
-        total = dev->global_memory;
-        *source = "on this device";
-    }
-    return total > dev->used ? total - dev->used : 0;
-}
-
-/* --------------------------------------------------------------------------------------------------------- arenas */
-
-void ey_arena_init(ey_arena *a, eyrie_device *dev, const char *name)
-{
-    *a = (ey_arena){ .dev = dev, .name = name };
-}
-
-ey_buffer *ey_arena_add(ey_arena *a, uint64_t bytes, const char *label)
-{
-    ey_buffer *b;
-
-    if (!ey_grow(&a->buffers, &a->capacity, a->n + 1, sizeof *a->buffers) || !(b = ey_calloc(1, sizeof *b))) return NULL;
-    snprintf(b->label, sizeof b->label, "%s", label);
-    a->buffers[a->n++] = b;
-    ey_arena_grow(a, b, ey_max(bytes, 64));
-    return b;
-}
-
-void ey_arena_grow(ey_arena *a, ey_buffer *b, uint64_t bytes)
-{
-    if (bytes <= b->bytes) return;
-    a->bytes += bytes - b->bytes;
-    b->bytes = bytes;
-}
-
-eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
-{
-    eyrie_device *dev = a->dev;
-    char size[24], limit[24];
-    cl_int code;
-
-    a->committed = true;
-    dev->used += a->bytes;
-    for (size_t i = 0; i < a->n; i++) {
-        ey_buffer *b = a->buffers[i];
-        if (b->bytes > dev->max_alloc)
-            return ey_fail(err, EYRIE_EMEMORY, "%s: %s takes %s in one allocation, the device gives at most %s; "
-                           "a smaller --chunk, --slots or --context helps", a->name, b->label,
-                           ey_bytes_text(b->bytes, size), ey_bytes_text(dev->max_alloc, limit));
-        EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, b->host ? CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR : CL_MEM_READ_WRITE,
-                  (size_t)b->bytes, (void *)(uintptr_t)b->host);
-        if (!b->mem)
-            return ey_fail_cl(err, code, "%s: allocating %s for %s", a->name, ey_bytes_text(b->bytes, size), b->label);
-    }
-    return EYRIE_OK;
-}
-
-void ey_arena_free(ey_arena *a)
-{
-    for (size_t i = 0; i < a->n; i++) {
-        EY_CL_FREE(clReleaseMemObject, a->buffers[i]->mem);
-        ey_free(a->buffers[i]);
-    }
-    if (a->committed) a->dev->used -= a->bytes;
-    ey_free(a->buffers);
-    *a = (ey_arena){ 0 };
-}
-
-/* ------------------------------------------------------------------------------------------------------ transfers */
-
-eyrie_status ey_buffer_write(eyrie_device *dev, ey_buffer *b, uint64_t offset, uint64_t bytes, const void *from, eyrie_error *err)
-{
-    cl_int code;
-    EY_CL(code, clEnqueueWriteBuffer, dev->queue, b->mem, CL_TRUE, (size_t)offset, (size_t)bytes, from, 0, NULL, NULL);
-    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "writing %" PRIu64 " bytes to %s", bytes, b->label);
-}
-
-eyrie_status ey_buffer_read(eyrie_device *dev, const ey_buffer *b, uint64_t offset, uint64_t bytes, void *to, eyrie_error *err)
-{
-    cl_int code;
-    EY_CL(code, clEnqueueReadBuffer, dev->queue, b->mem, CL_TRUE, (size_t)offset, (size_t)bytes, to, 0, NULL, NULL);
-    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "reading %" PRIu64 " bytes of %s", bytes, b->label);
-}
-
-eyrie_status ey_buffer_copy(eyrie_device *dev, ey_buffer *b, uint64_t from, uint64_t to, uint64_t bytes, eyrie_error *err)
-{
-    cl_int code;
-    EY_CL(code, clEnqueueCopyBuffer, dev->queue, b->mem, b->mem, (size_t)from, (size_t)to, (size_t)bytes, 0, NULL, NULL);
-    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "copying %" PRIu64 " bytes of %s", bytes, b->label);
-}
-
-eyrie_status ey_buffer_map(eyrie_device *dev, ey_buffer *b, void **out, eyrie_error *err)
-{
-    cl_int code;
-    EY_CL_NEW(code, *out, clEnqueueMapBuffer, dev->queue, b->mem, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0,
-              (size_t)b->bytes, 0, NULL, NULL);
-    return *out ? EYRIE_OK : ey_fail_cl(err, code, "mapping %s", b->label);
-}
-
-eyrie_status ey_buffer_unmap(eyrie_device *dev, ey_buffer *b, void *p, eyrie_error *err)
-{
-    cl_int code;
-    EY_CL(code, clEnqueueUnmapMemObject, dev->queue, b->mem, p, 0, NULL, NULL);
-    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "unmapping %s", b->label);
-}
-
-eyrie_status ey_device_finish(eyrie_device *dev, eyrie_error *err)
-{
-    cl_int code;
-    EY_CL(code, clFinish, dev->queue);
-    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: waiting for the device", dev->name);
-}

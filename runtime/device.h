@@ -31,9 +31,10 @@ struct eyrie_device {
     cl_device_id     id;
     cl_context       context;
     cl_command_queue queue;
+    eyrie_device    *whole;         /* what it is a part of, and whose `used` counts; NULL: of nothing */
     uint32_t         number;        /* its place among all devices */
     char             name[560];
-    uint32_t         units;         /* compute units */
+    uint32_t         units;         /* compute units; the whole's of a part too, so that both choose the same kernels */
     bool             cpu;           /* its class, unless another was asked for: a CPU, or else what is called a GPU here */
     uint32_t         vector;        /* floats in a register of the device; 1 = it has none for vectors */
     bool             fma;           /* fma() is an instruction there, not a function in integer arithmetic */
@@ -45,9 +46,10 @@ struct eyrie_device {
     char            *kernel_dir;
     ey_cache        *cache;         /* NULL: nothing is kept between runs */
     bool             keeps_kernels; /* its driver does that itself, and binaries cost more than they save */
+    struct ey_marks *marks;         /* of launches, while somebody traces (marks.h); NULL: none */
     struct ey_tuning *tuning;       /* tiles that were measured (tiles.h), for ey_free; NULL: none */
     ey_log           log;
-    uint32_t         children;      /* open models */
+    uint32_t         children;      /* open models and parts */
 };
 
 /* Bytes that may still be allocated: the budget, or what is there, less what is used; and where the number comes from. */
@@ -68,7 +70,7 @@ typedef struct ey_arena {
     ey_buffer   **buffers;
     size_t        n, capacity;
     uint64_t      bytes;
-    bool          committed;
+    bool          committed, borrowed;
 } ey_arena;
 
 void         ey_arena_init(ey_arena *a, eyrie_device *dev, const char *name);
@@ -78,17 +80,32 @@ ey_buffer   *ey_arena_add(ey_arena *a, uint64_t bytes, const char *label);
 void         ey_arena_grow(ey_arena *a, ey_buffer *b, uint64_t bytes);
 /* EMEMORY: a buffer is larger than the largest allocation, or the device has no room; the message names it. */
 eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err);
+/* In place of committing: its buffers are to be those of an arena that was declared alike in the same context and outlives it.
+ * False: declared otherwise. */
+bool         ey_arena_borrow(ey_arena *a, const ey_arena *from);
 void         ey_arena_free(ey_arena *a);
 
 /* Blocking transfers. */
 eyrie_status ey_buffer_write(eyrie_device *dev, ey_buffer *b, uint64_t offset, uint64_t bytes, const void *from, eyrie_error *err);
 eyrie_status ey_buffer_read(eyrie_device *dev, const ey_buffer *b, uint64_t offset, uint64_t bytes, void *to, eyrie_error *err);
-/* Enqueued after what the queue holds; not waited for. */
-eyrie_status ey_buffer_copy(eyrie_device *dev, ey_buffer *b, uint64_t from, uint64_t to, uint64_t bytes, eyrie_error *err);
+/* Bytes from one offset to another, in one buffer or in two of the device's context. Enqueued after what the queue holds; not
+ * waited for. */
+eyrie_status ey_buffer_copy(eyrie_device *dev, const ey_buffer *from, uint64_t from_offset, ey_buffer *to, uint64_t to_offset,
+                            uint64_t bytes, eyrie_error *err);
 /* The whole buffer for writing, what it held is lost. Unmap before using it. */
 eyrie_status ey_buffer_map(eyrie_device *dev, ey_buffer *b, void **out, eyrie_error *err);
 eyrie_status ey_buffer_unmap(eyrie_device *dev, ey_buffer *b, void *p, eyrie_error *err);
 /* Waits until the queue is empty. */
 eyrie_status ey_device_finish(eyrie_device *dev, eyrie_error *err);
+
+/* Starts what the queue holds, and makes an event that ends with it; the caller releases it. */
+eyrie_status ey_device_mark(eyrie_device *dev, cl_event *out, eyrie_error *err);
+/* What is enqueued from now on begins when `event` has ended, which may be another queue's of the same context. */
+eyrie_status ey_device_wait_for(eyrie_device *dev, cl_event event, eyrie_error *err);
+/* Whether it has, well or not; what went wrong, the next call that waits says. */
+bool         ey_event_ended(cl_event event);
+/* To be called before a queue of a sub-device is released. PoCL's workers let go of an event a moment after it has ended and
+ * look at its device then, which nothing but us keeps: neither queue nor context. False: the device must not be released. */
+bool         ey_queue_settle(cl_command_queue queue);
 
 #endif

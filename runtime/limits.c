@@ -1,18 +1,20 @@
-/* limits.c - the two kernels, how large they have to be, and the public measurement made of them. */
+/* limits.c - the three kernels, how large they have to be, and the public measurement made of them. */
 #include "limits.h"
+#include "cache.h"
 #include "os.h"
 #include "program.h"
 
-#include <eyrie/eyrie_tools.h>
-
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #define READ_BYTES ((uint64_t)1 << 29)  /* far more than any cache */
 #define LONG_ENOUGH 0.05                /* seconds of a launch: work grows no further, so slow devices get little */
+#define LONG_ROW 0.005                  /* the same of a row of launches */
 #define CHOOSING 0.8                    /* seconds after which no further round of choosing begins */
 
-enum { CHAINS = 16, MOST_ROUNDS = 5, SAMPLES = 3 };
+enum { CHAINS = 16, MOST_ROUNDS = 5, SAMPLES = 3, MOST_LAUNCHES = 4096, ROUND_TRIPS = 64 };
 
 /* V, F: vectors of 32-bit integers and floats as wide as the device likes them. Accumulators stay in registers, and there
  * are enough independent chains to cover the latency of an FMA. READ is there once for each number of streams. */
@@ -44,6 +46,13 @@ static const char fma_text[] =
     "    sums[get_global_id(0)] = chain[0];\n"
     "}\n";
 
+/* As good as nothing, but the launches of a row can be counted afterwards: the queue is in order. */
+static const char count_text[] =
+    "kernel void count_launches(global uint *count)\n"
+    "{\n"
+    "    if (get_global_id(0) == 0) count[0] += 1;\n"
+    "}\n";
+
 uint32_t ey_limits_streams(const ey_limits *l) { return 1u << l->best; }
 
 static uint64_t read_bytes(const ey_limits *l, uint64_t steps) { return l->read_work.items * steps * l->lanes * 4; }
@@ -60,6 +69,7 @@ static void shape(ey_limits *l)
     l->lanes = l->contiguous ? 16 : 4;
     l->read_work = l->contiguous ? (ey_limits_work){ 32 * units, 1, 0 } : (ey_limits_work){ 2048 * units, 256, 0 };
     l->fma_work = l->contiguous ? (ey_limits_work){ 8 * units, 1, 0 } : (ey_limits_work){ 2048 * units, 256, 0 };
+    l->count_work = l->contiguous ? (ey_limits_work){ units, 1, 0 } : (ey_limits_work){ 256 * units, 256, 0 };
 }
 
 static eyrie_status make_kernel(ey_limits *l, const char *name, cl_kernel *out, eyrie_error *err)
@@ -71,7 +81,7 @@ static eyrie_status make_kernel(ey_limits *l, const char *name, cl_kernel *out, 
 
 static eyrie_status build(ey_limits *l, eyrie_error *err)
 {
-    const char *strings[2 * EY_LIMITS_STREAMS + 1];
+    const char *strings[2 * EY_LIMITS_STREAMS + 2];
     char heads[EY_LIMITS_STREAMS][64], options[80], line[256], name[16];
     eyrie_status st;
     cl_int code;
@@ -82,9 +92,10 @@ static eyrie_status build(ey_limits *l, eyrie_error *err)
         strings[2 * i + 1] = read_text;
     }
     strings[2 * EY_LIMITS_STREAMS] = fma_text;
+    strings[2 * EY_LIMITS_STREAMS + 1] = count_text;
     snprintf(options, sizeof options, "-cl-std=CL1.2 -DCHAINS=%d -DV=uint%u -DF=float%u", CHAINS, (unsigned)l->lanes,
              (unsigned)l->lanes);
-    EY_CL_NEW(code, l->program, clCreateProgramWithSource, l->dev->context, 2 * EY_LIMITS_STREAMS + 1, strings, NULL);
+    EY_CL_NEW(code, l->program, clCreateProgramWithSource, l->dev->context, 2 * EY_LIMITS_STREAMS + 2, strings, NULL);
     if (!l->program) return ey_fail_cl(err, code, "%s: creating the kernels that measure", l->dev->name);
     if (EY_CL(code, clBuildProgram, l->program, 1, &l->dev->id, options, NULL, NULL) != CL_SUCCESS) {
         ey_program_error(l->program, l->dev->id, line, sizeof line);
@@ -94,19 +105,23 @@ static eyrie_status build(ey_limits *l, eyrie_error *err)
         snprintf(name, sizeof name, "read_%u", 1u << i);
         EY_TRY(make_kernel(l, name, &l->reads[i], err));
     }
-    st = make_kernel(l, "multiply_add", &l->fma, err);
+    EY_TRY(make_kernel(l, "multiply_add", &l->fma, err));
+    st = make_kernel(l, "count_launches", &l->count, err);
 done:
     return st;
 }
 
 /* -------------------------------------------------------------------------------------------------------- running */
 
-static eyrie_status launch(const ey_limits *l, cl_kernel kernel, const ey_limits_work *w, double *seconds, eyrie_error *err)
+/* `times` in a row, and waits for the last. */
+static eyrie_status launch(const ey_limits *l, cl_kernel kernel, const ey_limits_work *w, cl_ulong times, double *seconds,
+                           eyrie_error *err)
 {
     double start = ey_seconds();
-    cl_int code;
+    cl_int code = CL_SUCCESS;
 
-    EY_CL(code, clEnqueueNDRangeKernel, l->dev->queue, kernel, 1, NULL, &w->items, &w->group, 0, NULL, NULL);
+    for (; times > 0 && code == CL_SUCCESS; times--)
+        EY_CL(code, clEnqueueNDRangeKernel, l->dev->queue, kernel, 1, NULL, &w->items, &w->group, 0, NULL, NULL);
     if (code != CL_SUCCESS) return ey_fail_cl(err, code, "%s: launching a measurement", l->dev->name);
     eyrie_status st = ey_device_finish(l->dev, err);
     *seconds = ey_seconds() - start;
@@ -132,7 +147,7 @@ static eyrie_status run_read(const ey_limits *l, uint32_t i, cl_ulong steps, dou
                                     sizeof(cl_mem) };
     eyrie_status st = set_arguments(l, l->reads[i], args, sizes, sizeof sizes / sizeof *sizes, err);
 
-    return st == EYRIE_OK ? launch(l, l->reads[i], &l->read_work, seconds, err) : st;
+    return st == EYRIE_OK ? launch(l, l->reads[i], &l->read_work, 1, seconds, err) : st;
 }
 
 static eyrie_status run_fma(const ey_limits *l, cl_ulong steps, double *seconds, eyrie_error *err)
@@ -142,7 +157,30 @@ static eyrie_status run_fma(const ey_limits *l, cl_ulong steps, double *seconds,
     static const size_t sizes[] = { sizeof(cl_ulong), sizeof(cl_float), sizeof(cl_float), sizeof(cl_mem) };
     eyrie_status st = set_arguments(l, l->fma, args, sizes, sizeof sizes / sizeof *sizes, err);
 
-    return st == EYRIE_OK ? launch(l, l->fma, &l->fma_work, seconds, err) : st;
+    return st == EYRIE_OK ? launch(l, l->fma, &l->fma_work, 1, seconds, err) : st;
+}
+
+static eyrie_status run_count(const ey_limits *l, cl_ulong times, double *seconds, eyrie_error *err)
+{
+    const void *args[] = { &l->sums->mem };
+    static const size_t sizes[] = { sizeof(cl_mem) };
+    eyrie_status st = set_arguments(l, l->count, args, sizes, 1, err);
+
+    return st == EYRIE_OK ? launch(l, l->count, &l->count_work, times, seconds, err) : st;
+}
+
+static eyrie_status run_round_trips(const ey_limits *l, double *times, double *seconds, eyrie_error *err)
+{
+    double once;
+    eyrie_status st = EYRIE_OK;
+
+    *times = *seconds = 0;
+    while (st == EYRIE_OK && *times < ROUND_TRIPS && *seconds < LONG_ENOUGH) {
+        st = run_count(l, 1, &once, err);
+        *seconds += once;
+        *times += 1;
+    }
+    return st;
 }
 
 /* Every integer was read once: all are 1. */
@@ -177,6 +215,22 @@ done:
     return st;
 }
 
+/* Every launch of a row ran, and none before another had ended. */
+static eyrie_status check_count(const ey_limits *l, uint32_t times, eyrie_error *err)
+{
+    uint32_t count = 0;
+    double ignored;
+    eyrie_status st;
+
+    EY_TRY(ey_buffer_write(l->dev, l->sums, 0, sizeof count, &count, err));
+    EY_TRY(run_count(l, times, &ignored, err));
+    EY_TRY(ey_buffer_read(l->dev, l->sums, 0, sizeof count, &count, err));
+    if (count != times)
+        st = ey_fail(err, EYRIE_ENUMERIC, "%s: of %" PRIu32 " launches in a row %" PRIu32 " were counted", l->dev->name, times, count);
+done:
+    return st;
+}
+
 /* Grows the work until a launch takes long enough or is as large as it may be. The first launch, which compiles on some
  * devices, is not timed. */
 static eyrie_status choose_work(ey_limits *l, eyrie_error *err)
@@ -201,6 +255,12 @@ static eyrie_status choose_work(ey_limits *l, eyrie_error *err)
     for (; l->fma_work.steps < most_fma; l->fma_work.steps = ey_min(4 * l->fma_work.steps, most_fma)) {
         EY_TRY(run_fma(l, l->fma_work.steps, &seconds, err));
         if (seconds >= LONG_ENOUGH) break;
+    }
+    l->count_work.steps = 16;
+    EY_TRY(check_count(l, 16, err));
+    for (; l->count_work.steps < MOST_LAUNCHES; l->count_work.steps *= 4) {
+        EY_TRY(run_count(l, l->count_work.steps, &seconds, err));
+        if (seconds >= LONG_ROW) break;
     }
 done:
     return st;
@@ -265,40 +325,93 @@ void ey_limits_close(ey_limits *l)
 {
     for (uint32_t i = 0; i < EY_LIMITS_STREAMS; i++) EY_CL_FREE(clReleaseKernel, l->reads[i]);
     EY_CL_FREE(clReleaseKernel, l->fma);
+    EY_CL_FREE(clReleaseKernel, l->count);
     EY_CL_FREE(clReleaseProgram, l->program);
     if (l->dev) ey_arena_free(&l->arena);
     ey_free(l->host);
     *l = (ey_limits){ 0 };
 }
 
+eyrie_status ey_limits_sample(const ey_limits *l, ey_limit which, double *work, double *seconds, eyrie_error *err)
+{
+    switch (which) {
+    case EY_LIMIT_READ:
+        *work = (double)read_bytes(l, l->read_work.steps);
+        return run_read(l, l->best, l->read_work.steps, seconds, err);
+    case EY_LIMIT_FMA:
+        *work = (double)fma_flops(l);
+        return run_fma(l, l->fma_work.steps, seconds, err);
+    case EY_LIMIT_LAUNCH:
+        *work = (double)l->count_work.steps;
+        return run_count(l, l->count_work.steps, seconds, err);
+    case EY_LIMIT_ROUND_TRIP:
+        return run_round_trips(l, work, seconds, err);
+    }
+    return ey_fail(err, EYRIE_EINVAL, "limit %d", (int)which);
+}
+
 eyrie_status ey_limits_measure(const ey_limits *l, ey_rates *now, eyrie_error *err)
 {
-    double seconds;
+    double work, seconds;
     eyrie_status st;
 
-    EY_TRY(run_fma(l, l->fma_work.steps, &seconds, err));
-    now->flops = (double)fma_flops(l) / seconds;
-    EY_TRY(run_read(l, l->best, l->read_work.steps, &seconds, err));
-    now->bytes = (double)read_bytes(l, l->read_work.steps) / seconds;
+    EY_TRY(ey_limits_sample(l, EY_LIMIT_FMA, &work, &seconds, err));
+    now->flops = work / seconds;
+    EY_TRY(ey_limits_sample(l, EY_LIMIT_LAUNCH, &work, &seconds, err));
+    now->launch = seconds / work;
+    EY_TRY(ey_limits_sample(l, EY_LIMIT_READ, &work, &seconds, err));
+    now->bytes = work / seconds;
 done:
     return st;
 }
 
+/* dev->name has the driver's version in it; threads of a CPU are its units. */
+static size_t make_key(const eyrie_device *dev, char key[1024])
+{
+    int n = snprintf(key, 1024, "rates of devices, format 1\n%s\n%s\n%" PRIu32 " units", dev->platform_name, dev->name, dev->units);
+    return n > 0 ? ey_min((uint64_t)n, 1023) : 0;
+}
+
+static const char cache_kind[] = "rates";
+
 eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err)
 {
+    char key[1024];
     ey_limits l;
     ey_rates now;
     eyrie_status st;
 
-    *rates = (eyrie_rates){ 0 };
+    memset(rates, 0, sizeof *rates);        /* with what lies between its fields, which is kept as well */
     EY_TRY(ey_limits_open(&l, dev, err));
     for (uint32_t i = 0; i < SAMPLES; i++) {
         if ((st = ey_limits_measure(&l, &now, err)) != EYRIE_OK) break;
         if (now.bytes > rates->read_bytes) rates->read_bytes = now.bytes;
         if (now.flops > rates->fma_flops) rates->fma_flops = now.flops;
+        if (i == 0 || now.launch < rates->launch_seconds) rates->launch_seconds = now.launch;
     }
     rates->streams = ey_limits_streams(&l);
     ey_limits_close(&l);
+    if (st == EYRIE_OK) ey_cache_put(dev->cache, cache_kind, key, make_key(dev, key), rates, sizeof *rates);
 done:
     return st;
+}
+
+bool ey_limits_recall(const eyrie_device *dev, eyrie_rates *rates)
+{
+    char key[1024];
+    size_t size = 0;
+    void *data = ey_cache_get(dev->cache, cache_kind, key, make_key(dev, key), &size);
+    bool right = data && size == sizeof *rates;
+
+    memset(rates, 0, sizeof *rates);
+    if (right) memcpy(rates, data, sizeof *rates);
+    ey_free(data);
+    return right && isfinite(rates->read_bytes) && rates->read_bytes > 0 && isfinite(rates->fma_flops) && rates->fma_flops > 0
+           && isfinite(rates->launch_seconds) && rates->launch_seconds >= 0;
+}
+
+eyrie_status eyrie_device_recall(eyrie_device *dev, eyrie_rates *rates, bool *remembered, eyrie_error *err)
+{
+    *remembered = ey_limits_recall(dev, rates);
+    return *remembered ? EYRIE_OK : eyrie_device_measure(dev, rates, err);
 }

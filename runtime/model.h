@@ -5,6 +5,7 @@
 
 #include "batch.h"
 #include "config.h"
+#include "cost.h"
 #include "program.h"
 #include "sampler.h"
 #include "snapshot.h"
@@ -35,12 +36,22 @@ typedef struct ey_model_limits {
 const ey_config    *ey_model_config(const eyrie_model *m);
 const ey_tokenizer *ey_model_tokenizer(const eyrie_model *m);       /* NULL = none */
 ey_model_limits     ey_model_get_limits(const eyrie_model *m);
+eyrie_device       *ey_model_device(const eyrie_model *m);
+
+/* What decides the costs of its steps. Launches are those of the smallest batches, where they weigh most, and not known of
+ * a model that is only declared; neither is its scratch. */
+void ey_model_shape(const eyrie_model *m, ey_shape *s);
 
 /* A step, in three calls: the batch goes up; layers [from, to) of its phase's plan are enqueued (0, UINT32_MAX: all of
  * them); the results come back. Between them the other phase may run steps of its own. Tokens and slots must be in range. */
 eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err);
 eyrie_status ey_model_enqueue(eyrie_model *m, ey_phase phase, uint32_t from, uint32_t to, eyrie_error *err);
 eyrie_status ey_model_results(eyrie_model *m, ey_phase phase, const ey_result **results, uint32_t *n, eyrie_error *err);
+/* Whether ey_model_results would find the phase's step done instead of waiting for it. Asking starts what is enqueued, and never
+ * waits. What the other phase enqueues before the first question counts too: they share a queue. */
+bool         ey_model_ready(eyrie_model *m, ey_phase phase);
+/* Waits for what is enqueued, a part of a step. */
+eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err);
 
 /* Logits [vocab] of wanted token i of the phase's last step; readable are those of the last ey_model_limits.logits (which
  * start at a multiple of that number). */
@@ -48,6 +59,11 @@ eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *
 
 /* Slot `to` becomes what slot `from` is. */
 eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err);
+/* The same between models of the same traits, for what a sequence has used of a slot after `position` tokens: `from`'s device
+ * copies, behind what it has enqueued, and `to`'s next steps wait for that; the caller does not. Where the two share no context,
+ * it goes through the host, and the caller waits for both. No step that is under way may have to_slot in it. */
+eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
+                                eyrie_error *err);
 
 /* What has to be the same where a sequence is saved and where it is loaded, for it to go on bit for bit. */
 void         ey_model_traits(const eyrie_model *m, ey_traits *traits);

@@ -1,4 +1,5 @@
 /* plan.c - recording, placing values in scratch, replaying. */
+#include "marks.h"
 #include "plan.h"
 
 #include <assert.h>
@@ -9,7 +10,7 @@ void ey_scratch_init(ey_scratch *s, eyrie_device *dev, const char *name)
 {
     *s = (ey_scratch){ 0 };
     ey_arena_init(&s->arena, dev, name);
-    s->wanted = EY_ANY;
+    s->tokens = s->wanted = EY_ANY;
 }
 
 eyrie_status ey_plan_begin(ey_plan *p, ey_phase phase, uint32_t tokens, uint32_t rows, eyrie_device *dev,
@@ -66,24 +67,21 @@ void ey_plan_launch(ey_plan *p, const char *kernel, uint64_t x, uint64_t y, uint
     ey_plan_launch_groups(p, kernel, 1, x, y, z, cost, args, n_args);
 }
 
-void ey_plan_launch_groups(ey_plan *p, const char *kernel, uint32_t items, uint64_t x, uint64_t y, uint64_t z, ey_cost cost,
-                           const ey_arg *args, uint32_t n_args)
+/* NULL once recording has failed. */
+static ey_record *add_record(ey_plan *p, const char *label, ey_cost cost, const ey_arg *args, uint32_t n_args)
 {
     ey_record *r;
     uint32_t index = (uint32_t)p->n;
 
-    if (p->status != EYRIE_OK) return;
-    assert(n_args < EY_MAX_ARGS && x && y && z);
+    if (p->status != EYRIE_OK) return NULL;
+    assert(n_args < EY_MAX_ARGS);
     if (!ey_grow(&p->records, &p->capacity, p->n + 1, sizeof *p->records)) {
-        plan_fail(p, kernel);
-        return;
+        plan_fail(p, label);
+        return NULL;
     }
-    r = &p->records[p->n];
-    *r = (ey_record){ .global = { (size_t)x * items, (size_t)y, (size_t)z }, .local = { items, 1, 1 }, .n_args = n_args + 1, .layer = p->layer,
-                       .wanted_from = p->wanted_from, .wanted_to = p->wanted_to, .cost = cost };
-    snprintf(r->label, sizeof r->label, "%s", kernel);
-    p->status = ey_program_kernel(p->program, kernel, &r->kernel, &p->error);
-    if (p->status != EYRIE_OK) return;
+    r = &p->records[p->n++];
+    *r = (ey_record){ .n_args = n_args + 1, .layer = p->layer, .wanted_from = p->wanted_from, .wanted_to = p->wanted_to, .cost = cost };
+    snprintf(r->label, sizeof r->label, "%s", label);
     r->args[0] = ey_buf(p->scratch->batch);
     for (uint32_t i = 0; i < n_args; i++) {
         r->args[i + 1] = args[i];
@@ -92,7 +90,27 @@ void ey_plan_launch_groups(ey_plan *p, const char *kernel, uint32_t items, uint6
         if (v->first == UINT32_MAX) v->first = index;
         v->last = (uint32_t)ey_max(v->last, index);
     }
-    p->n++;
+    return r;
+}
+
+void ey_plan_launch_groups(ey_plan *p, const char *kernel, uint32_t items, uint64_t x, uint64_t y, uint64_t z, ey_cost cost,
+                           const ey_arg *args, uint32_t n_args)
+{
+    cl_kernel made = NULL;
+    ey_record *r;
+
+    assert(x && y && z);
+    if (p->status == EYRIE_OK) p->status = ey_program_kernel(p->program, kernel, &made, &p->error);
+    if (!(r = add_record(p, kernel, cost, args, n_args))) return;
+    r->kernel = made;
+    memcpy(r->global, (size_t[]){ (size_t)x * items, (size_t)y, (size_t)z }, sizeof r->global);
+    memcpy(r->local, (size_t[]){ items, 1, 1 }, sizeof r->local);
+}
+
+void ey_plan_call(ey_plan *p, const char *label, ey_call *call, ey_cost cost, const ey_arg *args, uint32_t n_args)
+{
+    ey_record *r = add_record(p, label, cost, args, n_args);
+    if (r) r->call = call;
 }
 
 /* Gives value v a pool buffer that nothing alive uses: the smallest that is large enough, else the largest there is,
@@ -146,35 +164,52 @@ eyrie_status ey_plan_end(ey_plan *p, eyrie_error *err)
     return p->status;
 }
 
+cl_mem ey_plan_mem(const ey_plan *p, const ey_arg *a)
+{
+    return a->kind == EY_ARG_VALUE ? p->scratch->pool[p->values[a->as.value].buffer]->mem : a->as.buffer->mem;
+}
+
 static cl_int set_arg(const ey_plan *p, const ey_record *r, cl_uint i)
 {
     const ey_arg *a = &r->args[i];
-    const cl_mem *mem;
+    cl_mem mem;
     cl_int code;
 
     switch (a->kind) {
     case EY_ARG_INT:   return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof a->as.i, &a->as.i);
     case EY_ARG_FLOAT: return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof a->as.f, &a->as.f);
-    case EY_ARG_VALUE: mem = &p->scratch->pool[p->values[a->as.value].buffer]->mem; break;
-    default:           mem = &a->as.buffer->mem; break;
+    default:           mem = ey_plan_mem(p, a); break;
     }
-    return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof *mem, mem);
+    return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof mem, &mem);
+}
+
+/* The kernel takes its arguments as they are now. */
+static eyrie_status launch(const ey_plan *p, const ey_record *r, eyrie_error *err)
+{
+    ey_marks *marks = p->dev->marks;
+    cl_event *event = marks ? ey_marks_event(marks) : NULL;
+    cl_int code;
+
+    for (cl_uint k = 0; k < r->n_args; k++)
+        if ((code = set_arg(p, r, k)) != CL_SUCCESS)
+            return ey_fail_cl(err, code, "kernel %s: setting argument %u", r->label, (unsigned)k);
+    EY_CL(code, clEnqueueNDRangeKernel, p->dev->queue, r->kernel, 3, NULL, r->global, r->local, 0, NULL, event);
+    if (marks && code == CL_SUCCESS) ey_marks_add(marks, r->label);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "kernel %s: launching it", r->label);
 }
 
 eyrie_status ey_plan_run(const ey_plan *p, uint32_t from, uint32_t to, eyrie_error *err)
 {
     uint32_t wanted = p->scratch->wanted;
-    cl_int code;
 
     for (size_t i = 0; i < p->n; i++) {
         const ey_record *r = &p->records[i];
+        eyrie_status st;
+
         if (r->layer < from || r->layer >= to) continue;
         if (wanted != EY_ANY && (wanted < r->wanted_from || wanted >= r->wanted_to)) continue;
-        for (cl_uint k = 0; k < r->n_args; k++)
-            if ((code = set_arg(p, r, k)) != CL_SUCCESS)
-                return ey_fail_cl(err, code, "kernel %s: setting argument %u", r->label, (unsigned)k);
-        EY_CL(code, clEnqueueNDRangeKernel, p->dev->queue, r->kernel, 3, NULL, r->global, r->local, 0, NULL, NULL);
-        if (code != CL_SUCCESS) return ey_fail_cl(err, code, "kernel %s: launching it", r->label);
+        st = r->call ? r->call(p, r, err) : launch(p, r, err);
+        if (st != EYRIE_OK) return st;
     }
     return EYRIE_OK;
 }

@@ -1,4 +1,4 @@
-/* plan.h - a flat list of kernel launches, recorded once for a phase and a bucket of sizes, and replayed. It is the
+/* plan.h - a flat list of kernel launches and a few calls of host functions, recorded once for a phase and a bucket of sizes, and replayed. It is the
  * whole graph. What changes between replays lies in the batch image; kernels read the live counts there and leave early,
  * so a bucket costs no more than its live rows.
  *
@@ -16,7 +16,7 @@
 typedef struct ey_scratch {
     ey_arena   arena;
     ey_buffer *batch;               /* the batch image */
-    uint32_t   wanted;              /* wanted tokens of the batch in it; EY_ANY = not known, launch everything */
+    uint32_t   tokens, wanted;      /* of the batch in it, and those whose logits are; EY_ANY = not known, launch everything */
     ey_buffer *pool[64];
     uint32_t   n;
 } ey_scratch;
@@ -60,16 +60,23 @@ typedef struct ey_cost {
 
 enum { EY_MAX_ARGS = 32 };
 
-typedef struct ey_record {
-    char      label[40];            /* the kernel's name */
+typedef struct ey_plan ey_plan;
+typedef struct ey_record ey_record;
+
+/* A host function that enqueues something itself. What is live it learns from the scratch's counts. */
+typedef eyrie_status ey_call(const ey_plan *p, const ey_record *r, eyrie_error *err);
+
+struct ey_record {
+    char      label[40];            /* the kernel's name, or the call's */
     cl_kernel kernel;
+    ey_call  *call;                 /* instead of a kernel; NULL: none */
     size_t    global[3], local[3];
     ey_arg    args[EY_MAX_ARGS];
     uint32_t  n_args;
     uint32_t  layer;
     uint32_t  wanted_from, wanted_to;   /* launched if the batch wants so many tokens: [from, to) */
     ey_cost   cost;
-} ey_record;
+};
 
 typedef struct ey_value {
     uint64_t bytes;
@@ -77,7 +84,7 @@ typedef struct ey_value {
     uint32_t buffer;                /* index in the scratch pool, once the plan has ended */
 } ey_value;
 
-typedef struct ey_plan {
+struct ey_plan {
     ey_phase      phase;
     uint32_t      tokens, rows;     /* the bucket: most tokens and rows of a batch */
     uint32_t      blocks;           /* most blocks they touch */
@@ -92,7 +99,7 @@ typedef struct ey_plan {
     size_t        n_values, values_capacity;
     eyrie_status  status;           /* of recording; the first failure stays */
     eyrie_error   error;
-} ey_plan;
+};
 
 void ey_scratch_init(ey_scratch *s, eyrie_device *dev, const char *name);
 
@@ -122,6 +129,11 @@ void ey_plan_launch_groups(ey_plan *p, const char *kernel, uint32_t items, uint6
 #define EY_LAUNCH_GROUPS(p, kernel, items, x, y, z, cost, ...)                                 \
     ey_plan_launch_groups(p, kernel, items, x, y, z, cost, (const ey_arg[]){ __VA_ARGS__ },    \
                           (uint32_t)(sizeof((const ey_arg[]){ __VA_ARGS__ }) / sizeof(ey_arg)))
+
+/* Records a call; r->args[1] on are these. */
+void ey_plan_call(ey_plan *p, const char *label, ey_call *call, ey_cost cost, const ey_arg *args, uint32_t n_args);
+/* Of a buffer or value, when the plan runs. */
+cl_mem ey_plan_mem(const ey_plan *p, const ey_arg *a);
 
 /* Places the values in the scratch pool (by first and last use) and returns how recording went. */
 eyrie_status ey_plan_end(ey_plan *p, eyrie_error *err);

@@ -697,8 +697,9 @@ static bool divide(trial *t, const cl_device_partition_property *how, cl_uint *n
         return refused(t, code, "dividing the device");
     close_context(t);
     bool done = open_context(t, &parts[0]) && build(t, parts[0], "-cl-std=CL1.2", "", text) && run(t, &in, 1, &out, 1, 1);
+    bool settled = !t->queue || ey_queue_settle(t->queue);
     close_context(t);
-    for (cl_uint i = 0; i < *n; i++) EY_CL_FREE(clReleaseDevice, parts[i]);
+    for (cl_uint i = 0; i < *n && settled; i++) EY_CL_FREE(clReleaseDevice, parts[i]);
     if (done && out != 42) decide(t, EYRIE_NO, "a part of the device makes %" PRIu32 " of 41 + 1", out);
     return done && out == 42;
 }
@@ -746,9 +747,9 @@ static const struct { eyrie_probe about; void (*run)(trial *t); } probes[] = {
       probe_event_times },
     { { "large-buffer", "more than 4 GiB in one allocation, or the most there is",
         "weights in few pieces: they are split by what the device says", false, false }, probe_large_buffer },
-    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "weights in place of the file's pages: not used yet", false, false },
+    { { "host-pointer", "CL_MEM_USE_HOST_PTR without a copy", "packed checkpoints where they lie in their files", false, false },
       probe_host_pointer },
-    { { "sub-devices", "lanes on parts of the device", "prefill beside decode: not used yet", true, false }, probe_sub_devices },
+    { { "sub-devices", "lanes on parts of the device", "halves of a CPU for two models (eyrie_device_split)", true, false }, probe_sub_devices },
 };
 
 const eyrie_probe *eyrie_probe_at(size_t i) { return i < COUNT(probes) ? &probes[i].about : NULL; }
@@ -776,10 +777,10 @@ eyrie_status eyrie_probe_run(eyrie_device *dev, const char *name, eyrie_verdict 
 
 /* --------------------------------------------------------------------------------------------------------- memory */
 
-/* What a verdict is kept under; dev->name has the driver's version in it. */
+/* What a verdict is kept under; dev->name has the driver's version in it. Some are about the class that was asked for. */
 static size_t key_of(const eyrie_device *dev, const char *name, char key[1024])
 {
-    int n = snprintf(key, 1024, "probe %s of Eyrie %s\n%s", name, eyrie_version(), dev->name);
+    int n = snprintf(key, 1024, "probe %s of Eyrie %s, class %s\n%s", name, eyrie_version(), dev->cpu ? "cpu" : "gpu", dev->name);
     return n > 0 ? ey_min((uint64_t)n, 1023) : 0;
 }
 

@@ -20,10 +20,11 @@ static const struct { const char *name; int classes; } plain_files[] = {
 };
 
 /* A panel is 16 floats wide. Where that is one register, there are 32 of them: 12 x 2 has the most arithmetic for each
- * load without spilling, and 1 x 4 reads four streams, which is what memory gives its full pace to ("product" in
- * bench/RESULTS.md). Narrower devices hold less, and compile faster. Panels are even, since some matrices have theirs in
- * pairs; the last tiles have 2, for gates, whose blocks can be as small. */
-static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 } };
+ * load without spilling, 11 x 2 hardly less, and three of it take 32 rows, six 64, with one or two to spare. 1 x 4 reads four
+ * streams, which is what memory gives its full pace to ("product" in bench/RESULTS.md). Narrower devices hold less, and
+ * compile faster. Panels are even, since some matrices have theirs in pairs; the last tiles have 2, for gates, whose blocks
+ * can be as small. */
+static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 11, 2 } };
 static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 2 } };
 /* What 256 work-items do at a time. 64 x 4 with 16 columns takes half of 16 KiB of local memory, and so do the slices of 8 x 1. */
 static const ey_tile gpu_prefill_tiles[] = { { 16, 4 }, { 64, 4 } };
@@ -60,7 +61,7 @@ struct ey_program {
     ey_cache     *cache;        /* borrowed; NULL: nothing to keep */
     text          key;          /* what the program is kept under; its text is the end of it */
     size_t        text_at;      /* where in key that begins */
-    uint32_t      formats;      /* it is for, and EY_MATRIX_UNIT, EY_INT8, EY_VNNI */
+    uint32_t      formats;      /* it is for, and EY_MATRIX_UNIT and its like */
     bool          from_cache;   /* program was made from the binary in the cache */
 };
 
@@ -189,6 +190,7 @@ static eyrie_status append_unit_product(text *t, const eyrie_device *dev, const 
 
     append_line(t, "#define INSTANCE(name) name##_%s_amx\n#define %s 1", name, kind);
     eyrie_status st = append_file(t, dev, "matmul_amx.cl", err);
+    if (st == EYRIE_OK) st = append_file(t, dev, "recurrence_amx.cl", err);
     append_line(t, "#undef INSTANCE\n#undef %s", kind);
     return st;
 }
@@ -234,10 +236,12 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
     append_line(t, "#define KV_%s 1", kv == EYRIE_FORMAT_F32 ? "F32" : "F16");
     append_attention_tile(t, dev);
     if (!dev->fma) append_line(t, "#define WITHOUT_FMA 1");
+    if (formats & EY_MATRIX_UNIT) append_line(t, "#define MATRIX_UNIT 1");
     EY_TRY(append_file(t, dev, "prelude.cl", err));
     for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
         if (plain_files[i].classes & (dev->cpu ? CPU : GPU)) EY_TRY(append_file(t, dev, plain_files[i].name, err));
     if (formats & EY_MATRIX_UNIT) EY_TRY(append_file(t, dev, "amx.cl", err));
+    if (formats & EY_CLBLAST) EY_TRY(append_file(t, dev, "clblast.cl", err));
     if (formats & EY_VNNI) EY_TRY(append_file(t, dev, "vnni.cl", err));
     for (size_t f = 0; f < sizeof formats_known / sizeof *formats_known; f++) {
         if (!(formats >> formats_known[f].format & 1u)) continue;
@@ -245,6 +249,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
         append_line(t, "#define INSTANCE(name) name##_%s", formats_known[f].suffix);
         EY_TRY(append_file(t, dev, dev->cpu ? "embed.cl" : "gpu_embed.cl", err));
         EY_TRY(append_file(t, dev, "fill.cl", err));
+        if (formats & EY_CLBLAST) EY_TRY(append_file(t, dev, "unpack.cl", err));
         append_line(t, "#undef INSTANCE");
         if (!dev->cpu) EY_TRY(append_gpu_products(t, dev, formats_known[f].suffix, err));
         else EY_TRY(append_tiles(t, dev, formats_known[f].suffix, in_int8(formats, formats_known[f].format), err));
@@ -415,6 +420,9 @@ bool ey_program_has_unit(const ey_program *p, eyrie_format weights)
     return (p->formats & EY_MATRIX_UNIT) != 0 && unit_takes(weights);
 }
 
+bool ey_program_has_unit_decode(const ey_program *p) { return (p->formats & EY_UNIT_DECODE) != 0; }
+
+bool ey_program_has_clblast(const ey_program *p) { return (p->formats & EY_CLBLAST) != 0; }
 bool ey_program_has_int8(const ey_program *p, eyrie_format weights) { return p->dev->cpu && in_int8(p->formats, weights); }
 
 void ey_program_store(ey_program *p)

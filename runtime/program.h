@@ -34,9 +34,13 @@ const ey_tile *ey_gpu_tiles(bool decode, size_t *n);
 /* Beside the formats that a program is for: products on the CPU's matrix unit. Only where the probe "amx" has said yes, and
  * this process may use tiles. */
 enum { EY_MATRIX_UNIT = 1 << 30 };
+/* Those of decode of many rows, too, beside it. A sequence then has other bits in such steps than alone. */
+enum { EY_UNIT_DECODE = 1 << 26 };
 /* The same: products with weights that have a scale round what they read to whole numbers of 8 bits (matmul.cl). They sum by
  * VNNI instructions, with the same bits, where the probe "vnni" has said yes. */
 enum { EY_INT8 = 1 << 29, EY_VNNI = 1 << 28 };
+/* And what products by CLBlast need; without the matrix unit. */
+enum { EY_CLBLAST = 1 << 27 };
 
 /* Weight formats that the matrix unit takes, which multiplies bf16: those of fewer bits lose little by being rounded to it,
  * those of more were asked for. */
@@ -48,8 +52,10 @@ enum { EY_UNIT_FORMATS = 1 << EYRIE_FORMAT_BF16 | 1 << EYRIE_FORMAT_Q8 | 1 << EY
 eyrie_status ey_program_build(ey_program **out, eyrie_device *dev, uint32_t formats, eyrie_format kv, eyrie_error *err);
 void         ey_program_free(ey_program *p);
 
-/* Products of prefill with weights in this format are on the matrix unit. */
+/* Products of prefill with weights in this format are on the matrix unit; with EY_UNIT_DECODE, those of decode, too. */
 bool         ey_program_has_unit(const ey_program *p, eyrie_format weights);
+bool         ey_program_has_unit_decode(const ey_program *p);
+bool         ey_program_has_clblast(const ey_program *p);
 /* The others with weights in this format are in 8 bits. */
 bool         ey_program_has_int8(const ey_program *p, eyrie_format weights);
 

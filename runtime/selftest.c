@@ -271,6 +271,7 @@ static void rig_run(rig *r, const ey_row *rows, uint32_t n)
         if (!given[i].tokens) given[i].tokens = any;
     if (r->status != EYRIE_OK) return;
     DO(r, ey_buffer_write(r->lab->dev, r->scratch.batch, 0, 4 * ey_image_write(&batch, &r->geometry, image), image, &r->err));
+    r->scratch.tokens = ey_batch_tokens(&batch);
     r->scratch.wanted = ey_batch_wanted(&batch);
     double start = ey_seconds();
     DO(r, ey_plan_run(&r->plan, 0, UINT32_MAX, &r->err));

@@ -1,5 +1,5 @@
 /* variants.c - which ways of carrying out an op this device gets, and why not the others. The ops choose; this tells. */
-#include "ops/op.h"
+#include "ops/clblast.h"
 #include "os.h"
 #include "probe.h"
 #include "tiles.h"
@@ -8,6 +8,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 typedef struct listing {
     eyrie_variant *list;
@@ -76,16 +77,31 @@ static void add_tuned(listing *l, const eyrie_device *dev)
 }
 
 /* By the verdict that is remembered: that the system lets this process use the unit is not asked here. */
-static void add_unit(listing *l, const eyrie_device *dev)
+static void add_unit(listing *l, const eyrie_device *dev, const char *op, const char *name)
 {
-    const char *name = "AMX, 32x2";
     eyrie_verdict v;
 
     eyrie_probe_recall(dev, "amx", &v);
-    if (v.answer == EYRIE_YES) add(l, "matmul", name, true, "prefill with weights in bf16, q8 or q4, but for --compute f32");
-    else if (v.answer != EYRIE_NOT_PROBED) add(l, "matmul", name, false, "the probe amx says: %.150s", v.reason);
-    else if (dev->cpu && ey_tiles_exist()) add(l, "matmul", name, false, "amx has not been probed here (--probe)");
-    else add(l, "matmul", name, false, "there is none: %s", dev->cpu ? "this CPU has no AMX" : "the device is no CPU");
+    if (v.answer == EYRIE_YES) add(l, op, name, true, "prefill with weights in bf16, q8 or q4, but for --compute f32%s",
+                                     strcmp(op, "matmul") ? "" : "; large steps of decode with --invariant off");
+    else if (v.answer != EYRIE_NOT_PROBED) add(l, op, name, false, "the probe amx says: %.150s", v.reason);
+    else if (dev->cpu && ey_tiles_exist()) add(l, op, name, false, "amx has not been probed here (--probe)");
+    else add(l, op, name, false, "there is none: %s", dev->cpu ? "this CPU has no AMX" : "the device is no CPU");
+}
+
+/* All visit blocks of 64 keys. */
+static void add_attention(listing *l, const eyrie_device *dev)
+{
+    add(l, "attention", "CPU, a query at a time", dev->cpu, dev->cpu ? "decode, and prefill without AMX" : "for CPUs (--kernels cpu)");
+    add(l, "attention", "GPU, 16 queries at a time", !dev->cpu, dev->cpu ? "for GPUs (--kernels gpu)" : "prefill and decode");
+    add_unit(l, dev, "attention", "AMX, 128 queries at a time");
+}
+
+static void add_clblast(listing *l)
+{
+    bool built = ey_clblast_exists();
+    add(l, "matmul", "CLBlast Sgemm", false, "%s", built
+        ? "varies; prefill of more than 32 tokens with --products clblast --invariant off" : "the library was built without it");
 }
 
 static void add_int8(listing *l, const eyrie_device *dev)
@@ -128,9 +144,10 @@ size_t eyrie_device_variants(const eyrie_device *dev, eyrie_variant *list, size_
     add_gpu_tiles(&l, dev, false);
     add_gpu_tiles(&l, dev, true);
     add_tuned(&l, dev);
-    add_unit(&l, dev);
+    add_unit(&l, dev, "matmul", "AMX, 32x2");
     add_int8(&l, dev);
+    add_clblast(&l);
     add_recurrence(&l, dev);
-    add(&l, "attention", "blocks of 64 keys", true, "there is no other");
+    add_attention(&l, dev);
     return l.n;
 }

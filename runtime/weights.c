@@ -689,6 +689,16 @@ done:
     return st;
 }
 
+/* Buffers of as many bytes can hold other formats. */
+bool ey_weights_borrow(ey_weights *w, const ey_weights *from)
+{
+    bool alike = w->n_matrices == from->n_matrices;
+
+    for (size_t i = 0; i < w->n_matrices && alike; i++)
+        alike = w->matrices[i]->public.format == from->matrices[i]->public.format;
+    return alike && ey_arena_borrow(&w->arena, &from->arena);
+}
+
 bool ey_weights_in_file(const ey_weights *w)
 {
     for (size_t i = 0; i < w->arena.n; i++)

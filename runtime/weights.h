@@ -117,5 +117,7 @@ eyrie_status ey_weights_write(ey_weights *w, ey_output *o, const char *identity,
 /* Allocates, then reads and packs; or, of a synthetic model, makes matrices on the device with `program`'s kernels. */
 eyrie_status ey_weights_load(ey_weights *w, eyrie_error *err);
 eyrie_status ey_weights_fill(ey_weights *w, ey_program *program, eyrie_error *err);
+/* Or neither: uses what another model of the same context has loaded, which outlives this. False: it declared otherwise. */
+bool         ey_weights_borrow(ey_weights *w, const ey_weights *from);
 
 #endif

@@ -14,6 +14,8 @@
 
 #include "testing.h"
 
+#include <eyrie/eyrie_tools.h>
+
 #include "errors.h"
 #include "numbers.h"
 #include "ops/op.h"
@@ -84,6 +86,30 @@ static inline int open_shared_for_gpus(void **state)
     return open_shared(state);
 }
 
+/* For programs with the CPU's matrix unit; false, having said why, where there is none. */
+static inline bool lab_add_unit(lab *l)
+{
+    eyrie_verdict v;
+
+    if (!l->device) return false;
+    assert_ok(eyrie_probe_run(l->device, "amx", &v, &err));
+    if (v.answer == EYRIE_YES) l->more = EY_MATRIX_UNIT;
+    else fprintf(stderr, "skipping: no matrix unit: %s\n", v.reason);
+    return l->more != 0;
+}
+
+/* Without a unit there is no device, and every test is skipped. */
+static inline int open_shared_with_unit(void **state)
+{
+    class_tested = EYRIE_KERNELS_CPU;
+    open_shared(state);
+    if (!lab_add_unit(&shared)) {
+        lab_close(&shared);
+        shared.device = NULL;
+    }
+    return 0;
+}
+
 static inline int close_shared(void **state)
 {
     (void)state;
@@ -101,6 +127,7 @@ static inline int clean_up(void **state)
 #define op_test(f)         cmocka_unit_test_setup_teardown(f, make_dir, clean_up)
 #define run_cpu_tests(list) cmocka_run_group_tests_name("CPU class", list, open_shared, close_shared)
 #define run_gpu_tests(list) cmocka_run_group_tests_name("GPU class", list, open_shared_for_gpus, close_shared)
+#define run_unit_tests(list) cmocka_run_group_tests_name("matrix unit", list, open_shared_with_unit, close_shared)
 #define run_op_tests(list) (run_cpu_tests(list) + run_gpu_tests(list))
 
 /* ------------------------------------------------------------------------------------------------------------ rig */
@@ -227,6 +254,7 @@ static inline void rig_run(rig *r, const ey_row *rows, uint32_t n_rows, void *st
     assert_in_range(ey_batch_tokens(&batch), 1, ey_min(r->plan.tokens, COUNT(any)));
     uint64_t words = ey_image_write(&batch, &r->geometry, image);
     assert_ok(ey_buffer_write(dev, r->scratch.batch, 0, words * sizeof *image, image, &err));
+    r->scratch.tokens = ey_batch_tokens(&batch);
     r->scratch.wanted = ey_batch_wanted(&batch);
     if (state) assert_ok(ey_buffer_write(dev, slots, 0, slots->bytes, state, &err));
     assert_ok(ey_plan_run(&r->plan, 0, UINT32_MAX, &err));

@@ -45,12 +45,15 @@ static inline eyrie_model *open_model(const char *below_root, eyrie_model_opts o
     return m;
 }
 
-static inline eyrie_engine *open_engine(eyrie_model *m)
+static inline eyrie_engine *open_engine_with(eyrie_model *m, const char *policy)
 {
+    eyrie_engine_opts opts = { .struct_size = sizeof opts, .policy = policy };
     eyrie_engine *e;
-    assert_ok(eyrie_engine_open(&e, m, &err));
+    assert_ok(eyrie_engine_open(&e, m, &opts, &err));
     return e;
 }
+
+static inline eyrie_engine *open_engine(eyrie_model *m) { return open_engine_with(m, NULL); }
 
 static inline eyrie_seq *open_seq(eyrie_engine *e)
 {
@@ -77,14 +80,16 @@ typedef struct stage {
     golden        text;      /* of a golden; else empty */
 } stage;
 
-static inline stage open_stage(const char *name, eyrie_model_opts opts)
+static inline stage open_stage_with(const char *policy, const char *name, eyrie_model_opts opts)
 {
     stage st = { .model = open_model(name, opts) };
 
-    st.engine = open_engine(st.model);
+    st.engine = open_engine_with(st.model, policy);
     if (strncmp(name, GOLDEN(""), strlen(GOLDEN(""))) == 0) st.text = open_text(name);
     return st;
 }
+
+static inline stage open_stage(const char *name, eyrie_model_opts opts) { return open_stage_with(NULL, name, opts); }
 
 static inline void close_stage(stage *st)
 {

@@ -296,14 +296,9 @@ static void on_the_matrix_unit(void **state)
 
 static int open_labs(void **state)
 {
-    eyrie_verdict v;
-
     open_shared(state);
     lab_open(&with_unit, 0, 0);
-    if (!with_unit.device) return 0;
-    assert_ok(eyrie_probe_run(with_unit.device, "amx", &v, &err));
-    if (v.answer == EYRIE_YES) with_unit.more = EY_MATRIX_UNIT;
-    else fprintf(stderr, "skipping: no matrix unit: %s\n", v.reason);
+    lab_add_unit(&with_unit);
     return 0;
 }
 

@@ -26,7 +26,6 @@ static void wrong_usage(void **state)
     static const struct { const char *args[12], *says; } cases[] = {
         { { NULL }, "no command" },
         { { "bogus" }, "'bogus'" },
-        { { "bench" }, "'bench'" },
         { { "--bogus" }, "'--bogus'" },
         { { "--version", "1" }, "'1'" },
         { { "help", "bogus" }, "'bogus'" },
@@ -112,6 +111,8 @@ static void help(void **state)
                    "--ignore-eos", "--json", "--weights", "--compute", "--kv", "--chunk", "--context", "--slots",
                    "--device", "--threads", "--kernels", "--memory", "--max-alloc", "--kernel-dir",
                    "--cache-dir", "--load-state", "--save-state" } },
+        { "run", { "--samples", "--policy", "--token-interval", "--lanes", "--trace" } },
+        { "score", { "--continuation", "--policy", "--token-interval", "--lanes", "--trace" } },
         { "score", { "-m", "-p", "-f", "-", "--tokens", "--logits", "--json", "--weights", "--compute", "--kv",
                      "--chunk", "--context", "--slots", "--device", "--threads", "--kernels", "--memory", "--max-alloc",
                      "--kernel-dir", "--cache-dir" } },
@@ -471,6 +472,52 @@ static void failed_score_leaves_no_logits(void **state)
 
 /* ------------------------------------------------------------------------------------------------------------ info */
 
+/* Steps of 1, 4, 16 and 64 sequences: more work each, and time where there is a device, once it has been measured. */
+static void info_steps(const json_t *without_device, const json_t *with_device)
+{
+    const json_t *counted = json_object_get(without_device, "decode_steps"), *timed = json_object_get(with_device, "decode_steps");
+    double bytes = 0, seconds = 0;
+
+    assert_int_equal(json_array_size(counted), 4);
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *step = json_array_get(counted, i);
+        assert_int_equal(json_integer_value(json_object_get(step, "sequences")), 1 << 2 * i);
+        assert_true(number(step, "bytes") > bytes);
+        assert_true(fabs(number(step, "flops") / (1 << 2 * i) / number(without_device, "decode_flops") - 1) < 1e-6);
+        assert_true(json_is_null(json_object_get(step, "seconds")));
+        bytes = number(step, "bytes");
+        step = json_array_get(timed, i);
+        assert_true(number(step, "seconds") > seconds && number(step, "seconds") < 10);    /* of a model of 12 MB */
+        seconds = number(step, "seconds");
+    }
+    assert_true(number(without_device, "decode_bytes") == number(json_array_get(counted, 0), "bytes"));
+    static const char *const unknown[] = { "decode_ridge", "prefill_ridge", "memory_bytes", "sequences", "device",
+                                           "read_bytes_per_second", "fma_flops_per_second", "launch_seconds" };
+    for (size_t i = 0; i < COUNT(unknown); i++) {
+        assert_true(json_is_null(json_object_get(without_device, unknown[i])));
+        assert_false(json_is_null(json_object_get(with_device, unknown[i])));
+    }
+}
+
+/* 108 KiB a sequence beside 5.66 MiB of weights; a device is not needed to say how many fit. */
+static void info_memory(void **state)
+{
+    char vendors[4096];
+
+    snprintf(vendors, sizeof vendors, "%s/vendors", (char *)*state);
+    assert_int_equal(mkdir(vendors, 0777), 0);
+    setting no_device = { .vendors = vendors };
+    json_t *fits = expect_json(run_as(*state, no_device, "info", "-m", MODEL, "--memory", "10M", "--json"));
+    json_t *none = expect_json(run_as(*state, no_device, "info", "-m", MODEL, "--memory", "1M", "--json"));
+    double room = 10.0 * 1024 * 1024 - number(fits, "weight_bytes");
+
+    assert_true(number(fits, "sequences") == floor(room / number(fits, "state_bytes")));
+    assert_true(number(none, "sequences") == 0);
+    expect_failure(run_as(*state, no_device, "info", "-m", MODEL, "--device", "0"), 1, "OpenCL");
+    json_decref(fits);
+    json_decref(none);
+}
+
 static void info(void **state)
 {
     static const struct { const char *key; int64_t value; } expected[] = {   /* README.md and config.json of the model */
@@ -500,6 +547,7 @@ static void info(void **state)
     static const char *const grows[] = { "weight_bytes", "state_bytes", "decode_bytes" };
     for (size_t i = 0; i < COUNT(grows); i++) assert_true(number(wider, grows[i]) > number(object, grows[i]));
     assert_true(number(object, "decode_flops") > 2 * 2943936.0 * 0.9);       /* a multiply-add for each parameter */
+    info_steps(object, wider);
     expect_status(&r, 0);
     expect_contains(r.out, "RecurrentGemma, 6 layers: 4 recurrent, 2 attention");
     expect_contains(r.out, "2.94 million");
@@ -596,7 +644,7 @@ static void kernels_are_kept(void **state)
             while (d && (entry = readdir(d)) != NULL) {
                 char path[4096];
                 snprintf(path, sizeof path, "%s/%s", made[k], entry->d_name);
-                if (!strstr(entry->d_name, ".program")) continue;
+                if (!strstr(entry->d_name, ".program") && !strstr(entry->d_name, ".costs")) continue;
                 assert_string_equal(made[k], cases[i].below ? cases[i].below : "nowhere");
                 assert_int_equal(remove(path_of(dir, path)), 0);
             }
@@ -843,7 +891,7 @@ int main(void)
         test_in_dir(prompt_of_nothing_is_bos), test_in_dir(end_of_text_without_tokenizer),
         test_in_dir(end_of_context), test_in_dir(interrupted_run_ends_in_order), test_in_dir(scores_of_golden),
         test_in_dir(score_of_text), test_in_dir(score_of_one_token), test_in_dir(failed_score_leaves_no_logits),
-        test_in_dir(info), test_in_dir(failures), test_in_dir(kernels_are_kept), test_in_dir(output_that_fails),
+        test_in_dir(info), test_in_dir(info_memory), test_in_dir(failures), test_in_dir(kernels_are_kept), test_in_dir(output_that_fails),
         test_in_dir(reader_that_leaves), test_in_dir(devices), test_in_dir(devices_of_a_class),
         test_in_dir(devices_probed),
         test_in_dir(verdicts_are_found_at_need), test_in_dir(no_such_device),

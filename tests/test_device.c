@@ -274,7 +274,7 @@ static void transfers(void **state)
 
     assert_ok(ey_buffer_write(device, b, 0, sizeof out, out, &err));
     assert_ok(ey_buffer_write(device, b, 16, 8, out, &err));
-    assert_ok(ey_buffer_copy(device, b, 128, 32, 64, &err));
+    assert_ok(ey_buffer_copy(device, b, 128, b, 32, 64, &err));
     assert_ok(ey_buffer_read(device, b, 0, sizeof in, in, &err));
     memmove(out + 16, out, 8);
     memmove(out + 32, out + 128, 64);
@@ -416,7 +416,7 @@ static void children_before_parents(void **state)
     assert_int_equal(eyrie_device_close(dev), EYRIE_EBUSY);
     assert_int_equal(eyrie_model_close(m), EYRIE_EBUSY);
     assert_int_equal(eyrie_engine_close(e), EYRIE_EBUSY);
-    assert_fails(eyrie_engine_open(&second, m, &err), EYRIE_EBUSY, "engine");
+    assert_fails(eyrie_engine_open(&second, m, NULL, &err), EYRIE_EBUSY, "engine");
     assert_null(second);
     submit(s, (eyrie_request){ .tokens = (int32_t[]){ 2, 5, 7 }, .n_tokens = 3, .max_tokens = 2, .flags = EYRIE_IGNORE_EOS }, &h);
     assert_int_equal(eyrie_engine_close(e), EYRIE_EBUSY);

@@ -703,7 +703,7 @@ static void structs_of_an_older_header(void **state)
 static void statistics(void **state)
 {
     eyrie_stats stats = { .struct_size = sizeof stats };
-    stage on = open_stage(SHAKESPEARE, (eyrie_model_opts){ .slots = 2, .chunk = 64 });
+    stage on = open_stage_with("fifo", SHAKESPEARE, (eyrie_model_opts){ .slots = 2, .chunk = 64 });
     int32_t *tokens = any_tokens(70, ey_model_get_limits(on.model).vocab, 1);
     eyrie_seq *a = open_seq(on.engine), *b = open_seq(on.engine);
     heard h, i;

@@ -213,7 +213,7 @@ static void opening_an_engine_without_memory(void **state)
     for (bool failed = true; failed; n++) {
         eyrie_engine *e;
         fail_allocation(n);
-        eyrie_status st = eyrie_engine_open(&e, m, &err);
+        eyrie_status st = eyrie_engine_open(&e, m, NULL, &err);
         failed = allocation_failed();
         assert_int_equal(st, failed ? EYRIE_ENOMEM : EYRIE_OK);
         assert_true((e == NULL) == failed);         /* and the model is free for another */
@@ -236,7 +236,7 @@ typedef struct scene {
 
 static void set_up(scene *s)
 {
-    s->on = open_stage(MODEL, small);
+    s->on = open_stage_with("fifo", MODEL, small);      /* the pair's turn comes first */
     const int32_t *tokens = s->on.text.tokens;
     eyrie_request r = { .struct_size = sizeof r, .flags = EYRIE_IGNORE_EOS };
     s->pair[0] = s->pair[1] = s->rest = s->wake = s->wait = r;

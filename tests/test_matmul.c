@@ -1,6 +1,6 @@
 /* test_matmul.c - dense products: every tile and weight format against the reference, and bit for bit against the
  * chain of fma that the design promises, which is why tile, neighbours and shards cannot matter. Block-diagonal
- * products are test_gates.c's. */
+ * products are test_gates.c's, what only the matrix unit does is test_matmul_amx.c's. */
 #include "harness.h"
 
 /* Buckets from 1 to taller than every tile, with live rows that fill them, and that do not. */
@@ -143,6 +143,13 @@ static void every_batch_of_decode(void **state)
     }
 }
 
+static float *exact(size_t T, size_t N, size_t K, const float *x, const float *W, const float *bias)
+{
+    float *y = zeros(T * N);
+    ref_matmul(T, N, K, x, W, bias, y);
+    return y;
+}
+
 /* Those that share a scale begin with the largest there is, which makes it 1. */
 static float *whole_weights(eyrie_format format, uint32_t N, uint32_t K)
 {
@@ -163,12 +170,10 @@ static void whole_numbers_are_exact(void **state)
         for (size_t f = 0; f < COUNT(weight_formats); f++) {
             uint32_t T = batches[i].live[0];
             float   *W = whole_weights(weight_formats[f], N, K), *x = integers((size_t)T * K, 2, 100);
-            float   *want = zeros((size_t)T * N);
             dense    d;
 
             dense_open(&d, &shared, *state, EY_PREFILL, weight_formats[f], batches[i].bucket, N, K, W, integers(N, 3, 1000));
-            ref_matmul(T, N, K, x, W, d.bias, want);
-            check_same("exact product", dense_run(&d, x, T), want, (size_t)T * N);
+            check_same("exact product", dense_run(&d, x, T), exact(T, N, K, x, W, d.bias), (size_t)T * N);
             rig_close(&d.r);
         }
 }
@@ -196,33 +201,39 @@ static void extreme_weights(void **state)
         }
 }
 
+/* For what follows, with whole numbers again, so that sums are exact on the matrix unit, too. */
+static eyrie_format format_tested(void) { return shared.more ? EYRIE_FORMAT_BF16 : EYRIE_FORMAT_F32; }
+
 /* Three matrices stacked, the second without a bias, times columns of a wider activation in heads with padding. */
 static void parts_and_slices(void **state)
 {
     const ey_dim   cols = { 3, 20 }, rows[] = { { 1, 37 }, { 2, 5 }, { 3, 20 } };
-    const uint32_t K = 60, T = 5, left = 48, right = 16;
-    float         *x = noise((size_t)T * K, 1, 1.0f), *W[3], *bias[3];
+    const uint32_t K = 60, most = 40, live[] = { 5, 35 }, left = 48, right = 16;
+    float         *x = integers((size_t)most * K, 1, 100), *W[3], *bias[3];
     rig            r;
 
     for (uint32_t i = 0; i < 3; i++) {
-        W[i] = noise((size_t)ey_dim_count(rows[i]) * K, 10 + i, 1.0f);
-        bias[i] = i == 1 ? zeros(10) : noise(ey_dim_count(rows[i]), 20 + i, 1.0f);
+        W[i] = integers((size_t)ey_dim_count(rows[i]) * K, 10 + i, 127);
+        bias[i] = i == 1 ? zeros(10) : integers(ey_dim_count(rows[i]), 20 + i, 1000);
     }
     const tensor  file[] = { { "w0", { 37, K }, W[0] }, { "w1", { 10, K }, W[1] }, { "w2", { 60, K }, W[2] },
                              { "b0", { 37 }, bias[0] }, { "b2", { 60 }, bias[2] } };
     const ey_part parts[] = { { "w0", "b0", rows[0] }, { "w1", NULL, rows[1] }, { "w2", "b2", rows[2] } };
 
-    rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, 8, 1);
-    ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, EYRIE_FORMAT_F32, file, COUNT(file)), parts, 3, cols);
-    ey_act wide = hold(&r, ey_plan_act(&r.plan, 8, left + ey_dim_padded(cols) + right));
+    rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, most, 1);
+    ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, format_tested(), file, COUNT(file)), parts, 3, cols);
+    ey_act wide = hold(&r, ey_plan_act(&r.plan, most, left + ey_dim_padded(cols) + right));
     ey_act in = ey_act_slice(wide, left, ey_dim_padded(cols));
     ey_act y = hold(&r, ey_matmul(&r.plan, in, m));
     rig_seal(&r);
-    put(&r, in, cols, x, T);
-    rig_run(&r, &(ey_row){ .n = T }, 1, NULL);
-    for (uint32_t i = 0; i < 3; i++) {
-        uint32_t N = ey_dim_count(rows[i]);
-        check_same("part", get(&r, ey_part_of(y, m, i), rows[i], T), chain(T, N, K, x, W[i], bias[i]), (size_t)T * N);
+    for (size_t k = 0; k < COUNT(live); k++) {
+        rig_clear(&r);
+        put(&r, in, cols, x, live[k]);
+        rig_run_tokens(&r, live[k]);
+        for (uint32_t i = 0; i < 3; i++) {
+            uint32_t N = ey_dim_count(rows[i]), T = live[k];
+            check_same("part", get(&r, ey_part_of(y, m, i), rows[i], T), exact(T, N, K, x, W[i], bias[i]), (size_t)T * N);
+        }
     }
     rig_close(&r);
 }
@@ -230,35 +241,35 @@ static void parts_and_slices(void **state)
 /* y += product, the residual connection, to columns in the middle of an activation. */
 static void sums(void **state)
 {
-    const uint32_t N = 37, K = 20, buckets[] = { 1, 2, 4, 8, 32 };
-    float         *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f);
-    const tensor   file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
-    const ey_part  part = { "w", "b", ey_dim_flat(N) };
+    static const struct { uint32_t N, K, most, T; } cases[] = { { 37, 20, 1, 1 }, { 37, 20, 2, 2 }, { 37, 20, 4, 3 },
+        { 37, 20, 8, 6 }, { 37, 20, 40, 33 }, { 70, 66, 64, 64 }, { 40, 2000, 257, 250 } };
 
-    for (size_t i = 0; i < COUNT(buckets); i++) {
-        uint32_t bucket = buckets[i], T = bucket - bucket / 4;
-        float   *x = noise((size_t)T * K, 3, 1.0f), *y0 = noise((size_t)T * N, 4, 1.0f);
-        float   *want = chain(T, N, K, x, W, bias);
-        rig      r;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        uint32_t      N = cases[i].N, K = cases[i].K, T = cases[i].T, most = cases[i].most;
+        float        *W = integers((size_t)N * K, 1, 60), *bias = integers(N, 2, 1000), *x = integers((size_t)T * K, 3, 60);
+        float        *y0 = integers((size_t)T * N, 4, 5000), *beside = integers((size_t)T * 16, 5, 9);
+        float        *want = exact(T, N, K, x, W, bias);
+        const tensor  file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
+        rig           r;
 
         for (size_t k = 0; k < (size_t)T * N; k++) want[k] += y0[k];
-        rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 1);
-        ey_weights *w = rig_weights(&r, *state, EYRIE_FORMAT_F32, file, COUNT(file));
-        ey_matrix  *m = ey_weights_matrix(w, &part, 1, ey_dim_flat(K));
-        ey_act in = hold(&r, ey_plan_act(&r.plan, bucket, ey_pad(K)));
-        ey_act wide = hold(&r, ey_plan_act(&r.plan, bucket, 16 + ey_pad(N) + 16));
+        rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, most, 1);
+        ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, format_tested(), file, 2),
+                                         &(ey_part){ "w", "b", ey_dim_flat(N) }, 1, ey_dim_flat(K));
+        ey_act in = hold(&r, ey_plan_act(&r.plan, most, ey_pad(K)));
+        ey_act wide = hold(&r, ey_plan_act(&r.plan, most, 16 + ey_pad(N) + 16));
         ey_act y = ey_act_slice(wide, 16, ey_pad(N));
         ey_act before = ey_act_slice(wide, 0, 16), after = ey_act_slice(wide, 16 + ey_pad(N), 16);
         ey_matmul_add(&r.plan, in, m, y);
         rig_seal(&r);
         put(&r, in, ey_dim_flat(K), x, T);
         put(&r, y, ey_dim_flat(N), y0, T);
-        put(&r, before, ey_dim_flat(16), x, T);
-        put(&r, after, ey_dim_flat(16), x, T);
-        rig_run(&r, &(ey_row){ .n = T }, 1, NULL);
+        put(&r, before, ey_dim_flat(16), beside, T);
+        put(&r, after, ey_dim_flat(16), beside, T);
+        rig_run_tokens(&r, T);
         check_same("sum", get(&r, y, ey_dim_flat(N), T), want, (size_t)T * N);
-        check_same("before", get(&r, before, ey_dim_flat(16), T), x, (size_t)T * 16);
-        check_same("after", get(&r, after, ey_dim_flat(16), T), x, (size_t)T * 16);
+        check_same("before", get(&r, before, ey_dim_flat(16), T), beside, (size_t)T * 16);
+        check_same("after", get(&r, after, ey_dim_flat(16), T), beside, (size_t)T * 16);
         rig_close(&r);
     }
 }
@@ -270,10 +281,8 @@ static void wanted_rows(void **state)
     static const struct { uint32_t wanted, skip, most; } cases[] = { { 1, 0, 1 }, { 40, 0, 64 }, { 40, 7, 13 },
         { 40, 32, 16 }, { 40, 39, 4 }, { 40, 40, 4 }, { 40, 64, 64 } };
     const uint32_t N = 20, K = 16, bucket = 64;
-    float         *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f);
-    float         *x = noise((size_t)bucket * K, 3, 1.0f);
+    float         *W = integers((size_t)N * K, 1, 127), *bias = integers(N, 2, 1000), *x = integers((size_t)bucket * K, 3, 100);
     const tensor   file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
-    const ey_part  part = { "w", "b", ey_dim_flat(N) };
 
     for (size_t i = 0; i < COUNT(cases); i++) {
         uint32_t     skip = cases[i].skip, most = cases[i].most, wanted = cases[i].wanted;
@@ -282,15 +291,15 @@ static void wanted_rows(void **state)
         rig          r;
 
         rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 2);
-        ey_weights *w = rig_weights(&r, *state, EYRIE_FORMAT_F32, file, COUNT(file));
-        ey_matrix  *m = ey_weights_matrix(w, &part, 1, ey_dim_flat(K));
+        ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, format_tested(), file, 2),
+                                         &(ey_part){ "w", "b", ey_dim_flat(N) }, 1, ey_dim_flat(K));
         ey_act in = hold(&r, ey_plan_act(&r.plan, bucket, ey_pad(K)));
         ey_act y = hold(&r, ey_plan_act(&r.plan, most, ey_pad(N)));
         ey_matmul_wanted(&r.plan, in, m, skip, most, y);
         rig_seal(&r);
         put(&r, in, ey_dim_flat(K), x, bucket);
         rig_run(&r, rows, 2, NULL);
-        check_same("wanted", get(&r, y, ey_dim_flat(N), n), chain(n, N, K, x + skip * K, W, bias), (size_t)n * N);
+        check_same("wanted", get(&r, y, ey_dim_flat(N), n), exact(n, N, K, x + skip * K, W, bias), (size_t)n * N);
         rig_close(&r);
     }
 }
@@ -340,14 +349,15 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         op_test(every_tile_and_format),
         op_test(every_batch_of_decode),
-        op_test(whole_numbers_are_exact),
         op_test(extreme_weights),
+        op_test(shards_change_nothing),
+        op_test(many_turns),
+    }, of_all_kernels[] = {
+        op_test(whole_numbers_are_exact),
         op_test(parts_and_slices),
         op_test(sums),
         op_test(wanted_rows),
-        op_test(shards_change_nothing),
-        op_test(many_turns),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
-    return run_op_tests(tests);
+    return run_op_tests(tests) + run_op_tests(of_all_kernels) + run_unit_tests(of_all_kernels);
 }

@@ -1,9 +1,7 @@
 /* test_matmul_amx.c - products on the CPU's matrix unit: against the reference of inputs that are rounded to bf16, and
- * against themselves, bit for bit, since bucket, neighbours, cuts and shards must not matter. Skipped, with the reason, on
- * devices without one. */
+ * against themselves, bit for bit, since bucket, neighbours, cuts and shards must not matter. What it shares
+ * with the other kernels is in test_matmul.c. Skipped, with the reason, on devices without a unit. */
 #include "harness.h"
-
-#include <eyrie/eyrie_tools.h>
 
 /* A product of rows x [most, K], dense or of gates (blocks > 1), with up to `most` tokens. */
 typedef struct product {
@@ -20,7 +18,6 @@ static void product_open_as(product *d, lab *l, const char *directory, eyrie_for
     uint32_t     N = ey_dim_count(out), K = ey_dim_count(in);
     const tensor file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
 
-    if (!l->more) skip();
     *d = (product){ .in = in, .out = out, .W = rounded(EYRIE_FORMAT_BF16, rounded(format, W, N, 1, K), N, 1, K),
                     .bias = bias };
     rig_open(&d->r, l, EYRIE_FORMAT_F32, EY_PREFILL, most, 1);
@@ -130,19 +127,6 @@ static void widened_weights(void **state)
     }
 }
 
-/* Sums of small whole numbers are exact: what is left is whether each weight meets the input that it should. */
-static void whole_numbers_are_exact(void **state)
-{
-    const uint32_t N = 132, K = 82, T = 45;
-    float         *W = integers((size_t)N * K, 1, 127), *x = integers((size_t)T * K, 2, 100), *want = zeros((size_t)T * N);
-    product        d;
-
-    product_open(&d, &shared, *state, T, ey_dim_flat(N), ey_dim_flat(K), W, integers(N, 3, 1000));
-    ref_matmul(T, N, K, x, W, d.bias, want);
-    check_same("exact product", product_run(&d, x, T), want, (size_t)T * N);
-    rig_close(&d.r);
-}
-
 /* Inputs are rounded to nearest, even among equals; what is not finite stays what it is. */
 static void inputs_are_rounded(void **state)
 {
@@ -161,115 +145,13 @@ static void inputs_are_rounded(void **state)
     rig_close(&d.r);
 }
 
-/* Heads with padding in, parts out: three matrices stacked, times columns in the middle of an activation. */
-static void parts_and_slices(void **state)
-{
-    const ey_dim   cols = { 3, 20 }, rows[] = { { 1, 37 }, { 2, 5 }, { 3, 20 } };
-    const uint32_t K = 60, T = 35;
-    float         *x = integers((size_t)T * K, 1, 100), *W[3], *bias[3];
-    rig            r;
-
-    if (!shared.more) skip();
-    for (uint32_t i = 0; i < 3; i++) {
-        W[i] = integers((size_t)ey_dim_count(rows[i]) * K, 10 + i, 127);
-        bias[i] = i == 1 ? zeros(10) : integers(ey_dim_count(rows[i]), 20 + i, 1000);
-    }
-    const tensor  file[] = { { "w0", { 37, K }, W[0] }, { "w1", { 10, K }, W[1] }, { "w2", { 60, K }, W[2] },
-                             { "b0", { 37 }, bias[0] }, { "b2", { 60 }, bias[2] } };
-    const ey_part parts[] = { { "w0", "b0", rows[0] }, { "w1", NULL, rows[1] }, { "w2", "b2", rows[2] } };
-
-    rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, 40, 1);
-    ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, EYRIE_FORMAT_BF16, file, COUNT(file)), parts, 3, cols);
-    ey_act wide = hold(&r, ey_plan_act(&r.plan, 40, 48 + ey_dim_padded(cols) + 16));
-    ey_act in = ey_act_slice(wide, 48, ey_dim_padded(cols)), y = hold(&r, ey_matmul(&r.plan, in, m));
-    rig_seal(&r);
-    put(&r, in, cols, x, T);
-    rig_run(&r, &(ey_row){ .n = T }, 1, NULL);
-    for (uint32_t i = 0; i < 3; i++) {
-        uint32_t N = ey_dim_count(rows[i]);
-        float   *want = zeros((size_t)T * N);
-        ref_matmul(T, N, K, x, W[i], bias[i], want);
-        check_same("part", get(&r, ey_part_of(y, m, i), rows[i], T), want, (size_t)T * N);
-    }
-    rig_close(&r);
-}
-
-/* y += product, to columns in the middle of an activation; whole numbers, so the sum is exact. */
-static void sums(void **state)
-{
-    static const struct { uint32_t N, K, most, T; } cases[] = { { 37, 20, 1, 1 }, { 37, 20, 40, 33 }, { 70, 66, 64, 64 },
-                                                                { 40, 2000, 257, 250 } };
-
-    if (!shared.more) skip();
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        uint32_t      N = cases[i].N, K = cases[i].K, T = cases[i].T, most = cases[i].most;
-        float        *W = integers((size_t)N * K, 1, 60), *bias = integers(N, 2, 1000), *x = integers((size_t)T * K, 3, 60);
-        float        *y0 = integers((size_t)T * N, 4, 5000), *want = zeros((size_t)T * N), *left = integers((size_t)T * 16, 5, 9);
-        const tensor  file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
-        rig           r;
-
-        ref_matmul(T, N, K, x, W, bias, want);
-        for (size_t k = 0; k < (size_t)T * N; k++) want[k] += y0[k];
-        rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, most, 1);
-        ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, EYRIE_FORMAT_BF16, file, 2),
-                                         &(ey_part){ "w", "b", ey_dim_flat(N) }, 1, ey_dim_flat(K));
-        ey_act in = hold(&r, ey_plan_act(&r.plan, most, ey_pad(K)));
-        ey_act wide = hold(&r, ey_plan_act(&r.plan, most, 16 + ey_pad(N) + 16));
-        ey_act y = ey_act_slice(wide, 16, ey_pad(N));
-        ey_act before = ey_act_slice(wide, 0, 16), after = ey_act_slice(wide, 16 + ey_pad(N), 16);
-        ey_matmul_add(&r.plan, in, m, y);
-        rig_seal(&r);
-        put(&r, in, ey_dim_flat(K), x, T);
-        put(&r, y, ey_dim_flat(N), y0, T);
-        put(&r, before, ey_dim_flat(16), left, T);
-        put(&r, after, ey_dim_flat(16), left, T);
-        rig_run(&r, &(ey_row){ .n = T }, 1, NULL);
-        check_same("sum", get(&r, y, ey_dim_flat(N), T), want, (size_t)T * N);
-        check_same("before", get(&r, before, ey_dim_flat(16), T), left, (size_t)T * 16);
-        check_same("after", get(&r, after, ey_dim_flat(16), T), left, (size_t)T * 16);
-        rig_close(&r);
-    }
-}
-
-/* Rows [skip, skip + most) of those wanted. */
-static void wanted_rows(void **state)
-{
-    static const struct { uint32_t wanted, skip, most; } cases[] = { { 1, 0, 1 }, { 40, 0, 64 }, { 40, 7, 13 },
-        { 40, 32, 16 }, { 40, 39, 4 }, { 40, 40, 4 }, { 40, 64, 64 } };
-    const uint32_t N = 20, K = 16, bucket = 64;
-    float         *W = integers((size_t)N * K, 1, 127), *bias = integers(N, 2, 1000), *x = integers((size_t)bucket * K, 3, 100);
-    const tensor   file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
-
-    if (!shared.more) skip();
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        uint32_t     skip = cases[i].skip, most = cases[i].most, wanted = cases[i].wanted;
-        uint32_t     n = skip < wanted ? (uint32_t)ey_min(wanted - skip, most) : 0;
-        const ey_row rows[] = { { .slot = 1, .n = 20 }, { .n = wanted, .want = EY_WANT_ALL } };
-        float       *want = zeros((size_t)n * N);
-        rig          r;
-
-        rig_open(&r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, bucket, 2);
-        ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, EYRIE_FORMAT_BF16, file, 2),
-                                         &(ey_part){ "w", "b", ey_dim_flat(N) }, 1, ey_dim_flat(K));
-        ey_act in = hold(&r, ey_plan_act(&r.plan, bucket, ey_pad(K)));
-        ey_act y = hold(&r, ey_plan_act(&r.plan, most, ey_pad(N)));
-        ey_matmul_wanted(&r.plan, in, m, skip, most, y);
-        rig_seal(&r);
-        put(&r, in, ey_dim_flat(K), x, bucket);
-        rig_run(&r, rows, 2, NULL);
-        ref_matmul(n, N, K, x + skip * K, W, bias, want);
-        check_same("wanted", get(&r, y, ey_dim_flat(N), n), want, (size_t)n * N);
-        rig_close(&r);
-    }
-}
-
 /* Two gates, in blocks of odd and even numbers of panels and columns, whole and in shards of 2, 4 and 6 panels. */
 static void gates(void **state)
 {
     static const ey_dim dims[] = { { 1, 5 }, { 10, 16 }, { 2, 20 }, { 3, 48 }, { 5, 17 }, { 3, 64 }, { 2, 96 }, { 1, 132 } };
     const uint32_t      T = 37, most = 40;
 
-    if (!shared.more) skip();
+    if (!shared.device) skip();
     for (size_t k = 0; k < COUNT(dims) * 4; k++) {
         const uint32_t G = dims[k / 4].groups, P = dims[k / 4].size, panels = k % 4;
         const size_t   n = (size_t)T * G * P, weights = (size_t)G * P * P;
@@ -309,7 +191,6 @@ static void gated_products(void **state)
     static const struct { uint32_t M, K, most, T; } cases[] = { { 20, 37, 1, 1 }, { 37, 20, 40, 33 }, { 132, 66, 64, 64 },
                                                                 { 40, 2000, 420, 400 } };
 
-    if (!shared.more) skip();
     for (size_t i = 0; i < COUNT(cases); i++) {
         uint32_t     M = cases[i].M, K = cases[i].K, T = cases[i].T, most = cases[i].most;
         size_t       n = (size_t)T * M;
@@ -343,7 +224,6 @@ static void made_for_their_reader(void **state)
     static const struct { uint32_t D, M; } sizes[] = { { 48, 64 }, { 37, 40 }, { 64, 16 } };
     const uint32_t T = 45, most = 64;
 
-    if (!shared.more) skip();
     for (size_t i = 0; i < COUNT(sizes); i++) {
         uint32_t     D = sizes[i].D, M = sizes[i].M;
         ey_dim       d = ey_dim_flat(D), wide = ey_dim_flat(M);
@@ -379,7 +259,6 @@ static void only_prefill_and_few_bits(void **state)
     float        *W = noise(20 * 16, 1, 1.0f);
     const tensor  file[] = { { "w", { 20, 16 }, W } };
 
-    if (!shared.more) skip();
     for (size_t i = 0; i < COUNT(cases); i++) {
         rig r;
 
@@ -393,16 +272,42 @@ static void only_prefill_and_few_bits(void **state)
     }
 }
 
-static int open_unit(void **state)
+/* Where decode may vary, steps of many rows are the unit's, with the bits of prefill: few rows, and those of widened weights
+ * until there are more, are not. */
+static void large_steps_of_decode(void **state)
 {
-    eyrie_verdict v;
+    static const struct { eyrie_format format; uint32_t rows; bool unit; } cases[] = {
+        { EYRIE_FORMAT_BF16, 4, false }, { EYRIE_FORMAT_BF16, 8, true }, { EYRIE_FORMAT_BF16, 40, true },
+        { EYRIE_FORMAT_Q8, 8, false }, { EYRIE_FORMAT_Q8, 16, true }, { EYRIE_FORMAT_Q4, 33, true } };
+    const uint32_t N = 70, K = 66;
+    float         *W = noise((size_t)N * K, 1, 1.0f), *bias = noise(N, 2, 1.0f), *x = noise((size_t)40 * K, 3, 1.0f);
+    lab            l;
 
-    open_shared(state);
-    if (!shared.device) return 0;
-    assert_ok(eyrie_probe_run(shared.device, "amx", &v, &err));
-    if (v.answer == EYRIE_YES) shared.more = EY_MATRIX_UNIT;
-    else fprintf(stderr, "skipping: no matrix unit: %s\n", v.reason);
-    return 0;
+    if (!shared.device) skip();
+    lab_open(&l, 0, 0);
+    l.more = EY_MATRIX_UNIT | EY_UNIT_DECODE;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const tensor file[] = { { "w", { N, K }, W }, { "b", { N }, bias } };
+        uint32_t     n = cases[i].rows;
+        product      d;
+        rig          r;
+
+        rig_open(&r, &l, EYRIE_FORMAT_F32, EY_DECODE, n, n);
+        ey_matrix *m = ey_weights_matrix(rig_weights(&r, *state, cases[i].format, file, 2),
+                                         &(ey_part){ "w", "b", ey_dim_flat(N) }, 1, ey_dim_flat(K));
+        ey_act in = hold(&r, ey_plan_act(&r.plan, n, ey_pad(K))), y = hold(&r, ey_matmul(&r.plan, in, m));
+        rig_seal(&r);
+        assert_true((strstr(r.plan.records[r.plan.n - 1].label, "_amx") != NULL) == cases[i].unit);
+        put(&r, in, ey_dim_flat(K), x, n - 1);
+        rig_run_tokens(&r, n - 1);
+        if (cases[i].unit) {
+            product_open_as(&d, &l, *state, cases[i].format, n, ey_dim_flat(N), ey_dim_flat(K), W, bias);
+            check_same("decode", get(&r, y, ey_dim_flat(N), n - 1), product_run(&d, x, n - 1), (size_t)(n - 1) * N);
+            rig_close(&d.r);
+        }
+        rig_close(&r);
+    }
+    lab_close(&l);
 }
 
 int main(void)
@@ -411,15 +316,12 @@ int main(void)
         op_test(every_number_of_rows),
         op_test(cuts_change_nothing),
         op_test(widened_weights),
-        op_test(whole_numbers_are_exact),
         op_test(inputs_are_rounded),
-        op_test(parts_and_slices),
-        op_test(sums),
-        op_test(wanted_rows),
         op_test(gates),
         op_test(gated_products),
         op_test(made_for_their_reader),
         op_test(only_prefill_and_few_bits),
+        op_test(large_steps_of_decode),
     };
-    return cmocka_run_group_tests(tests, open_unit, close_shared);
+    return run_unit_tests(tests);
 }

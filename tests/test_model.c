@@ -5,6 +5,7 @@
 #include "errors.h"
 #include "golden.h"
 #include "model.h"
+#include "ops/clblast.h"
 
 #include <eyrie/eyrie_tools.h>
 
@@ -31,20 +32,26 @@ static bool on_gpu;                     /* with the kernels for GPUs */
 static void         *directory;     /* its cache */
 static bool          unit;          /* it has a matrix unit */
 
-static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compute, eyrie_format weights)
+static eyrie_model *open_golden_with(const char *name, golden *g, eyrie_model_opts opts)
 {
-    eyrie_model_opts opts = { .struct_size = sizeof opts, .compute = compute, .weights = weights, .chunk = MOST_TOKENS,
-                              .slots = SLOTS, .context = MOST_TOKENS };     /* no golden is longer */
     char path[512], file[600];
     eyrie_model *m;
 
     if (!device) skip();
+    opts.struct_size = sizeof opts;
+    opts.context = opts.chunk = MOST_TOKENS;        /* no golden is longer */
+    if (!opts.slots) opts.slots = SLOTS;
     snprintf(path, sizeof path, "%s/tests/golden/%s", EY_SOURCE_DIR, name);
     snprintf(file, sizeof file, "%s/golden.gold", path);
     assert_true(golden_open(g, file));
     assert_ok(eyrie_model_open(&m, device, path, &opts, &err));
     assert_true(ey_model_get_limits(m).logits == MOST_TOKENS);      /* of every token of a step */
     return m;
+}
+
+static eyrie_model *open_golden(const char *name, golden *g, eyrie_compute compute, eyrie_format weights)
+{
+    return open_golden_with(name, g, (eyrie_model_opts){ .compute = compute, .weights = weights });
 }
 
 /* Where the text is read with the matrix unit: weights in bf16 or fewer bits, and a CPU that has one. */
@@ -128,6 +135,41 @@ static void goldens_in_one_pass(void **state)
         golden_close(&g);
         assert_ok(eyrie_model_close(m));
     }
+}
+
+/* Read with CLBlast's products, in the same tolerance. */
+static void goldens_by_clblast(void **state)
+{
+    static const char *const names[] = { "hawk-odd", "griffin" };
+
+    (void)state;
+    if (!ey_clblast_exists()) skip();
+    for (size_t i = 0; i < COUNT(names); i++) {
+        golden g;
+        eyrie_model *m = open_golden_with(names[i], &g, (eyrie_model_opts){ .compute = EYRIE_COMPUTE_F32, .varying = true,
+                                                                            .products = EYRIE_PRODUCTS_CLBLAST });
+        float *got = rows_of(&g);
+
+        read_text(m, 0, g.tokens, 0, g.T, MOST_TOKENS, got);
+        assert_close(names[i], "golden, tokens", g.T, relative_error(got, g.logits, (size_t)g.T * g.V), GOLDEN_TOLERANCE);
+        free(got);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+    }
+}
+
+/* What results may depend on has to be asked for. */
+static void clblast_is_asked_for_twice(void **state)
+{
+    eyrie_model_opts opts = { .struct_size = sizeof opts, .products = EYRIE_PRODUCTS_CLBLAST };
+    eyrie_model_info info = { .struct_size = sizeof info };
+    const char *griffin = EY_SOURCE_DIR "/tests/golden/griffin";
+
+    (void)state;
+    assert_fails(eyrie_model_inspect(griffin, &opts, &info, &err), EYRIE_EINVAL,
+                 ey_clblast_exists() ? "--invariant off accepts that" : "built without it");
+    opts.products = 2;
+    assert_fails(eyrie_model_inspect(griffin, &opts, &info, &err), EYRIE_EINVAL, "products by 2");
 }
 
 /* What any other way of reading gives is what one pass gives. */
@@ -322,6 +364,41 @@ static void the_matrix_unit(void **state)
     }
 }
 
+/* With invariance off, a large step of decode is the unit's, too: near what the base makes of it, the same for each that is
+ * in it, and its own kernels to those who save states. */
+static void large_steps_may_vary(void **state)
+{
+    enum { ROWS = 8, TOKENS = 40 };
+    golden g;
+    eyrie_model *m = open_golden("griffin", &g, EYRIE_COMPUTE_AUTO, EYRIE_FORMAT_BF16);
+    uint32_t V = ey_model_get_limits(m).vocab;
+    float *alone = rows_of(&g), *beside = rows_of(&g);
+    double most = 0;
+    ey_traits traits;
+
+    (void)state;
+    decode_text(m, 0, g.tokens, 0, TOKENS, alone);
+    golden_close(&g);
+    assert_ok(eyrie_model_close(m));
+    m = open_golden_with("griffin", &g, (eyrie_model_opts){ .weights = EYRIE_FORMAT_BF16, .varying = true, .slots = ROWS });
+    ey_model_traits(m, &traits);
+    assert_string_equal(traits.list[traits.n - 1].value, unit ? "base, prefill and large steps on AMX" : "base");
+    for (uint32_t at = 0; at < TOKENS; at++) {
+        ey_row rows[ROWS];
+        for (uint32_t i = 0; i < ROWS; i++)
+            rows[i] = (ey_row){ .slot = i, .n = 1, .position = at, .tokens = g.tokens + at, .want = EY_WANT_ALL };
+        run_batch(m, &(ey_batch){ EY_DECODE, ROWS, rows }, beside);
+        for (uint32_t i = 1; i < ROWS; i++) assert_memory_equal(beside + (size_t)i * V, beside, V * sizeof *beside);
+        most = fmax(most, relative_error(beside, alone + (size_t)at * V, V));
+    }
+    assert_close("griffin", "large steps, rows", ROWS, most, UNIT_TOLERANCE);
+    assert_true((most > 0) == unit);        /* the base gives a row its bits in any step */
+    free(alone);
+    free(beside);
+    golden_close(&g);
+    assert_ok(eyrie_model_close(m));
+}
+
 /* Inputs in 8 bits cost what weights in q8 may (above): an error of 2^-8 of the largest of 32, in one operand of each product. Where there is no
  * verdict there is no matrix unit, no VNNI, and prefill is in 8 bits as well: in chunks that are multiples of 64 with the
  * bits of one pass. Both devices decode with the same bits. */
@@ -445,6 +522,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_copied_slot_goes_on),
         cmocka_unit_test(narrower_formats_stay_close),
         cmocka_unit_test(the_matrix_unit),
+        cmocka_unit_test(large_steps_may_vary),
+        cmocka_unit_test(goldens_by_clblast),
+        cmocka_unit_test(clblast_is_asked_for_twice),
         cmocka_unit_test(inputs_in_8_bits),
         cmocka_unit_test(weights_that_are_not_for_8_bits),
     };

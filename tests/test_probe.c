@@ -222,6 +222,10 @@ static void verdicts_are_remembered(void **state)
     eyrie_probe_recall(dev, "large-buffer", &again);
     assert_int_equal(again.answer, EYRIE_NOT_PROBED);
     assert_string_equal(again.reason, "");
+    dev->cpu = !dev->cpu;                                   /* nor are they of another class: "no CPU" is true of one */
+    eyrie_probe_recall(dev, "inline-assembly", &again);
+    assert_int_equal(again.answer, EYRIE_NOT_PROBED);
+    dev->cpu = !dev->cpu;
     dev->name[0] ^= 1;                                      /* another device knows nothing of it */
     eyrie_probe_recall(dev, "inline-assembly", &again);
     assert_int_equal(again.answer, EYRIE_NOT_PROBED);
@@ -251,8 +255,37 @@ static void rates(void **state)
     /* Between a simulator and the fastest there is. */
     assert_true(r.read_bytes > 1e3 && r.read_bytes < 1e15);
     assert_true(r.fma_flops > 1e2 && r.fma_flops < 1e17);
+    assert_true(r.launch_seconds > 1e-9 && r.launch_seconds < 1);
     assert_true(r.streams == 1 || r.streams == 2 || r.streams == 4 || r.streams == 8);
     assert_int_equal(device->used, 0);
+}
+
+/* What one run measured is there for the next, but for another device, another number of threads, and without a cache. */
+static void rates_are_remembered(void **state)
+{
+    eyrie_rates first, again;
+    eyrie_device *dev;
+    bool remembered;
+
+    if (!device) skip();
+    dev = open_with_cache(*state);
+    assert_false(ey_limits_recall(dev, &again));
+    assert_ok(eyrie_device_recall(dev, &first, &remembered, &err));
+    assert_false(remembered);
+    assert_true(first.read_bytes > 1e3 && first.fma_flops > 1e2);
+    assert_ok(eyrie_device_close(dev));
+
+    dev = open_with_cache(*state);
+    assert_ok(eyrie_device_recall(dev, &again, &remembered, &err));
+    assert_true(remembered);
+    assert_memory_equal(&again, &first, sizeof first);
+    dev->units++;
+    assert_false(ey_limits_recall(dev, &again));
+    dev->units--;
+    dev->name[0] ^= 1;
+    assert_false(ey_limits_recall(dev, &again));
+    assert_ok(eyrie_device_close(dev));
+    assert_false(ey_limits_recall(device, &again));
 }
 
 static void measuring_fails_in_order(void **state)
@@ -274,6 +307,75 @@ static void measuring_fails_in_order(void **state)
         }
         assert_int_equal(device->used, 0);
     }
+}
+
+/* Whether results are right is seen by the meter itself. */
+static void meter(void **state)
+{
+    eyrie_meter *m;
+    eyrie_sample s;
+    bool can;
+
+    (void)state;
+    if (!device) skip();
+    assert_ok(eyrie_meter_open(&m, device, &err));
+    assert_true(eyrie_meter_room(m) > 1 << 16 && eyrie_meter_room(m) <= 1 << 29);
+    for (int i = EYRIE_METRIC_READ; i <= EYRIE_METRIC_DOWNLOAD; i++) {
+        eyrie_metric metric = (eyrie_metric)i;
+
+        assert_true(eyrie_meter_explain(m, metric, &can)[0]);
+        if (can) {
+            assert_ok(eyrie_meter_run(m, metric, 10000, &s, &err));
+            assert_true(s.work > 0 && s.seconds > 0);
+        } else {
+            assert_int_equal(eyrie_meter_run(m, metric, 10000, &s, &err), EYRIE_EINVAL);
+        }
+        if (i <= EYRIE_METRIC_COPY) assert_int_equal(eyrie_meter_run(m, metric, (uint64_t)1 << 40, &s, &err), EYRIE_EINVAL);
+    }
+    (void)eyrie_meter_explain(m, (eyrie_metric)99, &can);
+    assert_false(can);
+    eyrie_meter_close(m);
+    eyrie_meter_close(NULL);
+    assert_int_equal(device->used, 0);
+}
+
+/* A read of the whole set, or one that ends with part of a vector, or of one vector. */
+static void meter_reads_any_size(void **state)
+{
+    static const uint64_t sets[] = { 1, 64, 1000, 4096, 100001, 0 };
+    eyrie_meter *m;
+    eyrie_sample s;
+
+    (void)state;
+    if (!device) skip();
+    assert_ok(eyrie_meter_open(&m, device, &err));
+    for (size_t i = 0; i < COUNT(sets); i++)
+        for (int k = EYRIE_METRIC_READ; k <= EYRIE_METRIC_COPY; k++) assert_ok(eyrie_meter_run(m, (eyrie_metric)k, sets[i], &s, &err));
+    eyrie_meter_close(m);
+}
+
+static void meter_fails_in_order(void **state)
+{
+    eyrie_meter *m;
+    eyrie_sample s;
+    eyrie_status st;
+    bool can;
+
+    (void)state;
+    if (!device) skip();
+    assert_ok(eyrie_meter_open(&m, device, &err));
+    for (int i = EYRIE_METRIC_READ; i <= EYRIE_METRIC_DOWNLOAD; i++) (void)eyrie_meter_explain(m, (eyrie_metric)i, &can);
+    for (int i = EYRIE_METRIC_READ; i <= EYRIE_METRIC_DOWNLOAD; i++)
+        for (uint32_t n = 0; n < 12; n += 3) {
+            memset(&err, 0, sizeof err);
+            fail_call(n);
+            st = eyrie_meter_run(m, (eyrie_metric)i, 4096, &s, &err);
+            if (!stop_failing()) continue;
+            assert_int_not_equal(st, EYRIE_OK);
+            assert_true(err.text[0]);
+        }
+    eyrie_meter_close(m);
+    assert_int_equal(device->used, 0);
 }
 
 /* -------------------------------------------------------------------------------------------------------- variants */
@@ -310,11 +412,14 @@ static void variants(void **state)
         assert_false(find_variant(list, n, "matmul", "AMX")->chosen);       /* nothing is remembered of these devices */
         if (dev->cpu) assert_false(find_variant(list, n, "matmul", "VNNI")->chosen);
         assert_int_equal(find_variant(list, n, "matmul", dev->cpu ? "int8, in f32" : "int8")->chosen, dev->cpu);
+        assert_false(find_variant(list, n, "attention", "AMX")->chosen);
+        assert_int_equal(find_variant(list, n, "attention", "CPU")->chosen, dev->cpu);
+        assert_int_equal(find_variant(list, n, "attention", "GPU")->chosen, !dev->cpu);
         assert_true(find_variant(list, n, "rglru", "one pass")->chosen);
         assert_int_equal(find_variant(list, n, "rglru", "blocked")->chosen, dev->units > 1);
         for (size_t k = 0, chosen = 0; k < n; k++) {
             chosen += list[k].chosen && !strcmp(list[k].op, "matmul");
-            if (k + 1 == n) assert_int_equal(chosen, 2);        /* tiles and 8 bits; on GPUs, tiles for each phase */
+            if (k + 1 == n) assert_int_equal(chosen, 2);    /* on CPUs, one of them for int8; on GPUs, one for each phase */
         }
     }
 }
@@ -348,8 +453,9 @@ int main(void)
         cmocka_unit_test(verdicts_without_memory),
         test_in_dir(verdicts_are_remembered),
         cmocka_unit_test(nothing_is_remembered_without_a_cache),
-        cmocka_unit_test(rates),
-        cmocka_unit_test(measuring_fails_in_order),
+        cmocka_unit_test(rates), test_in_dir(rates_are_remembered),
+        cmocka_unit_test(measuring_fails_in_order), cmocka_unit_test(meter),
+        cmocka_unit_test(meter_reads_any_size), cmocka_unit_test(meter_fails_in_order),
         cmocka_unit_test(variants),
         test_in_dir(loops_that_end_early),
     };

@@ -507,7 +507,7 @@ static void stop_texts_need_a_tokenizer(void **state)
     (void)state;
     if (!model) skip();
     assert_ok(eyrie_model_open(&m, device, path_of(EY_SOURCE_DIR, "tests/golden/hawk"), NULL, &err));
-    assert_ok(eyrie_engine_open(&e, m, &err));
+    assert_ok(eyrie_engine_open(&e, m, NULL, &err));
     assert_ok(eyrie_seq_open(&s, e, &err));
     assert_int_equal(eyrie_seq_submit(s, &r, &err), EYRIE_EINVAL);
     assert_non_null(strstr(err.text, "tokenizer"));
@@ -629,7 +629,7 @@ static int open_all(void **state)
         return err.status == EYRIE_ENODEV ? 0 : -1;
     }
     if (eyrie_model_open(&model, device, path_of(EY_SOURCE_DIR, "models/shakespeare"), &opts, &err) != EYRIE_OK
-        || eyrie_engine_open(&engine, model, &err) != EYRIE_OK || eyrie_model_get_info(model, &info, &err) != EYRIE_OK
+        || eyrie_engine_open(&engine, model, NULL, &err) != EYRIE_OK || eyrie_model_get_info(model, &info, &err) != EYRIE_OK
         || eyrie_encode(model, "ROMEO:\n", 7, prompt, COUNT(prompt), &prompt_length, &err) != EYRIE_OK) {
         fprintf(stderr, "%s\n", err.text);
         return -1;

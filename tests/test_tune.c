@@ -342,7 +342,7 @@ static void run_model(eyrie_device *dev, const char *model, char text[4096], uns
     assert_ok(eyrie_model_open(&m, dev, model, &opts, &err));
     ey_cl_hook = NULL;
     *at_load = launches;
-    assert_ok(eyrie_engine_open(&e, m, &err));
+    assert_ok(eyrie_engine_open(&e, m, NULL, &err));
     assert_ok(eyrie_seq_open(&s, e, &err));
     text[0] = '\0';
     assert_ok(eyrie_seq_submit(s, &r, &err));

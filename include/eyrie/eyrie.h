@@ -7,7 +7,7 @@
  *     eyrie_device *dev; eyrie_model *model; eyrie_engine *engine; eyrie_seq *seq;
  *     eyrie_device_open(&dev, NULL, &err);
  *     eyrie_model_open(&model, dev, "models/shakespeare", NULL, &err);
- *     eyrie_engine_open(&engine, model, &err);
+ *     eyrie_engine_open(&engine, model, NULL, &err);
  *     eyrie_seq_open(&seq, engine, &err);
  *     int32_t ids[64]; size_t n;
  *     eyrie_encode(model, "ROMEO:\n", 7, ids, 64, &n, &err);
@@ -116,8 +116,17 @@ typedef struct eyrie_device_opts {
  * there. ELIMIT: the device is too small for those of the class. */
 EYRIE_API eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts, eyrie_error *err);
 
-/* Closes it; NULL is fine. EBUSY while a model is open on it. */
+/* Closes it; NULL is fine. EBUSY while a model or a part of it is open. */
 EYRIE_API eyrie_status eyrie_device_close(eyrie_device *dev);
+
+/* Divides a device into `n` that compute at the same time: parts[i] has units[i] of its compute units, which together are no more
+ * than all. With `units` NULL every part has the whole device, in a queue of its own: what overlaps then is up to the driver.
+ * They have the class, cache, kernels and log of `dev`, one budget of memory with it, and each other's memory: models on them
+ * can share weights (eyrie_model_opts). They belong to one thread, and `dev` stays open (EBUSY).
+ * EINVAL: more units than there are, or `dev` is a part itself. ELIMIT: the device cannot be divided by units, as most GPUs.
+ * Whether parts keep to units of the machine is up to the driver too; PoCL's do with POCL_AFFINITY=1 in the environment. */
+EYRIE_API eyrie_status eyrie_device_split(eyrie_device **parts, size_t n, eyrie_device *dev, const uint32_t *units,
+                                          eyrie_error *err);
 
 /* Its name and driver, e.g. "NVIDIA H200 (OpenCL 3.0 CUDA)"; valid until the device is closed. */
 EYRIE_API const char *eyrie_device_name(const eyrie_device *dev);
@@ -153,6 +162,13 @@ typedef enum eyrie_compute {
     EYRIE_COMPUTE_INT8 = 2     /* what products read as well, to 8 bits: for decode with weights in q8 or q4; never chosen by AUTO */
 } eyrie_compute;
 
+/* Who multiplies weights with inputs while prompts are read. */
+typedef enum eyrie_products {
+    EYRIE_PRODUCTS_OWN = 0,    /* our own kernels */
+    EYRIE_PRODUCTS_CLBLAST = 1 /* CLBlast's Sgemm in f32, in steps of more than 32 tokens, where this library was built with
+                                  it; for GPUs. On CPUs many times slower than our own, but a witness. Needs `varying` */
+} eyrie_products;
+
 /* How far opening a model is: `what` is being done ("building kernels", "loading weights", ...), `done` of it, 0 to 1. */
 typedef void eyrie_progress_fn(void *user, const char *what, double done);
 
@@ -166,6 +182,12 @@ typedef struct eyrie_model_opts {
     uint64_t      context;     /* longest sequence in tokens. 0 = no bound, or 8192 where a layer attends globally */
     eyrie_progress_fn *progress;   /* called now and then from inside eyrie_model_open; NULL = none */
     void              *progress_user;
+    eyrie_model       *share;      /* an open model of the same checkpoint and weight format on another part of the device
+                                    * (eyrie_device_split), or on the same part: its weights are used. It stays open (EBUSY). On a
+                                    * device that shares no memory with this one they are loaded once more. NULL = none */
+    bool               varying;    /* kernels may be used whose results' last digits depend on what shares a step: the
+                                    * matrix unit, where it is used, in decode of 8 sequences and more (q8, q4: 16), too */
+    eyrie_products     products;
 } eyrie_model_opts;
 
 /* What a model is and what it takes. Sizes are in bytes. */
@@ -180,11 +202,11 @@ typedef struct eyrie_model_info {
     uint64_t      context;            /* longest sequence; 0 = no bound */
     eyrie_format  weights, kv;        /* weights: of the layers' matrices */
     uint64_t      file_bytes;         /* of the tensors in the checkpoint; 0 = synthetic */
-    uint64_t      weight_bytes;       /* on the device */
+    uint64_t      weight_bytes;       /* on the device, shared ones too */
     uint64_t      state_bytes;        /* of one sequence: constant, however long it gets */
     uint64_t      scratch_bytes;      /* 0 from eyrie_model_inspect */
     uint32_t      slots, chunk;
-    uint64_t      decode_bytes;       /* read from memory for one decoded token at batch 1, the window full */
+    uint64_t      decode_bytes;       /* read and written for one decoded token at batch 1, the window full */
     uint64_t      decode_flops;       /* two for each multiply-add, the window full, the head included */
     int32_t       bos;                /* -1 = none */
     bool          has_tokenizer;
@@ -205,6 +227,7 @@ typedef struct eyrie_model_info {
  * and "@SEED" may follow it: other weights of the same shape (default 0). EINVAL: no such name. */
 EYRIE_API eyrie_status eyrie_model_open(eyrie_model **out, eyrie_device *dev, const char *path,
                                         const eyrie_model_opts *opts, eyrie_error *err);
+/* EBUSY while an engine is open on it, or a model that shares its weights. */
 EYRIE_API eyrie_status eyrie_model_close(eyrie_model *model);
 
 EYRIE_API eyrie_status eyrie_model_get_info(const eyrie_model *model, eyrie_model_info *info, eyrie_error *err);
@@ -238,14 +261,34 @@ EYRIE_API int32_t eyrie_find_token(const eyrie_model *model, const char *piece);
 typedef struct eyrie_engine eyrie_engine;
 typedef struct eyrie_seq    eyrie_seq;
 
-/* An engine for the model; a model has one at a time (EBUSY). */
-EYRIE_API eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, eyrie_error *err);
+typedef struct eyrie_engine_opts {
+    size_t        struct_size;
+    const char   *policy;          /* decides what the next step is (NULL = "roofline"):
+                                    *   fifo      reads prompts whole, oldest first, then decodes
+                                    *   chunked   decodes first, then reads as much of a prompt as token_interval allows
+                                    *   roofline  reads full chunks in parts between decode steps, sized by what the device does
+                                    * A request's text is the same, bit for bit, with every policy */
+    double        token_interval;  /* seconds between two tokens of a sequence that should not be passed while prompts are read,
+                                    * by policies that keep such a bound; 0 = 4 decode steps. A bound that the device cannot
+                                    * keep goes to the log, with what it can */
+    eyrie_model  *prefill;         /* a second model, from the same files with the same options and at least as many slots,
+                                    * on another device: it reads prompts while `model` decodes; NULL = `model` does both */
+    const char   *trace;           /* a file to write what happens when to, in the format that Perfetto and Chrome show; slower.
+                                    * NULL = none */
+} eyrie_engine_opts;
+
+/* An engine for the model; a model has one at a time (EBUSY). EINVAL: no such policy, an interval that is no time, or a second
+ * model that differs from the first; the message says in what. The second must stay open as long as the engine is. */
+EYRIE_API eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, const eyrie_engine_opts *opts,
+                                         eyrie_error *err);
 EYRIE_API eyrie_status eyrie_engine_close(eyrie_engine *engine);
 
-/* Runs one step: reads a chunk of the prompts that came first, or, when all prompts are read, decodes one token for
- * every sequence that is generating. Events are delivered from inside the call. *busy says whether work is left.
+/* Runs one step, which is what the policy says: reads a chunk of prompts, or a part of that, or decodes one token for each of
+ * some sequences; with a second model, both at once. Events are delivered from inside the call. *busy says whether work is
+ * left. So one thread serves any number of sequences: between two calls it looks for new requests, submits and cancels.
  * A step that fails ends the requests that took part in it (EYRIE_END_FAILED, their slots free again) and returns the
- * error; the other sequences are as they were, and the next call goes on with them. */
+ * error; the other sequences are as they were, and the next call goes on with them. EBUSY: requests wait for slots, and
+ * sequences without a request hold them all. */
 EYRIE_API eyrie_status eyrie_engine_step(eyrie_engine *engine, bool *busy, eyrie_error *err);
 
 typedef struct eyrie_stats {
@@ -254,6 +297,11 @@ typedef struct eyrie_stats {
     double   prefill_seconds, decode_seconds;
     uint64_t prefill_steps, decode_steps;
     uint64_t rows_read_back;       /* sampled rows that needed more than the device's 256 candidates */
+    uint64_t sampled_tokens;       /* generated, with those that a prompt step gave */
+    uint64_t reused_tokens;        /* that forked and loaded sequences did not have to read again */
+    double   prefill_predicted, decode_predicted;   /* seconds that the cost model gave for the same steps */
+    uint64_t handed_over;          /* states that went from one model to the other */
+    double   hand_over_seconds;
 } eyrie_stats;
 
 /* What the engine has done since it was opened. */
@@ -288,13 +336,18 @@ typedef struct eyrie_event {
     const eyrie_error *error;      /* END with EYRIE_END_FAILED */
 } eyrie_event;
 
-/* Called from eyrie_engine_step. It may submit and open sequences of the same engine, but not close any. */
+/* Called from eyrie_engine_step and eyrie_seq_cancel. It may open sequences of the same engine, submit and cancel, but not close
+ * any. */
 typedef void eyrie_event_fn(void *user, eyrie_seq *seq, const eyrie_event *event);
 
 enum eyrie_request_flags {
     EYRIE_SCORE      = 1,          /* deliver the log-probability of each prompt token */
     EYRIE_LOGITS     = 2,          /* with EYRIE_SCORE: its logits too */
     EYRIE_IGNORE_EOS = 4,          /* go on after an end-of-text token of the model's */
+    EYRIE_KEEP_LOGITS = 16,        /* with max_tokens 0: the logits after the last token are kept until it is read on. A next
+                                    * request without tokens generates from them, one with EYRIE_SCORE has the probability of
+                                    * its first token from them; so do forks, and a prompt that is read once is continued
+                                    * many times. State files do not have them */
     EYRIE_HOLD_TEXT  = 8           /* a character that is not whole at the end is kept for the sequence's next request, if
                                     * that goes on without tokens of its own, instead of becoming U+FFFD */
 };
@@ -330,6 +383,8 @@ typedef struct eyrie_request {
 
     const int32_t  *end_tokens;    /* [n_end_tokens], copied: these end the request as an end-of-text token does */
     size_t          n_end_tokens;
+
+    int32_t         priority;      /* requests of higher ones go first, as long as the others do not starve; 0 = as everybody */
 } eyrie_request;
 
 /* An empty sequence. It takes a state slot at its first step and keeps it until it is closed; a sequence that finds no
@@ -345,11 +400,13 @@ EYRIE_API eyrie_status eyrie_seq_close(eyrie_seq *seq);
 EYRIE_API eyrie_status eyrie_seq_submit(eyrie_seq *seq, const eyrie_request *request, eyrie_error *err);
 
 /* A second sequence that goes on from the same state, bit for bit. The first must be without a request, and a slot
- * must be free (both EBUSY). Costs one copy of the state on the device. */
+ * must be free (both EBUSY). Costs one copy of the state on the device. Of a prompt that was read with EYRIE_KEEP_LOGITS,
+ * forks with requests of `sample` 0, 1, 2, ... and no tokens generate what as many requests with the prompt would. */
 EYRIE_API eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *seq, eyrie_error *err);
 
-/* Ends the sequence's request between two steps, with its END event (EYRIE_END_CANCELLED). What was not read yet stays
- * pending. Without a request it does nothing. EBUSY: called from an event. */
+/* Ends the sequence's request with its END event (EYRIE_END_CANCELLED): at once, or, where a step is under way that reads for
+ * it (eyrie_engine_opts.policy), or from an event, when that step has ended, with what came of it before: *busy stays true
+ * till then. What was not read yet stays pending. Without a request it does nothing. */
 EYRIE_API eyrie_status eyrie_seq_cancel(eyrie_seq *seq, eyrie_error *err);
 
 /* Tokens read so far: the position of the next one. */

@@ -84,17 +84,95 @@ typedef struct eyrie_rates {
     double   read_bytes;           /* a second, streaming from the device's memory */
     double   fma_flops;            /* f32 a second, two for each FMA, from registers */
     uint32_t streams;              /* addresses that each work-item reads from at a time: the fastest of 1, 2, 4 and 8 */
+    double   launch_seconds;       /* of a launch that does nothing, in a row of many */
 } eyrie_rates;
 
-/* Measures both, within about two seconds. */
+/* Measures all three, within about two seconds, and keeps them in the device's cache. */
 EYRIE_API eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err);
+
+/* What was measured last, from the device's cache; *remembered: it was there. Else, and where there is no cache, measures. */
+EYRIE_API eyrie_status eyrie_device_recall(eyrie_device *dev, eyrie_rates *rates, bool *remembered, eyrie_error *err);
+
+/* ---------------------------------------------------------------------------------------------------------- costs */
+
+/* A decode step: a token for each of so many sequences, their attention windows full. */
+typedef struct eyrie_step_cost {
+    uint32_t sequences;
+    uint64_t bytes, flops;         /* read and written; two for each multiply-add */
+    double   seconds;              /* predicted; 0 = not known */
+} eyrie_step_cost;
+
+enum { EYRIE_STEP_COSTS = 4 };
+
+/* Where seconds are from. */
+typedef enum eyrie_costs_source {
+    EYRIE_COSTS_COUNTED    = 0,    /* nowhere: there is no device, and they are 0 */
+    EYRIE_COSTS_MEASURED   = 1,    /* what the device reads and computes at best, measured now, */
+    EYRIE_COSTS_REMEMBERED = 2,    /* or earlier: max(bytes / read_bytes, FLOPs / fma_flops), for layers and head each */
+    EYRIE_COSTS_LEARNT     = 3     /* steps of this model that ran on this device, as its cache remembers them */
+} eyrie_costs_source;
+
+typedef struct eyrie_model_costs {
+    eyrie_step_cost decode[EYRIE_STEP_COSTS];      /* of 1, 4, 16 and 64 sequences */
+    double          decode_ridge;  /* sequences from which a decode step takes longer to compute than to read, */
+    double          prefill_ridge; /* and tokens from which reading a prompt does; INFINITY: never; 0 = not known */
+    uint64_t        memory;        /* bytes for weights and sequences; 0 = not known */
+    uint64_t        sequences;     /* that fit into it beside the weights, with the context of the options (UINT64_MAX: any number);
+                                    * scratch memory comes on top */
+    eyrie_costs_source source;
+    eyrie_rates     rates;         /* zeros, unless they are the source */
+} eyrie_model_costs;
+
+/* Counts what steps of a model take, from its files as eyrie_model_inspect reads them, and with a device predicts the seconds.
+ * device NULL: nothing is predicted. memory 0: what the device has free. */
+EYRIE_API eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts, eyrie_device *device, uint64_t memory,
+                                           eyrie_model_costs *costs, eyrie_error *err);
+
+/* --------------------------------------------------------------------------------------------------------- meters */
+
+/* A meter measures one thing at a time, so that limits can be taken beside what they judge, and an interrupt never waits
+ * long. Results are checked. Neither building kernels nor touching memory for the first time is in the seconds. */
+typedef struct eyrie_meter eyrie_meter;
+
+typedef enum eyrie_metric {
+    EYRIE_METRIC_READ = 0,         /* bytes that kernels read from a working set */
+    EYRIE_METRIC_WRITE = 1,        /* bytes that they write */
+    EYRIE_METRIC_COPY = 2,         /* bytes that they read from one half of it, and as many that they write to the other */
+    EYRIE_METRIC_F32 = 3,          /* operations on floats, two for each FMA, from registers */
+    EYRIE_METRIC_F16 = 4,          /* the same in half precision */
+    EYRIE_METRIC_INT8 = 5,         /* operations on 8-bit integers, two for each multiply-add */
+    EYRIE_METRIC_UNIT = 6,         /* operations of the CPU's matrix unit on bf16, if its use is allowed (the probe "amx") */
+    EYRIE_METRIC_LAUNCH = 7,       /* launches in a row that do nothing */
+    EYRIE_METRIC_ROUND_TRIP = 8,   /* launches, each waited for */
+    EYRIE_METRIC_UPLOAD = 9,       /* bytes from the host's memory to the device's */
+    EYRIE_METRIC_DOWNLOAD = 10     /* and back */
+} eyrie_metric;
+
+typedef struct eyrie_sample {
+    double work, seconds;          /* work is in the metric's unit */
+} eyrie_sample;
+
+/* Takes 0.5 GiB of the device's memory where there is enough, and about two seconds. */
+EYRIE_API eyrie_status eyrie_meter_open(eyrie_meter **out, eyrie_device *dev, eyrie_error *err);
+EYRIE_API void         eyrie_meter_close(eyrie_meter *meter);
+
+/* Bytes of the largest working set. */
+EYRIE_API uint64_t eyrie_meter_room(const eyrie_meter *meter);
+
+/* How a metric is measured on this device, or why it cannot be: *can says which. Valid until the meter is closed. */
+EYRIE_API const char *eyrie_meter_explain(eyrie_meter *meter, eyrie_metric metric, bool *can);
+
+/* One sample. `set` counts for READ, WRITE and COPY: bytes of the working set, 0 = the largest; smaller ones are passed over
+ * as often as takes a while. EINVAL: the set is too large, or the device cannot. ENUMERIC: a wrong result. */
+EYRIE_API eyrie_status eyrie_meter_run(eyrie_meter *meter, eyrie_metric metric, uint64_t set, eyrie_sample *sample,
+                                       eyrie_error *err);
 
 /* ------------------------------------------------------------------------------------------------------- variants */
 
 /* A way to carry out an op that this library has, and whether this device gets it. */
 typedef struct eyrie_variant {
     const char *op;                /* "matmul" */
-    char        name[64];          /* "tiles 1x4 2x4 4x4 8x2 12x2" */
+    char        name[64];          /* "tiles 1x4 2x4 4x4 8x2 11x2" */
     bool        chosen;
     char        reason[192];       /* why, or why not */
 } eyrie_variant;
@@ -118,7 +196,7 @@ typedef struct eyrie_tuned {
     double       gain;             /* time with the built-in choice over time with this tile; 1: it is that choice */
     double       bytes_per_second, flops_per_second;   /* weights, inputs and results, each once; 0 if known */
     bool         known;            /* measured before, not now */
-    char         wrong[64];        /* tiles that gave other bits, "8x2, 12x2": the compiler is broken. "": none */
+    char         wrong[64];        /* tiles that gave other bits, "8x2, 11x2": the compiler is broken. "": none */
 } eyrie_tuned;
 
 typedef void eyrie_tuned_fn(void *user, const eyrie_tuned *tuned);
@@ -164,6 +242,72 @@ typedef void eyrie_check_fn(void *user, const eyrie_check *check);
  * EBUILD: the kernels did not build, so nothing could be checked. */
 EYRIE_API eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures,
                                       eyrie_error *err);
+
+/* ----------------------------------------------------------------------------------------------------- simulation */
+
+/* A request, as far as it takes time. */
+typedef struct eyrie_arrival {
+    double   seconds;              /* when it comes, from the beginning; not before the one before it */
+    uint64_t prompt, output;       /* tokens to be read, to be generated; at least 1 each */
+    int32_t  priority;
+} eyrie_arrival;
+
+/* The next request to come; false: there is none. */
+typedef bool eyrie_arrivals_fn(void *user, eyrie_arrival *next);
+
+/* Devices by their numbers. */
+typedef struct eyrie_sim_device {
+    uint32_t count;                /* so many of them */
+    bool     prefill, decode;      /* phases that they have steps of */
+    double   bandwidth;            /* bytes/s from their memory */
+    double   prefill_flops;        /* FLOP/s of products with many rows, */
+    double   decode_flops;         /* and with few */
+    double   launch;               /* s for a kernel launch */
+    double   memory;               /* bytes, for weights, scratch and states */
+    double   link;                 /* bytes/s to other devices; needed where the phases are apart */
+} eyrie_sim_device;
+
+typedef struct eyrie_sim_opts {
+    const char              *model;         /* as eyrie_model_inspect takes it, with these options; its slots are the most
+                                             * states that a device holds (0 = what fits its memory) */
+    const eyrie_model_opts  *model_opts;
+    const eyrie_sim_device  *devices;       /* [n_devices] */
+    size_t                   n_devices;
+    const char              *policy;        /* as eyrie_engine_opts has it, and the next */
+    double                   token_interval;
+    uint32_t                 rows;          /* most sequences of a decode step; 0 = as many as the engine's */
+    eyrie_arrivals_fn       *arrivals;
+    void                    *user;
+    uint64_t                 expected;      /* requests, for the progress alone; 0 = not known */
+    eyrie_progress_fn       *progress;      /* NULL: nobody hears of it */
+    void                    *progress_user;
+} eyrie_sim_opts;
+
+/* Of many durations, in seconds. Quantiles are within 0.5 %. */
+typedef struct eyrie_spread {
+    uint64_t n;
+    double   mean, p50, p95, p99, most;
+} eyrie_spread;
+
+typedef struct eyrie_sim_report {
+    uint64_t     requests, prompt_tokens, tokens;   /* answered, read, generated */
+    double       seconds;          /* from the beginning to the last token */
+    eyrie_spread first_token;      /* from a request's coming to its first token */
+    eyrie_spread between_tokens;   /* of a request */
+    eyrie_spread whole;            /* from its coming to its last token */
+    double       busy;             /* share of the devices' time in which a step ran, */
+    double       arithmetic;       /* in which at their peak they would have computed as much, */
+    double       memory;           /* and at their bandwidth moved as much */
+    uint64_t     prefill_steps, decode_steps, handovers;
+    double       handover_seconds; /* of one on average, waiting for the link or a slot included */
+    uint64_t     most_waiting;     /* requests without a slot, at the worst moment */
+    uint32_t     slots;            /* of the device that has the fewest */
+} eyrie_sim_report;
+
+/* Runs the scheduler on devices that are numbers, under a simulated clock: what a cluster that may not exist would do with
+ * these requests. Needs no device. Of a million requests with a hundred tokens each, a matter of a minute.
+ * EINVAL: a value that makes no sense, named; EMEMORY: the model's weights leave a device no memory for a state. */
+EYRIE_API eyrie_status eyrie_simulate(const eyrie_sim_opts *opts, eyrie_sim_report *report, eyrie_error *err);
 
 #ifdef __cplusplus
 }

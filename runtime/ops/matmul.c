@@ -1,17 +1,11 @@
 /* matmul.c - products with weight matrices: which tile, which rows, how the work is split, what the product does besides. */
-#include "op.h"
+#include "clblast.h"
 #include "tiles.h"
 
 #include <assert.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Which rows of x go to which rows of y. */
-typedef struct span {
-    uint32_t count;             /* word of the batch that says how many there are */
-    uint32_t skip, most;
-} span;
 
 /* What becomes of the sums (matmul.cl), and what that needs. */
 typedef struct finish {
@@ -58,7 +52,7 @@ static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const fi
 }
 
 /* On GPUs: by the first tile of the phase that is tall enough, else the tallest; all of a phase give the same bits. */
-static void gpu_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
+static void gpu_product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, const finish *f, ey_act y)
 {
     const ey_quant *q = ey_quant_of(w->format);
     size_t n_tiles;
@@ -85,76 +79,11 @@ static void gpu_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, con
     }
 }
 
-/* Rows that the matrix unit takes at a time; panels that a work-group can have, as amx.cl has it. Where x takes more than
- * UNIT_CACHE of the second level cache (2 MiB on all CPUs with AMX), it goes UNIT_CUT tiles of columns at a time: then those
- * of two panels, 40 KiB, stay in the first level cache while the rows pass by; q8 and q4 are widened as many at a time. */
-enum { UNIT_ROWS = 32, UNIT_PANELS = 8, UNIT_CACHE = 640 << 10, UNIT_CUT = 20 };
-
-/* New memory for so many rows of `width` columns in each of `blocks`, packed: 32 columns are 16 floats. */
-static ey_act packed_act(ey_plan *p, uint32_t rows, uint32_t blocks, uint32_t width)
-{
-    uint64_t all = ((uint64_t)rows + UNIT_ROWS - 1) / UNIT_ROWS * UNIT_ROWS;
-    ey_act a = ey_plan_act(p, all, blocks * ((width + 31) / 32) * 16);
-
-    a.width = width;
-    a.packed = true;
-    return a;
-}
-
-ey_act ey_act_for(ey_plan *p, uint32_t width, const ey_matrix *reader)
-{
-    bool unit = reader && p->phase == EY_PREFILL && ey_program_has_unit(p->program, reader->format);
-    return unit ? packed_act(p, p->tokens, 1, width) : ey_plan_act(p, p->tokens, width);
-}
-
-ey_arg ey_tiles_of(ey_act a) { return ey_int(a.packed ? (a.width + 31) / 32 : 0); }
-
-/* Rounds x for the matrix unit and lays it out, normalised if need be. */
-static ey_act pack(ey_plan *p, ey_act x, const ey_matrix *w, span rows)
-{
-    ey_act packed = packed_act(p, rows.most, w->blocks, w->cols);
-    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
-
-    EY_LAUNCH(p, "pack_amx", rows.most, 1, 1, ((ey_cost){ 6 * n, n }), ey_val(x), ey_int(x.stride), ey_int(x.offset),
-              ey_buf(x.norm.scale ? x.norm.scale : w->bias), ey_int(x.norm.width), ey_float(x.norm.eps), ey_int(w->cols),
-              ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_val(packed));
-    return packed;
-}
-
-/* On the matrix unit (amx.cl): x is rounded and packed first, if it is not yet. */
-static void unit_product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
-{
-    uint32_t tiles = (w->cols + 31) / 32, heights = (rows.most + UNIT_ROWS - 1) / UNIT_ROWS;
-    uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
-    ey_act packed = x.packed ? x : pack(p, x, w, rows);
-    const ey_quant *q = ey_quant_of(w->format);
-    bool cut = q->scaled || (uint64_t)heights * tiles * 2048 > UNIT_CACHE;
-    uint32_t cuts = cut ? (tiles + UNIT_CUT - 1) / UNIT_CUT : 1;
-    char kernel[40];
-
-    snprintf(kernel, sizeof kernel, "matmul_%s_amx", q->name);
-
-    for (uint32_t i = 0; i < w->n_shards; i++) {
-        const struct ey_shard *s = &w->shards[i];
-        uint32_t panels = s->rows / EY_LANES, share = (panels + 4 * p->dev->units - 1) / (4 * p->dev->units);
-        uint32_t per_group = (uint32_t)ey_min((share + 1) / 2 * 2, UNIT_PANELS);
-        uint32_t groups = (panels + per_group - 1) / per_group;
-        uint64_t split = ey_min(heights, (2 * (uint64_t)p->dev->units + groups - 1) / groups);
-        ey_cost cost = { panels * ey_quant_panel_bytes(q, w->cols) + n * 2 + (uint64_t)rows.most * s->rows * 4,
-                         2 * (uint64_t)rows.most * s->rows * w->cols };
-        EY_LAUNCH(p, kernel, groups, split, 1, cost, ey_val(packed), ey_buf(s->buffer), ey_buf(w->bias),
-                  ey_int(w->cols), ey_int(panels), ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX),
-                  ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_int(f->add),
-                  ey_int(f->gated), ey_int(w->rows / 2), ey_int(per_group), ey_int((tiles + cuts - 1) / cuts), ey_val(y),
-                  ey_tiles_of(y), ey_int(y.stride), ey_int(y.offset));
-    }
-}
-
 /* Words of a group of packed numbers, as prelude.cl has it. */
 enum { GROUP_WORDS = 10 };
 
 /* x in whole numbers of 8 bits (int8.cl), normalised if need be, for products of many rows. */
-static ey_act quantise(ey_plan *p, ey_act x, const ey_matrix *w, span rows)
+static ey_act quantise(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows)
 {
     uint32_t words = w->blocks * ((w->cols + EY_GROUP - 1) / EY_GROUP) * GROUP_WORDS;
     ey_act packed = ey_plan_act(p, rows.most, ey_pad(words));
@@ -168,8 +97,12 @@ static ey_act quantise(ey_plan *p, ey_act x, const ey_matrix *w, span rows)
     return packed;
 }
 
-static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const finish *f, ey_act y)
+static void product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, const finish *f, ey_act y)
 {
+    if (ey_clblast_takes(p, w, rows)) {
+        ey_clblast_product(p, x, w, rows, f->add, f->gated, y);
+        return;
+    }
     if (!p->dev->cpu) {
         gpu_product(p, x, w, rows, f, y);
         return;
@@ -179,8 +112,8 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const f
     char kernel[40];
     ey_tile tile;
 
-    if (p->phase == EY_PREFILL && ey_program_has_unit(p->program, w->format)) {
-        unit_product(p, x, w, rows, f, y);
+    if (ey_unit_takes(p, w)) {
+        ey_unit_product(p, x, w, rows, f->add, f->gated, y);
         return;
     }
     assert(!x.packed);
@@ -215,7 +148,7 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, span rows, const f
 
 static const finish plain = { .kernel = "matmul" };
 
-static span all_tokens(const ey_plan *p) { return (span){ EY_IMAGE_N_TOKENS, 0, p->tokens }; }
+static ey_span all_tokens(const ey_plan *p) { return (ey_span){ EY_IMAGE_N_TOKENS, 0, p->tokens }; }
 
 ey_act ey_matmul(ey_plan *p, ey_act x, const ey_matrix *w)
 {
@@ -239,7 +172,7 @@ void ey_matmul_add(ey_plan *p, ey_act x, const ey_matrix *w, ey_act y)
 
 void ey_matmul_wanted(ey_plan *p, ey_act x, const ey_matrix *w, uint32_t skip, uint32_t most, ey_act y)
 {
-    product(p, x, w, (span){ EY_IMAGE_N_WANTED, skip, most }, &plain, y);
+    product(p, x, w, (ey_span){ EY_IMAGE_N_WANTED, skip, most }, &plain, y);
 }
 
 ey_act ey_matmul_geglu(ey_plan *p, ey_act x, const ey_matrix *w, const ey_matrix *reader)
@@ -261,6 +194,17 @@ void ey_matmul_conv1d(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c
     *v = ey_part_of(both, w, 0);
     *y = ey_part_of(both, w, 1);
     if (!few_rows(p)) *v = ey_conv1d(p, *v, c);
+}
+
+ey_act ey_matmul_recurrent(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c, const ey_matrix *gates, ey_recurrence r)
+{
+    if (ey_unit_recurs(p, gates)) {
+        ey_act both = ey_matmul(p, x, w);
+        r.y = ey_part_of(both, w, 1);
+        return ey_unit_recurrence(p, ey_part_of(both, w, 0), c, gates, &r);
+    }
+    ey_matmul_conv1d(p, x, w, c, &r.v, &r.y);
+    return ey_matmul_rglru(p, gates, &r);
 }
 
 ey_act ey_matmul_rglru(ey_plan *p, const ey_matrix *gates, const ey_recurrence *r)

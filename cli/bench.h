@@ -1,0 +1,52 @@
+/* bench.h - what the parts of `eyrie bench` share: the record that is made, limits measured beside everything, an end before
+ * the end (signals, --quick), and the line that shows how far it is. bench.c is the command; survey.c and phases.c measure. */
+#ifndef CLI_BENCH_H
+#define CLI_BENCH_H
+
+#include "energy.h"
+#include "options.h"
+#include "record.h"
+
+#include <eyrie/eyrie_tools.h>
+
+typedef struct cli_rates {
+    double *values;             /* [n] a second */
+    size_t  n, capacity;
+} cli_rates;
+void cli_rates_add(cli_rates *r, double value);
+
+typedef struct cli_benchmark {
+    const cli_options *o;
+    json_t       *record, *rows;        /* rows: of the record */
+    eyrie_device *device;
+    cli_energy    energy;
+    cli_rates     read, f32, unit;      /* limits, over the whole run */
+    double        deadline;             /* on cli_bench_seconds's clock: no repetition begins after it */
+    double        next_line;            /* when the line may change */
+    bool          line_shown;
+    int           signal;               /* that ended it, or 0 */
+} cli_benchmark;
+
+double cli_bench_seconds(void);
+
+/* Has a signal come? It is kept. */
+bool cli_bench_interrupted(cli_benchmark *b);
+
+/* On a terminal: what is being done, and the seconds that are left, if they are known (NaN: not). */
+void cli_bench_show(cli_benchmark *b, double left, const char *format, ...) CLI_PRINTF(3, 4);
+void cli_bench_wipe(cli_benchmark *b);
+
+/* Rows of the device: bandwidth, arithmetic, launches, transfers. */
+int cli_bench_survey(cli_benchmark *b);
+
+/* Rows of a model: prefill and decode, for all settings that the options ask for. */
+int cli_bench_phases(cli_benchmark *b, const char *model);
+
+/* Prints both records side by side; the exit status, CLI_SLOWER if something is significantly slower in the second. */
+enum { CLI_SLOWER = 3 };
+int cli_bench_compare(const char *path_a, const char *path_b, double threshold, bool json);
+
+/* A page that stands alone. */
+void cli_page_print(const json_t *record, const cli_out *out);
+
+#endif

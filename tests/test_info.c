@@ -1,0 +1,159 @@
+/* test_info.c - what info.c and predict.c say that models take: against published numbers where there is no device, and
+ * against what an open model really has. Times are those of the formula, which test_cost.c tests, and of learnt.c. */
+#include "running.h"
+
+#include "learnt.h"
+
+#include <eyrie/eyrie_tools.h>
+
+#include <math.h>
+
+#define assert_near(value, expected, part)                                                                     \
+    do {                                                                                                       \
+        double v_ = (double)(value), e_ = (double)(expected);                                                  \
+        if (!(fabs(v_ - e_) <= (part) * e_)) fail_msg("%s is %g, expected %g", #value, v_, e_);                \
+    } while (0)
+
+static void published_models(void **state)
+{
+    static const struct {
+        const char *name;
+        double weights, flops;          /* bytes in bf16 and FLOPs of a token with the window full, both with the head */
+        double keys, recurrent;         /* bytes of a sequence: windows in f16, recurrent states in f32 */
+    } cases[] = {
+        { "synthetic:recurrentgemma-2b", 5.366e9, 5.53e9, 16.78e6, 18 * 2560 * 16.0 },
+        { "synthetic:recurrentgemma-9b", 17.16e9, 17.56e9, 25.17e6, 26 * 4096 * 16.0 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        eyrie_model_opts opts = { .struct_size = sizeof opts };
+        eyrie_model_costs c;
+        double budget = 40e9, ring = cases[i].keys * 2112 / 2048;           /* 2049 positions, in blocks of 64 */
+
+        assert_ok(eyrie_model_predict(cases[i].name, &opts, NULL, (uint64_t)budget, &c, &err));
+        for (uint32_t k = 0; k < EYRIE_STEP_COSTS; k++) {
+            uint32_t n = c.decode[k].sequences;
+            assert_int_equal(n, 1u << 2 * k);
+            assert_near(c.decode[k].flops, n * cases[i].flops, 0.002);      /* published with three digits */
+            assert_near(c.decode[k].bytes, cases[i].weights + n * (cases[i].keys + 2 * cases[i].recurrent), 0.001);
+            assert_true(c.decode[k].seconds == 0 && c.source == EYRIE_COSTS_COUNTED);
+        }
+        assert_near(c.sequences, (budget - cases[i].weights) / (ring + cases[i].recurrent), 0.005);
+        opts.context = 512;                                                 /* a quarter of the window */
+        assert_ok(eyrie_model_predict(cases[i].name, &opts, NULL, (uint64_t)budget, &c, &err));
+        assert_near(c.sequences, (budget - cases[i].weights) / (cases[i].keys / 4 + cases[i].recurrent), 0.005);
+        assert_ok(eyrie_model_predict(cases[i].name, &opts, NULL, 0, &c, &err));
+        assert_true(c.memory == 0 && c.sequences == 0 && c.decode_ridge == 0 && c.prefill_ridge == 0);
+    }
+}
+
+static void seconds_are_those_of_the_device(void **state)
+{
+    eyrie_model_costs c;
+
+    (void)state;
+    if (!device) skip();
+    assert_ok(eyrie_model_predict("synthetic:recurrentgemma-2b", NULL, device, 0, &c, &err));
+    assert_int_equal(c.source, EYRIE_COSTS_MEASURED);           /* it has no cache */
+    for (uint32_t k = 0; k < EYRIE_STEP_COSTS; k++) {
+        double least = fmax((double)c.decode[k].bytes / c.rates.read_bytes, (double)c.decode[k].flops / c.rates.fma_flops);
+        assert_true(c.decode[k].seconds >= least * 0.999 && c.decode[k].seconds <= 2 * least);     /* layers and head apart */
+    }
+    /* A byte of weights is read for one FLOP of a token: a number in bf16, multiplied and added. */
+    double ridge = c.rates.fma_flops / c.rates.read_bytes;
+    assert_near(c.prefill_ridge, ridge, 0.05);
+    assert_near(c.decode_ridge, ridge, 0.05);
+    assert_true(c.memory > 0);
+    assert_int_equal(device->used, 0);
+}
+
+static void a_model_that_is_not_there_costs_nothing(void **state)
+{
+    eyrie_model_costs c;
+
+    (void)state;
+    assert_int_equal(eyrie_model_predict("synthetic:no-such", NULL, NULL, 0, &c, &err), EYRIE_EINVAL);
+    assert_non_null(strstr(err.text, "no-such"));
+}
+
+static void memory_runs_out_in_order(void **state)
+{
+    eyrie_model_costs c;
+
+    (void)state;
+    for (size_t n = 0;; n++) {
+        fail_allocation(n);
+        eyrie_status st = eyrie_model_predict("synthetic:griffin-100m", NULL, NULL, 0, &c, &err);
+        bool failed = allocation_failed();
+        assert_int_equal(st, failed ? EYRIE_ENOMEM : EYRIE_OK);
+        if (!failed) break;
+    }
+}
+
+/* What steps took is told by later starts, and of the model that took them only. */
+static void steps_that_ran_are_remembered(void **state)
+{
+    eyrie_device_opts opts = { .struct_size = sizeof opts, .select = getenv("EYRIE_DEVICE"), .cache_dir = *state };
+    eyrie_model_opts wider = { .struct_size = sizeof wider, .weights = EYRIE_FORMAT_F32 };
+    const char *const path = EY_SOURCE_DIR "/" SHAKESPEARE;
+    eyrie_device *dev;
+    eyrie_model *m;
+    eyrie_model_costs c;
+    ey_costs *learnt;
+    ey_shape s;
+
+    if (!device) skip();
+    assert_ok(eyrie_device_open(&dev, &opts, &err));
+    assert_ok(eyrie_model_open(&m, dev, path, NULL, &err));
+    ey_model_shape(m, &s);
+    assert_non_null(learnt = ey_learnt_open(m, m));
+    for (int i = 0; i < 9; i++) ey_cost_learn(learnt, EY_DECODE, &(ey_load){ s.window, 1, 1 }, 1, 0.125);
+    ey_learnt_keep(learnt, m, m);
+    ey_free(learnt);
+    assert_ok(eyrie_model_close(m));
+
+    assert_ok(eyrie_model_predict(path, NULL, dev, 0, &c, &err));
+    assert_int_equal(c.source, EYRIE_COSTS_LEARNT);
+    assert_near(c.decode[0].seconds, 0.125, 1e-6);              /* its factor is a float */
+    assert_ok(eyrie_model_predict(path, &wider, dev, 0, &c, &err));
+    assert_int_equal(c.source, EYRIE_COSTS_MEASURED);
+    assert_ok(eyrie_model_predict(path, &wider, dev, 0, &c, &err));
+    assert_int_equal(c.source, EYRIE_COSTS_REMEMBERED);
+    assert_ok(eyrie_device_close(dev));
+}
+
+/* What the formula is given of an open model: all of its memory, and launches as they are recorded. */
+static void an_open_model_has_its_shape(void **state)
+{
+    eyrie_model_info info = { .struct_size = sizeof info };
+    eyrie_model *m = open_model(SHAKESPEARE, (eyrie_model_opts){ .slots = 3 });
+    ey_shape s;
+
+    (void)state;
+    assert_ok(eyrie_model_get_info(m, &info, &err));
+    ey_model_shape(m, &s);
+    assert_int_equal(s.layers, info.layers);
+    assert_near(s.layer_bytes + s.head_bytes, info.weight_bytes, 1e-12);        /* the head is the embedding */
+    assert_near(s.other_bytes, info.scratch_bytes, 1e-12);
+    assert_near(s.head_flops, 2.0 * (double)info.embedding_parameters, 1e-12);
+    assert_near(s.token_flops + s.head_flops, 2.0 * (double)info.parameters, 1e-12);
+    assert_int_equal(s.window, info.window);
+    assert_near(s.state_bytes + s.key_bytes * 192, info.state_bytes, 1e-12);    /* 129 positions, in blocks of 64 */
+    for (uint32_t i = 0; i < EY_PHASES; i++) assert_in_range(s.launches[i], info.layers, 20 * info.layers);
+    assert_ok(eyrie_model_close(m));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(published_models),
+        cmocka_unit_test(seconds_are_those_of_the_device),
+        cmocka_unit_test(a_model_that_is_not_there_costs_nothing),
+        cmocka_unit_test(memory_runs_out_in_order),
+        test_in_dir(steps_that_ran_are_remembered),
+        cmocka_unit_test(an_open_model_has_its_shape),
+    };
+
+    return cmocka_run_group_tests_name("info", tests, open_device, close_device);
+}
