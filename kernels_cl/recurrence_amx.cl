@@ -70,6 +70,9 @@ kernel void INSTANCE(recurrence)(image b, global const float *u, int u_stride, i
             for (int r = 0; r < live; r++) {
                 float16 a, x;
                 int token = t + r;
+                global const float *ahead = u + (size_t)(token + 32) * u_stride + from + c * LANES;
+                PREFETCH(ahead + u_offset);                                 /* past the end of u nothing happens */
+                PREFETCH(ahead + y_offset);
                 coefficients(sums[r / 16 * 32 + r % 16], sums[r / 16 * 32 + r % 16 + 16], v[r][c], vload16(c, decay),
                              reset && token == 0, &a, &x);
                 h[c] = fma(a, h[c], x);
