@@ -262,7 +262,7 @@ static void digest_step(eyrie_engine *e, ey_lane *l, const ey_result *results, f
     }
 }
 
-/* Says once, when the costs are known from real steps, that the bound cannot be kept. */
+/* Says once, when the costs are known from real steps, that the bound cannot be kept where both phases take turns. */
 static void check_interval(eyrie_engine *e)
 {
     enum { KNOWN = 8 };         /* steps of each phase */
@@ -270,7 +270,7 @@ static void check_interval(eyrie_engine *e)
                                .decode_rows = e->limits.decode_rows };
     double least;
 
-    if (e->interval_checked || e->interval == 0 || e->stats.decode_steps < KNOWN || e->stats.prefill_steps == 0) return;
+    if (e->interval_checked || e->apart || e->interval == 0 || e->stats.decode_steps < KNOWN || e->stats.prefill_steps == 0) return;
     e->interval_checked = true;
     least = ey_sched_least_interval(&limits, e->costs);
     if (least > e->interval)

@@ -73,6 +73,16 @@ void ey_journal_end(const eyrie_seq *s, eyrie_end how)
     ey_trace_end(s->engine->trace, s->number, REQUESTS, ey_seconds(), args);
 }
 
+void ey_journal_move(const eyrie_seq *s, ey_phase to, double start)
+{
+    char args[120];
+
+    if (!s->engine->trace) return;
+    snprintf(args, sizeof args, "\"request\":%" PRIu64 ",\"to\":\"%s\",\"position\":%" PRIu64, s->number,
+             to == EY_PREFILL ? "prefill" : "decode", s->position);
+    ey_trace_slice(s->engine->trace, REQUESTS, "hand-over", start, ey_seconds() - start, args);
+}
+
 /* Kernels of a part of a step: when they ran. */
 typedef struct kernels {
     ey_trace *trace;

@@ -53,6 +53,7 @@ eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err)
         if (st != EYRIE_OK) return st;
         e->stats.handed_over++;
         e->stats.hand_over_seconds += ey_seconds() - start;
+        ey_journal_move(s, to, start);
     }
     s->place = to;
     return EYRIE_OK;

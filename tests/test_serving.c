@@ -539,6 +539,43 @@ static void keeping(void **state)
     close_table(&t);
 }
 
+/* Each allocation of reading with kept logits, forking and generating from them: what fails says so, and nothing is left. */
+static void keeping_without_memory(void **state)
+{
+    static heard want, h[2];
+    int32_t tokens[] = { 3, 1, 4, 1, 5 };
+    eyrie_request read = { .struct_size = sizeof read, .tokens = tokens, .n_tokens = 5, .flags = EYRIE_KEEP_LOGITS };
+    eyrie_request generate = { .struct_size = sizeof read, .max_tokens = 3, .temperature = 1000, .flags = EYRIE_IGNORE_EOS };
+    table t = open_table(TOGETHER, SHAKESPEARE, (eyrie_model_opts){ .slots = 2, .chunk = 64 }, (eyrie_engine_opts){ 0 });
+    size_t n = SIZE_MAX;                            /* at first, none fails */
+
+    (void)state;
+    for (bool lacking = true; lacking; n++) {
+        eyrie_seq *s = open_seq(t.engine), *fork = NULL;
+        uint32_t refused = 0;
+        bool busy = true;
+        h[0] = h[1] = (heard){ 0 };
+        read.on_event = generate.on_event = hear;
+        read.user = &h[0];
+        generate.user = &h[1];
+        fail_allocation(n);
+        refused += eyrie_seq_submit(s, &read, &err) != EYRIE_OK;
+        while (busy) refused += eyrie_engine_step(t.engine, &busy, &err) != EYRIE_OK;
+        if (!refused) refused += eyrie_seq_fork(&fork, s, &err) != EYRIE_OK;
+        if (!refused) refused += eyrie_seq_submit(fork, &generate, &err) != EYRIE_OK;
+        for (busy = true; busy;) refused += eyrie_engine_step(t.engine, &busy, &err) != EYRIE_OK;
+        lacking = allocation_failed() || n == SIZE_MAX;
+        assert_int_equal(refused, lacking && n != SIZE_MAX);
+        if (refused) assert_int_equal(err.status, EYRIE_ENOMEM);
+        else if (n == SIZE_MAX) want = h[1];
+        else assert_same("generated", &h[1], &want);
+        assert_ok(eyrie_seq_close(fork));
+        assert_ok(eyrie_seq_close(s));
+    }
+    assert_in_range(n, 8, 100);
+    close_table(&t);
+}
+
 /* ------------------------------------------------------------------------------------------------------- bad input */
 
 static void wrong_options(void **state)
@@ -652,8 +689,9 @@ int main(void)
         cmocka_unit_test(policies_leave_no_trace),  cmocka_unit_test(nothing_is_lost_in_adversity),
         cmocka_unit_test(under_way),                cmocka_unit_test(best_of_n),
         cmocka_unit_test(continuations_are_scored), cmocka_unit_test(keeping),
-        cmocka_unit_test(wrong_options),            cmocka_unit_test(pairs_that_do_not_match),
-        cmocka_unit_test(requests_beyond_limits),   cmocka_unit_test(a_bound_that_cannot_be_kept),
+        cmocka_unit_test(keeping_without_memory),   cmocka_unit_test(wrong_options),
+        cmocka_unit_test(pairs_that_do_not_match),  cmocka_unit_test(requests_beyond_limits),
+        cmocka_unit_test(a_bound_that_cannot_be_kept),
     };
 
     return cmocka_run_group_tests_name("serving", tests, open_device, close_device);
