@@ -90,7 +90,8 @@ static void make_texts(const char *name, eyrie_model_opts opts, uint64_t seed)
         eyrie_seq *s = open_seq(t.engine);
         for (uint32_t k = 0; k < LONGEST; k++) x->tokens[k] = (int32_t)below(vocab);
         x->request = (eyrie_request){ .struct_size = sizeof x->request, .tokens = x->tokens, .flags = EYRIE_IGNORE_EOS,
-                                      .n_tokens = one_in(3) ? between(130, LONGEST) : between(1, 70), .max_tokens = between(1, MOST_TOKENS),
+                                      .n_tokens = one_in(3) ? between(130, LONGEST) : between(1, 70),
+                                      .max_tokens = between(1, MOST_TOKENS),
                                       .temperature = one_in(2) ? 0.0f : 1.0f, .seed = roll(), .sample = below(4) };
         if (i == 1) x->request.flags |= EYRIE_SCORE;
         if (i == 2) x->request.max_tokens = 0;
@@ -138,7 +139,8 @@ static void policies_leave_no_trace(void **state)
         { SHAKESPEARE, EYRIE_COMPUTE_AUTO },
     };
     static const char *const policies[] = { "fifo", "chunked", "roofline", NULL };
-    static const double intervals[] = { 0, 1e-9, 2e-3, 10 };    /* s; one that nobody keeps, with parts of one layer, some, and whole steps */
+    /* s; one that nobody keeps, with parts of one layer; one for some layers; one for whole steps */
+    static const double intervals[] = { 0, 1e-9, 2e-3, 10 };
     static const uint32_t chunks[][2] = { { 256, 64 }, { 256, 128 }, { 50, 50 } };     /* alone, and in company */
 
     (void)state;
@@ -328,7 +330,8 @@ static void nothing_is_lost_in_adversity(void **state)
         eyrie_model_opts opts = { .compute = EYRIE_COMPUTE_F32, .chunk = cases[i].chunk };
         make_texts(cases[i].name, opts, 100 + i);
         opts.slots = cases[i].slots;
-        table t = open_table(cases[i].lanes, cases[i].name, opts, (eyrie_engine_opts){ .policy = cases[i].policy, .token_interval = cases[i].interval });
+        table t = open_table(cases[i].lanes, cases[i].name, opts,
+                             (eyrie_engine_opts){ .policy = cases[i].policy, .token_interval = cases[i].interval });
         serve_in_adversity(&t, 100);
         check_usable(&t);
         close_table(&t);
@@ -480,7 +483,8 @@ static void continuations_are_scored(void **state)
     run_to_end(t.engine);
     for (size_t i = 0; i < COUNT(lengths); i++) {
         for (uint32_t k = 0; k < lengths[i]; k++) tokens[prompt + k] = texts[1 + i].tokens[k];
-        submit(s = open_seq(t.engine), (eyrie_request){ .tokens = tokens, .n_tokens = prompt + lengths[i], .flags = EYRIE_SCORE }, &whole);
+        submit(s = open_seq(t.engine),
+               (eyrie_request){ .tokens = tokens, .n_tokens = prompt + lengths[i], .flags = EYRIE_SCORE }, &whole);
         run_to_end(t.engine);
         assert_ok(eyrie_seq_close(s));
         assert_ok(eyrie_seq_fork(&s, trunk, &err));
@@ -664,7 +668,8 @@ static void note(void *user, const char *line)
 static void a_bound_that_cannot_be_kept(void **state)
 {
     static heard h;
-    table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .slots = 1, .chunk = 64 }, (eyrie_engine_opts){ .token_interval = 1e-9 });
+    table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .slots = 1, .chunk = 64 },
+                         (eyrie_engine_opts){ .token_interval = 1e-9 });
     double asked, best;
 
     (void)state;

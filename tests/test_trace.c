@@ -131,7 +131,8 @@ static void serve(const char *path, bool two, double interval)
     assert_ok(eyrie_engine_open(&e, m, &how, &err));
     for (uint32_t i = 0; i < COUNT(tokens); i++) tokens[i] = (int32_t)(i * 7 % 60);
     for (uint32_t i = 0; i < 8; i++)
-        submit(s[i] = open_seq(e), (eyrie_request){ .tokens = tokens, .n_tokens = 1 + i * 28, .max_tokens = 6 + i, .flags = EYRIE_IGNORE_EOS }, &h[i]);
+        submit(s[i] = open_seq(e), (eyrie_request){ .tokens = tokens, .n_tokens = 1 + i * 28, .max_tokens = 6 + i,
+                                                    .flags = EYRIE_IGNORE_EOS }, &h[i]);
     for (uint32_t i = 0; i < 5; i++) assert_ok(eyrie_engine_step(e, &busy, &err));
     assert_ok(eyrie_seq_close(s[7]));
     assert_ok(eyrie_seq_cancel(s[6], &err));
@@ -310,7 +311,8 @@ static void names_and_interruptions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_in_dir(steps_and_requests), cmocka_unit_test(a_full_disk), test_in_dir(opening_fails), test_in_dir(names_and_interruptions),
+        test_in_dir(steps_and_requests), cmocka_unit_test(a_full_disk), test_in_dir(opening_fails),
+        test_in_dir(names_and_interruptions),
     };
 
     return cmocka_run_group_tests_name("trace", tests, open_device, close_device);
