@@ -341,6 +341,78 @@ static void nothing_is_lost_in_adversity(void **state)
     assert_in_range(finished, 50, 500);
 }
 
+/* ---------------------------------------------------------------------------------------------------- what is chosen */
+
+/* Who comes later and is more urgent is read first, and has its text first. */
+static void urgent_requests_go_first(void **state)
+{
+    static const char *const policies[] = { "fifo", "chunked", "roofline" };
+    static heard first, second;
+
+    (void)state;
+    if (!device) skip();
+    make_texts(GOLDEN("griffin"), (eyrie_model_opts){ .chunk = 64 }, 9);
+    for (size_t i = 0; i < COUNT(policies); i++)
+        for (int32_t priority = -1; priority <= 1; priority++) {
+            table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .slots = 1, .chunk = 64 },
+                                 (eyrie_engine_opts){ .policy = policies[i] });
+            eyrie_request r = { .tokens = texts[0].tokens, .n_tokens = 64, .max_tokens = 2, .flags = EYRIE_IGNORE_EOS };
+            eyrie_seq *a = open_seq(t.engine), *b = open_seq(t.engine);
+            bool busy = true;
+            submit(a, r, &first);
+            r.priority = priority;
+            submit(b, r, &second);
+            while (!first.over && !second.over) assert_ok(eyrie_engine_step(t.engine, &busy, &err));
+            assert_true(second.over == (priority > 0) && first.over == (priority <= 0));
+            assert_ok(eyrie_seq_close(first.over ? a : b));
+            run_to_end(t.engine);                   /* the other one has waited for its slot */
+            assert_true(first.over && second.over);
+            assert_same("later", &first, &second);
+            assert_ok(eyrie_seq_close(priority > 0 ? a : b));
+            close_table(&t);
+        }
+}
+
+/* Costs are learnt from steps, and the next engine on the device knows them. */
+static void what_was_learnt_is_kept(void **state)
+{
+    static heard h;
+    const eyrie_device_opts opts = { .struct_size = sizeof opts, .select = getenv("EYRIE_DEVICE"), .cache_dir = *state };
+    const eyrie_model_opts how = { .struct_size = sizeof how, .slots = 2, .chunk = 64 };
+    const ey_load decode[2] = { { 80, 1, 1 }, { 90, 1, 1 } }, prefill = { 0, 64, 1 };
+    double guessed[2], learnt[2], known[2];
+    int32_t tokens[64] = { 0 };
+    eyrie_device *dev;
+    eyrie_model *m;
+    eyrie_engine *e;
+
+    if (!device) skip();
+    assert_ok(eyrie_device_open(&dev, &opts, &err));
+    assert_ok(eyrie_model_open(&m, dev, source_path(GOLDEN("griffin")), &how, &err));
+    assert_ok(eyrie_engine_open(&e, m, NULL, &err));
+    guessed[0] = ey_cost_seconds(e->costs, EY_DECODE, decode, 2);
+    guessed[1] = ey_cost_seconds(e->costs, EY_PREFILL, &prefill, 1);
+    for (uint32_t i = 0; i < 12; i++) {
+        eyrie_seq *s = open_seq(e);
+        submit(s, (eyrie_request){ .tokens = tokens, .n_tokens = 64, .max_tokens = 4, .flags = EYRIE_IGNORE_EOS }, &h);
+        run_to_end(e);
+        assert_ok(eyrie_seq_close(s));
+    }
+    learnt[0] = ey_cost_seconds(e->costs, EY_DECODE, decode, 2);
+    learnt[1] = ey_cost_seconds(e->costs, EY_PREFILL, &prefill, 1);
+    assert_ok(eyrie_engine_close(e));
+    assert_ok(eyrie_engine_open(&e, m, NULL, &err));
+    known[0] = ey_cost_seconds(e->costs, EY_DECODE, decode, 2);
+    known[1] = ey_cost_seconds(e->costs, EY_PREFILL, &prefill, 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(learnt[i] > 0 && learnt[i] != guessed[i]);
+        assert_true(fabs(known[i] - learnt[i]) <= 1e-5 * learnt[i]);    /* kept in single precision */
+    }
+    assert_ok(eyrie_engine_close(e));
+    assert_ok(eyrie_model_close(m));
+    assert_ok(eyrie_device_close(dev));
+}
+
 /* ---------------------------------------------------------------------------------------------- in the middle of a step */
 
 /* Somebody decodes, so that with an interval that nobody keeps prompts are read a layer at a time: after `parts` more steps
@@ -692,6 +764,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(policies_leave_no_trace),  cmocka_unit_test(nothing_is_lost_in_adversity),
+        cmocka_unit_test(urgent_requests_go_first), test_in_dir(what_was_learnt_is_kept),
         cmocka_unit_test(under_way),                cmocka_unit_test(best_of_n),
         cmocka_unit_test(continuations_are_scored), cmocka_unit_test(keeping),
         cmocka_unit_test(keeping_without_memory),   cmocka_unit_test(wrong_options),
