@@ -8,8 +8,8 @@
  * The unit of waiting is a decode step of the eight alone, measured on the same engine just before, when the costs have been
  * learnt too; the bound asked for is -i of these. In a round every way serves the same work: 8 sequences generate -g tokens each
  * and, from their tenth token on, there is a prompt of -p tokens, which then generates as well. Intervals are those that
- * begin before the prompt's first token. Throughput is all tokens by the time until all are done, beside that of fifo in the same round;
- * shown are medians of the rounds, and of intervals the percentiles of all together. -t writes traces,
+ * begin before the prompt's first token. Throughput is all tokens by the time until all are done, beside that of fifo in the
+ * same round; shown are medians of the rounds, and of intervals the percentiles of all together. -t writes traces,
  * NAME-POLICY-LANES.json. */
 #include "base.h"
 #include "os.h"
@@ -90,7 +90,8 @@ static void on_event(void *user, eyrie_seq *seq, const eyrie_event *event)
     r->n++;
 }
 
-static eyrie_status begin(eyrie_engine *e, eyrie_seq **s, const int32_t *tokens, size_t n, uint64_t most, reader *r, eyrie_error *err)
+static eyrie_status begin(eyrie_engine *e, eyrie_seq **s, const int32_t *tokens, size_t n, uint64_t most, reader *r,
+                          eyrie_error *err)
 {
     eyrie_request request = { .struct_size = sizeof request, .tokens = tokens, .n_tokens = n, .max_tokens = most,
                               .flags = EYRIE_IGNORE_EOS, .on_event = on_event, .user = r };
@@ -193,7 +194,8 @@ static eyrie_status open_models(setting *s, eyrie_model_opts opts, eyrie_error *
 
     EY_TRY(eyrie_model_open(&s->one, s->whole, s->model, &opts, err));
     EY_TRY(eyrie_model_get_info(s->one, &info, err));
-    if (eyrie_device_split(s->parts, 2, s->whole, units, NULL) != EYRIE_OK) EY_TRY(eyrie_device_split(s->parts, 2, s->whole, NULL, err));
+    if (eyrie_device_split(s->parts, 2, s->whole, units, NULL) != EYRIE_OK)
+        EY_TRY(eyrie_device_split(s->parts, 2, s->whole, NULL, err));
     for (uint32_t i = 0; i < 2; i++) {
         EY_TRY(eyrie_model_open(&s->two[i], s->parts[i], s->model, &opts, err));
         opts.share = s->two[0];
@@ -210,8 +212,8 @@ static void print_row(const struct way *w, row *r, const row *fifo)
 
     for (size_t i = 0; i < n; i++) ratio[i] = r->rates.values[i] / fifo->rates.values[i];
     numbers ratios = { ratio, n, n };
-    printf("| %s | %" PRIu32 " | %.2f | %.2f | %.2f | %.2f | %.0f | %.2f | %.2f |\n", w->policy, w->lanes, 1e3 * percentile(&r->steps, 0.5),
-           percentile(&r->intervals, 0.5), percentile(&r->intervals, 0.99), percentile(&r->intervals, 1), percentile(&r->rates, 0.5),
+    printf("| %s | %" PRIu32 " | %.2f | %.2f | %.2f | %.2f | %.0f | %.2f | %.2f |\n", w->policy, w->lanes,
+           1e3 * percentile(&r->steps, 0.5), percentile(&r->intervals, 0.5), percentile(&r->intervals, 0.99), percentile(&r->intervals, 1), percentile(&r->rates, 0.5),
            percentile(&ratios, 0.5), percentile(&r->first, 0.5));
 }
 
@@ -226,7 +228,8 @@ static void remove_file(void *user, const char *name, uint64_t bytes, int64_t ch
 
 static int usage(const char *name)
 {
-    fprintf(stderr, "usage: %s [-m MODEL] [-i STEPS] [-p TOKENS] [-g TOKENS] [-w f32|bf16|q8|q4] [-r ROUNDS] [-d DEVICE] [-t NAME]\n", name);
+    fprintf(stderr, "usage: %s [-m MODEL] [-i STEPS] [-p TOKENS] [-g TOKENS] [-w f32|bf16|q8|q4] [-r ROUNDS] [-d DEVICE] "
+            "[-t NAME]\n", name);
     return 2;
 }
 
@@ -263,7 +266,8 @@ int main(int argc, char **argv)
     printf("### serving: %s, 8 sequences, a prompt of %" PRIu32 " tokens, a bound of %g decode steps\n\n%s, %ld rounds.\n\n"
            "| policy | lanes | decode step, ms | p50, steps | p99 | longest | tokens/s | beside fifo | prompt's first token, s |\n"
            "|---|---|---|---|---|---|---|---|---|\n", s.model, s.prompt, s.steps, eyrie_device_name(s.whole), rounds);
-    for (uint32_t i = WAYS; i-- > 0;) print_row(&all_ways[i], &rows[i], &rows[0]);     /* fifo last, since sorting its rates ends pairs */
+    /* fifo last, since sorting its rates ends the pairs. */
+    for (uint32_t i = WAYS; i-- > 0;) print_row(&all_ways[i], &rows[i], &rows[0]);
 done:
     if (st != EYRIE_OK) fprintf(stderr, "%s: %s\n", argv[0], err.text);
     for (uint32_t i = 2; i-- > 0;) (void)eyrie_model_close(s.two[i]);

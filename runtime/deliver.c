@@ -52,7 +52,8 @@ void ey_finish(eyrie_seq *s, eyrie_end end, const eyrie_error *error)
         event.text = "";
     } else {
         event.text_length = push_held(s, text, &found);
-        if (!found) event.text_length += ey_stop_push(&s->stop, wrong, ey_utf8_end(&s->utf8, wrong), text + event.text_length, &found);
+        char *rest = text + event.text_length;
+        if (!found) event.text_length += ey_stop_push(&s->stop, wrong, ey_utf8_end(&s->utf8, wrong), rest, &found);
         if (found && end != EYRIE_END_FAILED) event.end = EYRIE_END_STOP;
         else event.text_length += ey_stop_end(&s->stop, text + event.text_length);
     }
@@ -181,12 +182,13 @@ static eyrie_status score(eyrie_seq *s, uint32_t n, const ey_result *results, ui
 {
     eyrie_engine *e = s->engine;
     bool want_logits = (s->request.flags & EYRIE_LOGITS) != 0;
-    eyrie_status st;
+    eyrie_status st = EYRIE_OK;
 
     for (uint32_t t = 0; t < n; t++) {
         eyrie_event event = { .kind = EYRIE_EVENT_SCORE, .position = s->position + t, .token = s->tokens[s->next + t],
                               .logprob = s->logprob, .logits = want_logits ? e->logits : NULL, .text = "" };
-        if (want_logits && (st = ey_model_logits(e->lanes[EY_PREFILL].model, EY_PREFILL, first + t, e->logits, err)) != EYRIE_OK) return st;
+        if (want_logits) st = ey_model_logits(e->lanes[EY_PREFILL].model, EY_PREFILL, first + t, e->logits, err);
+        if (st != EYRIE_OK) return st;
         s->logprob = s->next + t + 1 < s->n_tokens ? results[first + t].target - results[first + t].lse : NAN;
         deliver(s, &event);
     }

@@ -20,17 +20,18 @@ static eyrie_status check_pair(const eyrie_model *decode, const eyrie_model *pre
     ey_model_limits d = ey_model_get_limits(decode), p = ey_model_get_limits(prefill);
     ey_traits there, here;
 
-    if (decode == prefill) return ey_fail(err, EYRIE_EINVAL, "the model that reads prompts is the one that decodes; open it a second time");
+    if (decode == prefill)
+        return ey_fail(err, EYRIE_EINVAL, "the model that reads prompts is the one that decodes; open it a second time");
     ey_model_traits(decode, &there);
     ey_model_traits(prefill, &here);
     for (uint32_t i = 0; i < there.n && i < here.n; i++)
         if (strcmp(there.list[i].value, here.list[i].value))
-            return ey_fail(err, EYRIE_EINVAL, "the model that reads prompts has other %s than the one that decodes: %s, not %s; open "
-                           "both from the same files with the same options", there.list[i].name, here.list[i].value,
+            return ey_fail(err, EYRIE_EINVAL, "the model that reads prompts has other %s than the one that decodes: %s, not %s; "
+                           "open both from the same files with the same options", there.list[i].name, here.list[i].value,
                            there.list[i].value);
     if (d.context != p.context)
-        return ey_fail(err, EYRIE_EINVAL, "the model that reads prompts has a context of %" PRIu64 ", the one that decodes of %" PRIu64
-                       "; open both with the same", p.context, d.context);
+        return ey_fail(err, EYRIE_EINVAL, "the model that reads prompts has a context of %" PRIu64 ", the one that decodes of %"
+                       PRIu64 "; open both with the same", p.context, d.context);
     if (p.slots < d.slots)
         return ey_fail(err, EYRIE_EINVAL, "the model that reads prompts has %" PRIu32 " slots, the one that decodes %" PRIu32
                        "; it needs as many", p.slots, d.slots);
@@ -75,7 +76,8 @@ eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, const eyr
     prefill = o.prefill ? o.prefill : model;
     if ((st = ey_policy_named(&policy, o.policy, err)) != EYRIE_OK) return st;
     if (!(o.token_interval >= 0 && isfinite(o.token_interval)))
-        return ey_fail(err, EYRIE_EINVAL, "token_interval %g; it must be a number of seconds, 0 for the default", o.token_interval);
+        return ey_fail(err, EYRIE_EINVAL, "token_interval %g; it must be a number of seconds, 0 for the default",
+                       o.token_interval);
     if (o.prefill && (st = check_pair(model, prefill, err)) != EYRIE_OK) return st;
     if (!take_models(model, prefill)) return ey_fail(err, EYRIE_EBUSY, "the model has an engine already; close it first");
     if (!(e = ey_calloc(1, sizeof *e))) {
@@ -181,8 +183,8 @@ static eyrie_status look(eyrie_engine *e, ey_sched_view *view, eyrie_error *err)
         .seqs = e->views, .n = n, .costs = e->costs, .interval = interval(e, n),
         .limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows, .decode_rows = e->limits.decode_rows,
                     .free_slots = ey_free_slots(e), .layers = prefill->layers },
-        .part = { .under_way = prefill->under_way, .done = prefill->done, .left = ey_lane_left(prefill, e->costs, prefill->done),
-                  .head = ey_lane_left(prefill, e->costs, prefill->layers) },
+        .part = { .under_way = prefill->under_way, .done = prefill->done,
+                  .left = ey_lane_left(prefill, e->costs, prefill->done), .head = ey_lane_left(prefill, e->costs, prefill->layers) },
         .decoded = e->decoded };
     return EYRIE_OK;
 }
@@ -231,8 +233,8 @@ static eyrie_seq *empty_seat(eyrie_engine *e, const ey_seat *seat)
     return seat->seq;
 }
 
-/* Ends the requests of all that take part, and the step. Their slots are free then: where another queue may write to them, what
- * is under way has to end before. */
+/* Ends the requests of all that take part, and the step. Their slots are free then: where another queue may write to them,
+ * what is under way has to end before. */
 static void fail_step(eyrie_engine *e, ey_lane *l, const eyrie_error *error, failure *f)
 {
     if (e->apart) (void)ey_model_wait(l->model, NULL);
@@ -262,20 +264,22 @@ static void digest_step(eyrie_engine *e, ey_lane *l, const ey_result *results, f
     }
 }
 
-/* Says once, when the costs are known from real steps, that the bound cannot be kept. */
+/* Says once, when the costs are known from real steps, that the bound cannot be kept where both phases take turns. */
 static void check_interval(eyrie_engine *e)
 {
-    enum { KNOWN = 8 };         /* steps of each phase */
-    ey_sched_limits limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows, .layers = e->lanes[EY_PREFILL].layers,
-                               .decode_rows = e->limits.decode_rows };
+    enum { KNOWN = 8 };         /* decode steps */
+    ey_sched_limits limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows,
+                               .layers = e->lanes[EY_PREFILL].layers, .decode_rows = e->limits.decode_rows };
+    bool known = e->stats.decode_steps >= KNOWN && e->stats.prefill_steps > 0;
     double least;
 
-    if (e->interval_checked || e->interval == 0 || e->stats.decode_steps < KNOWN || e->stats.prefill_steps == 0) return;
+    if (!known || e->interval_checked || e->apart || e->interval == 0) return;
     e->interval_checked = true;
     least = ey_sched_least_interval(&limits, e->costs);
     if (least > e->interval)
-        ey_note(&ey_model_device(e->model)->log, "%.3g ms between tokens cannot be kept while prompts are read: a decode step of %" PRIu32
-                " sequences and the smallest part of a prompt take %.3g ms", 1e3 * e->interval, e->limits.decode_rows, 1e3 * least);
+        ey_note(&ey_model_device(e->model)->log, "%.3g ms between tokens cannot be kept while prompts are read: a decode step of %"
+                PRIu32 " sequences and the smallest part of a prompt take %.3g ms", 1e3 * e->interval, e->limits.decode_rows,
+                1e3 * least);
 }
 
 static void count_step(eyrie_engine *e, const ey_lane *l)
@@ -316,13 +320,13 @@ static void end_part(eyrie_engine *e, ey_lane *l, failure *f)
 }
 
 /* Seats the sequences that the policy has picked, with slots, and states where they are computed. A state that cannot be
- * brought there fails its sequence alone. */
+ * brought there fails its sequence alone, and its event may change the list of sequences. */
 static uint32_t seat(eyrie_engine *e, ey_lane *l, uint32_t n, failure *f)
 {
     eyrie_error local;
     uint32_t seated = 0;
 
-    for (uint32_t i = 0; i < n; i++) l->seats[i].seq = e->seqs[e->view_seq[e->picks[i].seq]];   /* events may change the list */
+    for (uint32_t i = 0; i < n; i++) l->seats[i].seq = e->seqs[e->view_seq[e->picks[i].seq]];
     for (uint32_t i = 0; i < n; i++) {
         eyrie_seq *s = l->seats[i].seq;
         if (s->slot == EY_NO_SLOT) s->slot = ey_take_slot(e);

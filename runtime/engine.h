@@ -109,6 +109,7 @@ eyrie_status ey_journal_open(eyrie_engine *e, const char *path, eyrie_error *err
 void         ey_journal_close(eyrie_engine *e);
 void         ey_journal_begin(const eyrie_seq *s);      /* its request has come */
 void         ey_journal_end(const eyrie_seq *s, eyrie_end how);
+void         ey_journal_move(const eyrie_seq *s, ey_phase to, double start);    /* its state has been brought to a lane */
 void         ey_journal_part(eyrie_engine *e, const ey_lane *l);    /* what was in flight there has ended */
 
 #endif

@@ -64,13 +64,26 @@ void ey_journal_begin(const eyrie_seq *s)
 
 void ey_journal_end(const eyrie_seq *s, eyrie_end how)
 {
-    static const char *const ends[] = { [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "end of text", [EYRIE_END_CONTEXT] = "context",
-                                        [EYRIE_END_FAILED] = "failed", [EYRIE_END_STOP] = "stop text", [EYRIE_END_CANCELLED] = "cancelled" };
+    static const char *const ends[] = {
+        [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "end of text", [EYRIE_END_CONTEXT] = "context",
+        [EYRIE_END_FAILED] = "failed", [EYRIE_END_STOP] = "stop text", [EYRIE_END_CANCELLED] = "cancelled",
+    };
     char args[120];
 
     if (!s->engine->trace) return;
-    snprintf(args, sizeof args, "\"request\":%" PRIu64 ",\"generated\":%" PRIu64 ",\"end\":\"%s\"", s->number, s->generated, ends[how]);
+    snprintf(args, sizeof args, "\"request\":%" PRIu64 ",\"generated\":%" PRIu64 ",\"end\":\"%s\"", s->number, s->generated,
+             ends[how]);
     ey_trace_end(s->engine->trace, s->number, REQUESTS, ey_seconds(), args);
+}
+
+void ey_journal_move(const eyrie_seq *s, ey_phase to, double start)
+{
+    char args[120];
+
+    if (!s->engine->trace) return;
+    snprintf(args, sizeof args, "\"request\":%" PRIu64 ",\"to\":\"%s\",\"position\":%" PRIu64, s->number,
+             to == EY_PREFILL ? "prefill" : "decode", s->position);
+    ey_trace_slice(s->engine->trace, REQUESTS, "hand-over", start, ey_seconds() - start, args);
 }
 
 /* Kernels of a part of a step: when they ran. */
@@ -89,7 +102,8 @@ static void tell_kernel(void *user, const char *label, double start, double end)
     ey_trace_slice(k->trace, k->track, label, start, end - start, NULL);
 }
 
-/* That a step has ended is known late of a lane that nobody waits for: its kernels know better. Requests take part in steps of prefill, each of which is told; of decode steps there would be too many. */
+/* That a step has ended is known late of a lane that nobody waits for: its kernels know better. Requests take part in steps of
+ * prefill, each of which is told; of decode steps there would be too many. */
 void ey_journal_part(eyrie_engine *e, const ey_lane *l)
 {
     const char *name = l->phase == EY_PREFILL ? "prefill" : "decode";

@@ -23,7 +23,7 @@ typedef struct ey_lane {
     uint32_t     n;
     uint32_t     done;          /* layers that are enqueued; the head counts as one */
     bool         in_flight;     /* they have not been waited for */
-    double       start, end;    /* of the part in flight, or the last one: from when it was enqueued to when that was known to have ended */
+    double       start, end;    /* of the part in flight, or the last one: when it was enqueued, and known to have ended */
     uint32_t     from;          /* its first layer */
     double       part_predicted;
     double       seconds;       /* that the parts before it took */

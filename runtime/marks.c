@@ -134,7 +134,8 @@ static bool times_of(const ey_marks *m, const mark *k, double *start, double *en
     *start = k->start;
     *end = k->end;
     if (!k->event) return true;
-    if (!read_time(k->event, CL_PROFILING_COMMAND_START, start) || !read_time(k->event, CL_PROFILING_COMMAND_END, end)) return false;
+    if (!read_time(k->event, CL_PROFILING_COMMAND_START, start) || !read_time(k->event, CL_PROFILING_COMMAND_END, end))
+        return false;
     *start += m->offset;
     *end += m->offset;
     return true;

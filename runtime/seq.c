@@ -53,6 +53,7 @@ eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err)
         if (st != EYRIE_OK) return st;
         e->stats.handed_over++;
         e->stats.hand_over_seconds += ey_seconds() - start;
+        ey_journal_move(s, to, start);
     }
     s->place = to;
     return EYRIE_OK;
@@ -143,7 +144,8 @@ size_t eyrie_seq_pending(const eyrie_seq *s, int32_t *last)
 /* What is saved and forked is a sequence between requests. */
 eyrie_status ey_seq_check_idle(const eyrie_seq *s, const char *what, eyrie_error *err)
 {
-    if (s->state == EY_SEQ_RUNNING) return ey_fail(err, EYRIE_EBUSY, "the sequence has a request; it can be %s when that is over", what);
+    if (s->state == EY_SEQ_RUNNING)
+        return ey_fail(err, EYRIE_EBUSY, "the sequence has a request; it can be %s when that is over", what);
     if (s->state == EY_SEQ_FAILED) return ey_fail(err, EYRIE_EINVAL, "the sequence has failed; close it");
     return EYRIE_OK;
 }
@@ -191,8 +193,8 @@ static eyrie_status check_request(const eyrie_seq *s, const eyrie_request *r, ey
     if ((r->flags & EYRIE_LOGITS) && !(r->flags & EYRIE_SCORE))
         return ey_fail(err, EYRIE_EINVAL, "logits are delivered with scores: EYRIE_LOGITS needs EYRIE_SCORE");
     if ((r->flags & EYRIE_KEEP_LOGITS) && r->max_tokens > 0)
-        return ey_fail(err, EYRIE_EINVAL, "logits are kept after a prompt that is only read: EYRIE_KEEP_LOGITS needs max_tokens 0, not %"
-                       PRIu64, r->max_tokens);
+        return ey_fail(err, EYRIE_EINVAL, "logits are kept after a prompt that is only read: EYRIE_KEEP_LOGITS needs max_tokens 0, "
+                       "not %" PRIu64, r->max_tokens);
     if ((st = ey_check_tokens(r->tokens, r->n_tokens, limits->vocab, err)) != EYRIE_OK
         || (st = ey_check_tokens(r->end_tokens, r->n_end_tokens, limits->vocab, err)) != EYRIE_OK)
         return st;
@@ -244,7 +246,8 @@ eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_
     keeps = (r.flags & EYRIE_KEEP_LOGITS) != 0;
     last_text = ey_calloc(s->n_held + EY_LAST_CHARACTER + stop.longest, 1);
     if (keeps) ending = ey_calloc(1, ending_bytes(e));
-    if (!last_text || (keeps && !ending) || !ey_grow(&s->tokens, &s->capacity, eyrie_seq_pending(s, NULL) + r.n_tokens, sizeof *s->tokens)
+    if (!last_text || (keeps && !ending)
+        || !ey_grow(&s->tokens, &s->capacity, eyrie_seq_pending(s, NULL) + r.n_tokens, sizeof *s->tokens)
         || !ey_grow(&s->ends, &s->ends_capacity, r.n_end_tokens, sizeof *s->ends)) {
         ey_stop_free(&stop);
         ey_free(last_text);

@@ -58,8 +58,8 @@ static void join(char *out, size_t size, const json_t *a, const json_t *b)
 static void continuations(void **state)
 {
     json_t *prompt = expect_json(run(*state, "score", "-m", MODEL, "-p", "To be, or ", "--json"));
-    json_t *object = expect_json(run(*state, "score", "-m", MODEL, "-p", "To be, or ", "--continuation", "not to be", "--compute", "f32",
-                                     "--continuation", "to go", "--continuation", "not to be", "--slots", "2", "--json"));
+    json_t *object = expect_json(run(*state, "score", "-m", MODEL, "-p", "To be, or ", "--continuation", "not to be", "--compute",
+                                     "f32", "--continuation", "to go", "--continuation", "not to be", "--slots", "2", "--json"));
     result text = run(*state, "score", "-m", MODEL, "-p", "To be, or ", "--continuation", "not to be");
     const json_t *list = json_object_get(object, "continuations"), *a = json_array_get(list, 0), *b = json_array_get(list, 1);
     size_t n = json_array_size(json_object_get(a, "tokens")), before = json_array_size(json_object_get(prompt, "tokens"));
@@ -126,12 +126,15 @@ static void refused(void **state)
         { { "run", "-m", MODEL, "-p", "x", "-n", "1", "--trace", "/nowhere/at/all" }, 1, "trace /nowhere/at/all: No such file" },
     };
 
-    for (size_t i = 0; i < COUNT(cases); i++) expect_failure(finish(*state, start(*state, (setting){ 0 }, cases[i].args)), cases[i].status, cases[i].says);
+    for (size_t i = 0; i < COUNT(cases); i++)
+        expect_failure(finish(*state, start(*state, (setting){ 0 }, cases[i].args)), cases[i].status, cases[i].says);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { test_in_dir(samples), test_in_dir(continuations), test_in_dir(schedules), test_in_dir(refused) };
+    const struct CMUnitTest tests[] = {
+        test_in_dir(samples), test_in_dir(continuations), test_in_dir(schedules), test_in_dir(refused),
+    };
 
     return cmocka_run_group_tests_name("serving by the command", tests, NULL, NULL);
 }

@@ -90,7 +90,8 @@ static void make_texts(const char *name, eyrie_model_opts opts, uint64_t seed)
         eyrie_seq *s = open_seq(t.engine);
         for (uint32_t k = 0; k < LONGEST; k++) x->tokens[k] = (int32_t)below(vocab);
         x->request = (eyrie_request){ .struct_size = sizeof x->request, .tokens = x->tokens, .flags = EYRIE_IGNORE_EOS,
-                                      .n_tokens = one_in(3) ? between(130, LONGEST) : between(1, 70), .max_tokens = between(1, MOST_TOKENS),
+                                      .n_tokens = one_in(3) ? between(130, LONGEST) : between(1, 70),
+                                      .max_tokens = between(1, MOST_TOKENS),
                                       .temperature = one_in(2) ? 0.0f : 1.0f, .seed = roll(), .sample = below(4) };
         if (i == 1) x->request.flags |= EYRIE_SCORE;
         if (i == 2) x->request.max_tokens = 0;
@@ -138,7 +139,8 @@ static void policies_leave_no_trace(void **state)
         { SHAKESPEARE, EYRIE_COMPUTE_AUTO },
     };
     static const char *const policies[] = { "fifo", "chunked", "roofline", NULL };
-    static const double intervals[] = { 0, 1e-9, 2e-3, 10 };    /* s; one that nobody keeps, with parts of one layer, some, and whole steps */
+    /* s; one that nobody keeps, with parts of one layer; one for some layers; one for whole steps */
+    static const double intervals[] = { 0, 1e-9, 2e-3, 10 };
     static const uint32_t chunks[][2] = { { 256, 64 }, { 256, 128 }, { 50, 50 } };     /* alone, and in company */
 
     (void)state;
@@ -328,7 +330,8 @@ static void nothing_is_lost_in_adversity(void **state)
         eyrie_model_opts opts = { .compute = EYRIE_COMPUTE_F32, .chunk = cases[i].chunk };
         make_texts(cases[i].name, opts, 100 + i);
         opts.slots = cases[i].slots;
-        table t = open_table(cases[i].lanes, cases[i].name, opts, (eyrie_engine_opts){ .policy = cases[i].policy, .token_interval = cases[i].interval });
+        table t = open_table(cases[i].lanes, cases[i].name, opts,
+                             (eyrie_engine_opts){ .policy = cases[i].policy, .token_interval = cases[i].interval });
         serve_in_adversity(&t, 100);
         check_usable(&t);
         close_table(&t);
@@ -336,6 +339,78 @@ static void nothing_is_lost_in_adversity(void **state)
     assert_in_range(failed, 10, 500);           /* it was adverse, and not too much so */
     assert_in_range(resumed, 10, 500);
     assert_in_range(finished, 50, 500);
+}
+
+/* ---------------------------------------------------------------------------------------------------- what is chosen */
+
+/* Who comes later and is more urgent is read first, and has its text first. */
+static void urgent_requests_go_first(void **state)
+{
+    static const char *const policies[] = { "fifo", "chunked", "roofline" };
+    static heard first, second;
+
+    (void)state;
+    if (!device) skip();
+    make_texts(GOLDEN("griffin"), (eyrie_model_opts){ .chunk = 64 }, 9);
+    for (size_t i = 0; i < COUNT(policies); i++)
+        for (int32_t priority = -1; priority <= 1; priority++) {
+            table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .slots = 1, .chunk = 64 },
+                                 (eyrie_engine_opts){ .policy = policies[i] });
+            eyrie_request r = { .tokens = texts[0].tokens, .n_tokens = 64, .max_tokens = 2, .flags = EYRIE_IGNORE_EOS };
+            eyrie_seq *a = open_seq(t.engine), *b = open_seq(t.engine);
+            bool busy = true;
+            submit(a, r, &first);
+            r.priority = priority;
+            submit(b, r, &second);
+            while (!first.over && !second.over) assert_ok(eyrie_engine_step(t.engine, &busy, &err));
+            assert_true(second.over == (priority > 0) && first.over == (priority <= 0));
+            assert_ok(eyrie_seq_close(first.over ? a : b));
+            run_to_end(t.engine);                   /* the other one has waited for its slot */
+            assert_true(first.over && second.over);
+            assert_same("later", &first, &second);
+            assert_ok(eyrie_seq_close(priority > 0 ? a : b));
+            close_table(&t);
+        }
+}
+
+/* Costs are learnt from steps, and the next engine on the device knows them. */
+static void what_was_learnt_is_kept(void **state)
+{
+    static heard h;
+    const eyrie_device_opts opts = { .struct_size = sizeof opts, .select = getenv("EYRIE_DEVICE"), .cache_dir = *state };
+    const eyrie_model_opts how = { .struct_size = sizeof how, .slots = 2, .chunk = 64 };
+    const ey_load decode[2] = { { 80, 1, 1 }, { 90, 1, 1 } }, prefill = { 0, 64, 1 };
+    double guessed[2], learnt[2], known[2];
+    int32_t tokens[64] = { 0 };
+    eyrie_device *dev;
+    eyrie_model *m;
+    eyrie_engine *e;
+
+    if (!device) skip();
+    assert_ok(eyrie_device_open(&dev, &opts, &err));
+    assert_ok(eyrie_model_open(&m, dev, source_path(GOLDEN("griffin")), &how, &err));
+    assert_ok(eyrie_engine_open(&e, m, NULL, &err));
+    guessed[0] = ey_cost_seconds(e->costs, EY_DECODE, decode, 2);
+    guessed[1] = ey_cost_seconds(e->costs, EY_PREFILL, &prefill, 1);
+    for (uint32_t i = 0; i < 12; i++) {
+        eyrie_seq *s = open_seq(e);
+        submit(s, (eyrie_request){ .tokens = tokens, .n_tokens = 64, .max_tokens = 4, .flags = EYRIE_IGNORE_EOS }, &h);
+        run_to_end(e);
+        assert_ok(eyrie_seq_close(s));
+    }
+    learnt[0] = ey_cost_seconds(e->costs, EY_DECODE, decode, 2);
+    learnt[1] = ey_cost_seconds(e->costs, EY_PREFILL, &prefill, 1);
+    assert_ok(eyrie_engine_close(e));
+    assert_ok(eyrie_engine_open(&e, m, NULL, &err));
+    known[0] = ey_cost_seconds(e->costs, EY_DECODE, decode, 2);
+    known[1] = ey_cost_seconds(e->costs, EY_PREFILL, &prefill, 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(learnt[i] > 0 && learnt[i] != guessed[i]);
+        assert_true(fabs(known[i] - learnt[i]) <= 1e-5 * learnt[i]);    /* kept in single precision */
+    }
+    assert_ok(eyrie_engine_close(e));
+    assert_ok(eyrie_model_close(m));
+    assert_ok(eyrie_device_close(dev));
 }
 
 /* ---------------------------------------------------------------------------------------------- in the middle of a step */
@@ -480,7 +555,8 @@ static void continuations_are_scored(void **state)
     run_to_end(t.engine);
     for (size_t i = 0; i < COUNT(lengths); i++) {
         for (uint32_t k = 0; k < lengths[i]; k++) tokens[prompt + k] = texts[1 + i].tokens[k];
-        submit(s = open_seq(t.engine), (eyrie_request){ .tokens = tokens, .n_tokens = prompt + lengths[i], .flags = EYRIE_SCORE }, &whole);
+        submit(s = open_seq(t.engine),
+               (eyrie_request){ .tokens = tokens, .n_tokens = prompt + lengths[i], .flags = EYRIE_SCORE }, &whole);
         run_to_end(t.engine);
         assert_ok(eyrie_seq_close(s));
         assert_ok(eyrie_seq_fork(&s, trunk, &err));
@@ -536,6 +612,43 @@ static void keeping(void **state)
     assert_int_equal(got.n, 2);
     assert_int_equal(eyrie_seq_position(s), 7);
     assert_ok(eyrie_seq_close(s));
+    close_table(&t);
+}
+
+/* Each allocation of reading with kept logits, forking and generating from them: what fails says so, and nothing is left. */
+static void keeping_without_memory(void **state)
+{
+    static heard want, h[2];
+    int32_t tokens[] = { 3, 1, 4, 1, 5 };
+    eyrie_request read = { .struct_size = sizeof read, .tokens = tokens, .n_tokens = 5, .flags = EYRIE_KEEP_LOGITS };
+    eyrie_request generate = { .struct_size = sizeof read, .max_tokens = 3, .temperature = 1000, .flags = EYRIE_IGNORE_EOS };
+    table t = open_table(TOGETHER, SHAKESPEARE, (eyrie_model_opts){ .slots = 2, .chunk = 64 }, (eyrie_engine_opts){ 0 });
+    size_t n = SIZE_MAX;                            /* at first, none fails */
+
+    (void)state;
+    for (bool lacking = true; lacking; n++) {
+        eyrie_seq *s = open_seq(t.engine), *fork = NULL;
+        uint32_t refused = 0;
+        bool busy = true;
+        h[0] = h[1] = (heard){ 0 };
+        read.on_event = generate.on_event = hear;
+        read.user = &h[0];
+        generate.user = &h[1];
+        fail_allocation(n);
+        refused += eyrie_seq_submit(s, &read, &err) != EYRIE_OK;
+        while (busy) refused += eyrie_engine_step(t.engine, &busy, &err) != EYRIE_OK;
+        if (!refused) refused += eyrie_seq_fork(&fork, s, &err) != EYRIE_OK;
+        if (!refused) refused += eyrie_seq_submit(fork, &generate, &err) != EYRIE_OK;
+        for (busy = true; busy;) refused += eyrie_engine_step(t.engine, &busy, &err) != EYRIE_OK;
+        lacking = allocation_failed() || n == SIZE_MAX;
+        assert_int_equal(refused, lacking && n != SIZE_MAX);
+        if (refused) assert_int_equal(err.status, EYRIE_ENOMEM);
+        else if (n == SIZE_MAX) want = h[1];
+        else assert_same("generated", &h[1], &want);
+        assert_ok(eyrie_seq_close(fork));
+        assert_ok(eyrie_seq_close(s));
+    }
+    assert_in_range(n, 8, 100);
     close_table(&t);
 }
 
@@ -627,7 +740,8 @@ static void note(void *user, const char *line)
 static void a_bound_that_cannot_be_kept(void **state)
 {
     static heard h;
-    table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .slots = 1, .chunk = 64 }, (eyrie_engine_opts){ .token_interval = 1e-9 });
+    table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .slots = 1, .chunk = 64 },
+                         (eyrie_engine_opts){ .token_interval = 1e-9 });
     double asked, best;
 
     (void)state;
@@ -650,10 +764,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(policies_leave_no_trace),  cmocka_unit_test(nothing_is_lost_in_adversity),
+        cmocka_unit_test(urgent_requests_go_first), test_in_dir(what_was_learnt_is_kept),
         cmocka_unit_test(under_way),                cmocka_unit_test(best_of_n),
         cmocka_unit_test(continuations_are_scored), cmocka_unit_test(keeping),
-        cmocka_unit_test(wrong_options),            cmocka_unit_test(pairs_that_do_not_match),
-        cmocka_unit_test(requests_beyond_limits),   cmocka_unit_test(a_bound_that_cannot_be_kept),
+        cmocka_unit_test(keeping_without_memory),   cmocka_unit_test(wrong_options),
+        cmocka_unit_test(pairs_that_do_not_match),  cmocka_unit_test(requests_beyond_limits),
+        cmocka_unit_test(a_bound_that_cannot_be_kept),
     };
 
     return cmocka_run_group_tests_name("serving", tests, open_device, close_device);

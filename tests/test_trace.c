@@ -16,7 +16,7 @@ typedef struct tally {
     double   begun[MOST_REQUESTS], ended[MOST_REQUESTS];    /* when, in microseconds */
     double   last[TRACKS];              /* of each track: the end of its last step */
     double   from, to;                  /* the last step */
-    uint32_t steps[EY_PHASES], kernels, parts, named;
+    uint32_t steps[EY_PHASES], kernels, parts, named, moves;
     uint64_t tokens[EY_PHASES];
 } tally;
 
@@ -46,7 +46,8 @@ static void add_slice(tally *t, const json_t *event)
 
     assert_in_range(track, 1, TRACKS - 1);
     if (track == 1) {                                   /* the requests' */
-        assert_true(!strcmp(name, "arrives") || !strcmp(name, "ends"));
+        t->moves += !strcmp(name, "hand-over");
+        assert_true(!strcmp(name, "arrives") || !strcmp(name, "ends") || !strcmp(name, "hand-over"));
         return;
     }
     if (strcmp(name, "prefill") && strcmp(name, "decode")) {
@@ -130,7 +131,8 @@ static void serve(const char *path, bool two, double interval)
     assert_ok(eyrie_engine_open(&e, m, &how, &err));
     for (uint32_t i = 0; i < COUNT(tokens); i++) tokens[i] = (int32_t)(i * 7 % 60);
     for (uint32_t i = 0; i < 8; i++)
-        submit(s[i] = open_seq(e), (eyrie_request){ .tokens = tokens, .n_tokens = 1 + i * 28, .max_tokens = 6 + i, .flags = EYRIE_IGNORE_EOS }, &h[i]);
+        submit(s[i] = open_seq(e), (eyrie_request){ .tokens = tokens, .n_tokens = 1 + i * 28, .max_tokens = 6 + i,
+                                                    .flags = EYRIE_IGNORE_EOS }, &h[i]);
     for (uint32_t i = 0; i < 5; i++) assert_ok(eyrie_engine_step(e, &busy, &err));
     assert_ok(eyrie_seq_close(s[7]));
     assert_ok(eyrie_seq_cancel(s[6], &err));
@@ -152,6 +154,8 @@ static void serve(const char *path, bool two, double interval)
     assert_int_equal(t.tokens[EY_PREFILL], stats.prefill_tokens);
     assert_int_equal(t.tokens[EY_DECODE], stats.decode_tokens);
     if (interval > 0 && !two) assert_true(t.parts > stats.prefill_steps + stats.decode_steps);
+    assert_int_equal(t.moves, stats.handed_over);
+    assert_true(two == (stats.handed_over > 0));
     assert_true(stats.prefill_predicted > 0 && stats.decode_predicted > 0);
 }
 
@@ -205,6 +209,69 @@ static void a_full_disk(void **state)
     assert_ok(eyrie_model_close(m));
 }
 
+/* Whatever fails while it is opened: an engine with a trace or none, the device as it was, and the next one works. */
+static uint32_t calls, failing;
+
+static cl_int fail_one(const char *call)
+{
+    (void)call;
+    return calls++ == failing ? CL_OUT_OF_RESOURCES : CL_SUCCESS;
+}
+
+/* A probe that cannot run is no reason to fail. */
+static void try_to_open(eyrie_model *m, const char *path, eyrie_engine **e, eyrie_status expected)
+{
+    eyrie_engine_opts how = { .struct_size = sizeof how, .trace = path };
+    eyrie_status st = eyrie_engine_open(e, m, &how, &err);
+
+    if (st != EYRIE_OK) assert_int_equal(st, expected);
+    assert_true((*e == NULL) == (st != EYRIE_OK));
+    if (st != EYRIE_OK) assert_null(device->marks);
+}
+
+static void opening_fails(void **state)
+{
+    static heard want, got;
+    eyrie_request r = { .tokens = (int32_t[]){ 1, 2, 3 }, .n_tokens = 3, .max_tokens = 5, .flags = EYRIE_IGNORE_EOS };
+    char kept[4096];
+
+    snprintf(kept, sizeof kept, "%s/t", (const char *)*state);
+    eyrie_model *m = open_model(GOLDEN("griffin"), (eyrie_model_opts){ .compute = EYRIE_COMPUTE_F32 });
+    eyrie_engine *e = open_engine(m);
+    eyrie_seq *s = open_seq(e);
+    size_t n;
+
+    submit(s, r, &want);
+    run_to_end(e);
+    assert_ok(eyrie_seq_close(s));
+    assert_ok(eyrie_engine_close(e));
+    for (n = 0;; n++) {
+        fail_allocation(n);
+        try_to_open(m, kept, &e, EYRIE_ENOMEM);
+        if (!allocation_failed()) break;
+        assert_ok(eyrie_engine_close(e));
+    }
+    assert_in_range(n, 8, 100);
+    assert_ok(eyrie_engine_close(e));
+    for (n = 0;; n++) {
+        calls = 0;
+        failing = (uint32_t)n;
+        ey_cl_hook = fail_one;
+        try_to_open(m, kept, &e, EYRIE_EDEVICE);
+        ey_cl_hook = NULL;
+        if (calls <= failing) break;            /* none was left to fail */
+        assert_ok(eyrie_engine_close(e));
+    }
+    assert_in_range(n, 10, 500);
+    submit(s = open_seq(e), r, &got);
+    run_to_end(e);
+    assert_same("after all that", &got, &want);
+    assert_ok(eyrie_seq_close(s));
+    assert_ok(eyrie_engine_close(e));
+    assert_null(device->marks);
+    assert_ok(eyrie_model_close(m));
+}
+
 /* ------------------------------------------------------------------------------------------------------- the file */
 
 /* Names may hold anything; what is written before the end reads like a list that is not finished. */
@@ -244,7 +311,8 @@ static void names_and_interruptions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_in_dir(steps_and_requests), cmocka_unit_test(a_full_disk), test_in_dir(names_and_interruptions),
+        test_in_dir(steps_and_requests), cmocka_unit_test(a_full_disk), test_in_dir(opening_fails),
+        test_in_dir(names_and_interruptions),
     };
 
     return cmocka_run_group_tests_name("trace", tests, open_device, close_device);

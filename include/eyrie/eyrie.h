@@ -301,7 +301,7 @@ typedef struct eyrie_stats {
     uint64_t reused_tokens;        /* that forked and loaded sequences did not have to read again */
     double   prefill_predicted, decode_predicted;   /* seconds that the cost model gave for the same steps */
     uint64_t handed_over;          /* states that went from one model to the other */
-    double   hand_over_seconds;
+    double   hand_over_seconds;    /* of the host; the device may copy on */
 } eyrie_stats;
 
 /* What the engine has done since it was opened. */
