@@ -115,7 +115,7 @@ typedef struct arithmetic {
     double   operations;
     uint32_t bytes;
 } arithmetic;
-static const arithmetic by_dot = { 8, 4 }, by_bytes = { 32, 16 }, by_half = { 16, 16 }, by_tiles = { 4 * 2 * 16 * 16 * 32, 1024 };
+static const arithmetic by_vnni = { 128, 64 }, by_dot = { 8, 4 }, by_bytes = { 32, 16 }, by_half = { 16, 16 }, by_tiles = { 4 * 2 * 16 * 16 * 32, 1024 };
 
 /* Ways to have 8-bit and 16-bit arithmetic; the first that compiles is taken. */
 typedef struct dialect {
@@ -124,6 +124,9 @@ typedef struct dialect {
 } dialect;
 
 static const dialect byte_dialects[] = {
+    { &by_vnni, "AVX-512 VNNI, dot products of four", "-cl-std=CL1.2",
+      "#define T uint16\n#define STEP add_products(x, 0x05030201u)\n"
+      "uint16 add_products(uint16 x, uint16 y) { __asm__(\"vpdpbusd %1, %1, %0\" : \"+v\"(x) : \"v\"(y)); return x; }\n" },
     { &by_dot, "dot products of four", "-cl-std=CL3.0",
       "#pragma OPENCL EXTENSION cl_khr_integer_dot_product : enable\n"
       "#define T uint\n#define STEP (x + dot_4x8packed_uu_uint(x, 0x05030201u))\n" },
@@ -164,11 +167,13 @@ static void make_kernel(instrument *in, uint32_t i, const char *name)
     if (!in->kernels[i]) snprintf(in->reason, sizeof in->reason, "creating the kernel %s: OpenCL error %d", name, (int)code);
 }
 
-static void build_first(eyrie_meter *m, instrument *in, const dialect *list, size_t n)
+/* without: bits of those that a probe refuses. */
+static void build_first(eyrie_meter *m, instrument *in, const dialect *list, size_t n, unsigned without)
 {
     bool built = false;
 
     for (size_t i = 0; i < n && !built; i++) {
+        if (without >> i & 1) continue;
         in->reason[0] = '\0';
         in->how = list[i].how;
         in->arithmetic = list[i].arithmetic;
@@ -202,10 +207,10 @@ static instrument *take(eyrie_meter *m, uint32_t which)
         return in;
     }
     if (which == HALF && !(refuses(m, "half", in->reason) && refuses(m, "half-unannounced", why)))
-        build_first(m, in, half_dialects, sizeof half_dialects / sizeof *half_dialects);
+        build_first(m, in, half_dialects, sizeof half_dialects / sizeof *half_dialects, 0);
     if (which == BYTES) {
-        bool no_dot = refuses(m, "dot-product", why);
-        build_first(m, in, byte_dialects + no_dot, sizeof byte_dialects / sizeof *byte_dialects - no_dot);
+        unsigned without = (ey_probe_vnni(m->limits.dev, why) ? 0 : 1) | (refuses(m, "dot-product", why) ? 2 : 0);
+        build_first(m, in, byte_dialects, sizeof byte_dialects / sizeof *byte_dialects, without);
     }
     if (which == TILES) {
         in->how = "AMX, products of bf16";
@@ -381,6 +386,7 @@ done:
 /* What a chain comes to that begins at k. */
 static uint32_t follow(const arithmetic *a, uint32_t k, cl_ulong steps)
 {
+    if (a == &by_vnni) return k + (uint32_t)steps * (1 * 1 + 2 * 2 + 3 * 3 + 5 * 5);
     for (; steps > 0; steps--)
         k = a == &by_dot ? k + (k & 0xff) + (k >> 8 & 0xff) * 2 + (k >> 16 & 0xff) * 3 + (k >> 24) * 5 : (k * 5 + 3) & 0xff;
     return k;
