@@ -965,8 +965,8 @@ static void run_gpu_products(lab *l)
         }
 }
 
-/* Each tile is chosen by as many rows as it has; the tallest is given some more, so that it goes round. As an op of that name,
- * or as the ones they are. */
+/* Each tile is chosen by as many rows as it has; the tallest is given some more, so that it goes round, which are too many to be
+ * fused (Mesa takes minutes to compile what 4 rows are fused with). As an op of that name, or as the ones they are. */
 static void run_tiles(lab *l, ey_program *own, const char *op, eyrie_format f)
 {
     size_t n;
@@ -977,7 +977,7 @@ static void run_tiles(lab *l, ey_program *own, const char *op, eyrie_format f)
         run_on(l, own, &(job){ op ? op : "matmul", "", check_matmul, f, EY_PREFILL, rows });
         if (tiles[i].panels == 2) run_on(l, own, &(job){ op ? op : "matmul", "gates", check_gates, f, EY_PREFILL, rows });
         run_on(l, own, &(job){ op ? op : "geglu", "", check_geglu, f, EY_PREFILL, rows });
-        if (tiles[i].rows <= EY_FEW_ROWS) run_on(l, own, &(job){ op ? op : "recurrent", "", check_fused, f, EY_DECODE, tiles[i].rows });
+        if (rows <= EY_FEW_ROWS) run_on(l, own, &(job){ op ? op : "recurrent", "", check_fused, f, EY_DECODE, rows });
     }
 }
 
