@@ -3,7 +3,7 @@
  *
  *     cmake -S . -B build-bench -DEYRIE_BENCH=ON && cmake --build build-bench
  *     POCL_AFFINITY=1 build-bench/bench_cost                          griffin-100m and recurrentgemma-2b in bf16
- *     POCL_AFFINITY=1 build-bench/bench_cost -m griffin-100m -f f32 -n 9
+ *     POCL_AFFINITY=1 build-bench/bench_cost -m recurrentgemma-2b -f q8 -n 6 -t 256    no prefill step of more tokens
  *
  * Sizes take turns, n times; from every other round is learnt, the median of the rest is what is compared.
  * Three predictions: `limits`, the formula with what the device reads and computes at best, before a step has run; `unseen`,
@@ -80,18 +80,18 @@ static void print_size(size *s, const ey_costs *believed, const ey_costs *learnt
 }
 
 /* Learns from rounds 0, 2, ... and prints what became of the others. */
-static void compare(size *sizes, ey_costs *believed, ey_costs *learnt, uint32_t rounds)
+static void compare(size *sizes, uint32_t n_sizes, ey_costs *believed, ey_costs *learnt, uint32_t rounds)
 {
     ey_load loads[SLOTS];
 
     for (uint32_t r = 0; r < rounds; r += 2)
-        for (uint32_t i = 0; i < SIZES; i++) {
+        for (uint32_t i = 0; i < n_sizes; i++) {
             uint32_t n = loads_of(&sizes[i], loads);
             ey_cost_learn(learnt, sizes[i].phase, loads, n, sizes[i].seconds[r]);
-            for (uint32_t k = 0; k < SIZES; k++)
+            for (uint32_t k = 0; k < n_sizes; k++)
                 if (k != i) ey_cost_learn(sizes[k].unseen, sizes[i].phase, loads, n, sizes[i].seconds[r]);
         }
-    for (uint32_t i = 0; i < SIZES; i++) {
+    for (uint32_t i = 0; i < n_sizes; i++) {
         double rest[MOST_ROUNDS];
         uint32_t n = 0;
         for (uint32_t r = 1; r < rounds; r += 2) rest[n++] = sizes[i].seconds[r];
@@ -103,7 +103,7 @@ static void compare(size *sizes, ey_costs *believed, ey_costs *learnt, uint32_t 
 }
 
 static eyrie_status measure(eyrie_device *dev, const char *name, eyrie_format format, const ey_pace *pace, uint32_t rounds,
-                            eyrie_error *err)
+                            uint32_t most, eyrie_error *err)
 {
     static size sizes[SIZES];
     eyrie_model_opts opts = { .struct_size = sizeof opts, .weights = format, .slots = SLOTS, .chunk = CHUNK, .context = CHUNK };
@@ -111,6 +111,7 @@ static eyrie_status measure(eyrie_device *dev, const char *name, eyrie_format fo
     eyrie_model *m = NULL;
     ey_costs *believed = NULL, *learnt = NULL;
     ey_shape shape;
+    uint32_t n = DECODES;
     double seconds;
     eyrie_status st;
 
@@ -126,14 +127,15 @@ static eyrie_status measure(eyrie_device *dev, const char *name, eyrie_format fo
         there &= (sizes[i].unseen = ey_costs_new(&shape, pace)) != NULL;
     }
     if (!there) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "costs"));
+    while (n < SIZES && sizes[n].n <= most) n++;
     for (uint32_t r = 0; r < rounds; r++)
-        for (uint32_t i = 0; i < SIZES; i++) {
+        for (uint32_t i = 0; i < n; i++) {
             if (r == 0) EY_TRY(run_step(m, &sizes[i], &seconds, err));
             EY_TRY(run_step(m, &sizes[i], &sizes[i].seconds[r], err));
         }
     printf("%s, %s, %u and %u launches\n\n| phase | tokens | measured ms | limits ms | error | unseen ms | error | learnt ms | error |\n"
            "|---|---|---|---|---|---|---|---|---|\n", name, ey_quant_of(format)->name, shape.launches[EY_PREFILL], shape.launches[EY_DECODE]);
-    compare(sizes, believed, learnt, rounds);
+    compare(sizes, n, believed, learnt, rounds);
 done:
     for (uint32_t i = 0; i < SIZES; i++) ey_free(sizes[i].unseen);
     memset(sizes, 0, sizeof sizes);
@@ -173,23 +175,24 @@ int main(int argc, char **argv)
     eyrie_device_opts opts = { .struct_size = sizeof opts };
     eyrie_device *dev = NULL;
     ey_pace pace[EY_PHASES];
-    uint32_t rounds = 10;
+    uint32_t rounds = 10, most = CHUNK;
     eyrie_error err;
     eyrie_status st;
     int c;
 
-    while ((c = getopt(argc, argv, "m:f:n:c:")) != -1) {
+    while ((c = getopt(argc, argv, "m:f:n:t:c:")) != -1) {
         if (c == 'm') only = optarg;
         else if (c == 'n' && atoi(optarg) >= 2 && atoi(optarg) <= MOST_ROUNDS) rounds = (uint32_t)atoi(optarg);
+        else if (c == 't' && atoi(optarg) > 0) most = (uint32_t)atoi(optarg);
         else if (c == 'c') cache = optarg;
         else if (c == 'f' && (format = format_named(optarg)) != EYRIE_FORMAT_DEFAULT) continue;
-        else return fprintf(stderr, "usage: bench_cost [-m MODEL] [-f f32|f16|bf16|q8|q4] [-n ROUNDS, 2 to %d] [-c CACHE]\n", MOST_ROUNDS), 2;
+        else return fprintf(stderr, "usage: bench_cost [-m MODEL] [-f f32|f16|bf16|q8|q4] [-n ROUNDS, 2 to %d] [-t TOKENS] [-c CACHE]\n", MOST_ROUNDS), 2;
     }
     opts.cache_dir = cache;
     EY_TRY(eyrie_device_open(&dev, &opts, &err));
     EY_TRY(limits_of(dev, pace, &err));
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-        if (!only || strcmp(only, models[i]) == 0) EY_TRY(measure(dev, models[i], format, pace, rounds, &err));
+        if (!only || strcmp(only, models[i]) == 0) EY_TRY(measure(dev, models[i], format, pace, rounds, most, &err));
 done:
     if (st != EYRIE_OK) fprintf(stderr, "bench_cost: %s\n", err.text);
     (void)eyrie_device_close(dev);

@@ -56,8 +56,8 @@ static eyrie_status open_lanes(lanes *l, const eyrie_device_opts *opts, eyrie_er
     bool halves = units[0] && eyrie_device_split(l->parts, 2, l->whole, units, NULL) == EYRIE_OK;
     if (!halves) EY_TRY(eyrie_device_split(l->parts, 2, l->whole, NULL, err));
     printf("### hand-over\n\n%s, %s.\n\n"
-           "| model | tokens | MiB | one copy, ms | spread | GB/s | hand-over, ms | share of the copy | fork, ms | share | through the "
-           "host, ms |\n|---|---|---|---|---|---|---|---|---|---|---|\n", eyrie_device_name(l->whole),
+           "| model | tokens | MiB | one copy, ms | spread | GB/s | hand-over, ms | share of the copy | fork, ms | share "
+           "| through the host, ms |\n|---|---|---|---|---|---|---|---|---|---|---|\n", eyrie_device_name(l->whole),
            halves ? "two halves" : "two queues on the whole");
 done:
     return st;
@@ -65,7 +65,8 @@ done:
 
 static eyrie_status open_models(lanes *l, const char *name, eyrie_error *err)
 {
-    eyrie_model_opts opts = { .struct_size = sizeof opts, .slots = SLOTS, .chunk = 8, .weights = EYRIE_FORMAT_Q4, .context = LONGEST + 1 };
+    eyrie_model_opts opts = { .struct_size = sizeof opts, .slots = SLOTS, .chunk = 8, .weights = EYRIE_FORMAT_Q4,
+                              .context = LONGEST + 1 };
     eyrie_model_info info = { .struct_size = sizeof info };
     char path[64];
     eyrie_status st;

@@ -290,6 +290,8 @@ static int show(const cli_options *o)
     return status;
 }
 
+static bool is_nothing(const cli_counts *list) { return list->n == 1 && list->items[0] == 0; }
+
 int cli_bench(const cli_options *o)
 {
     static const struct { const char *name; size_t words; const char *wants; } kinds[] = {
@@ -298,6 +300,7 @@ int cli_bench(const cli_options *o)
     size_t i = 0;
 
     if (!word && !o->model) return cli_wrong_usage(o->command, "nothing to measure: -m MODEL, or one of device, report, show and compare");
+    if (is_nothing(&o->prompts) && is_nothing(&o->generated)) return cli_wrong_usage(o->command, "nothing to measure: -p 0 and -n 0");
     if (!word) return run(o, MODEL_ONLY);
     while (i < sizeof kinds / sizeof *kinds && strcmp(kinds[i].name, word) != 0) i++;
     if (i == sizeof kinds / sizeof *kinds)

@@ -16,7 +16,7 @@
 
 typedef struct pair {
     const json_t *a, *b;
-    double ratio, share_ratio;      /* of b over a; share_ratio NaN: rows without limits */
+    double ratio, relative;         /* of b over a; relative to limits, NaN: rows without */
     double p;
     const char *verdict;
 } pair;
@@ -55,19 +55,33 @@ static bool is_partner(const json_t *a, const json_t *b, const bool *free_to_dif
     return true;
 }
 
+/* Rates over the limits that were measured right before them; how many. 0: there are no limits to go by. */
+static size_t relative_rates(const json_t *row, const char *limits, double **values)
+{
+    double *by;
+    size_t n = cli_get_rates(row, "rates", values), n_by = cli_get_rates(row, limits, &by);
+
+    for (size_t i = 0; i < n && n_by == n; i++) (*values)[i] /= by[i];
+    free(by);
+    return n_by == n ? n : 0;
+}
+
+/* Both by the same limit: that of arithmetic where both rows are bound by the same kind of it, else that of reading. */
 static void judge(pair *p)
 {
+    const char *limit = cli_get_text(p->a, "limit");
+    bool reading = strcmp(limit, "read") == 0 || strcmp(limit, cli_get_text(p->b, "limit")) != 0;
     double *a, *b, q;
     size_t n_a = cli_get_rates(p->a, "rates", &a), n_b = cli_get_rates(p->b, "rates", &b);
 
     p->p = cli_welch(a, n_a, b, n_b, &p->ratio);
     free(a);
     free(b);
-    n_a = cli_get_rates(p->a, "shares", &a);
-    n_b = cli_get_rates(p->b, "shares", &b);
-    p->share_ratio = NAN;
+    n_a = relative_rates(p->a, reading ? "read_limits" : "flop_limits", &a);
+    n_b = relative_rates(p->b, reading ? "read_limits" : "flop_limits", &b);
+    p->relative = NAN;
     if (n_a && n_b) {
-        q = cli_welch(a, n_a, b, n_b, &p->share_ratio);
+        q = cli_welch(a, n_a, b, n_b, &p->relative);
         if (!(q <= p->p)) p->p = q;
     }
     free(a);
@@ -76,7 +90,7 @@ static void judge(pair *p)
 
 static void decide(pair *p, double threshold)
 {
-    double least = log1p(threshold / 100), first = log(p->ratio), second = isnan(p->share_ratio) ? first : log(p->share_ratio);
+    double least = log1p(threshold / 100), first = log(p->ratio), second = isnan(p->relative) ? first : log(p->relative);
 
     if (isnan(p->p)) p->verdict = "too few repetitions";
     else if (p->p >= SIGNIFICANT || fabs(first) <= least || fabs(second) <= least || (first < 0) != (second < 0)) p->verdict = "no difference";
@@ -132,7 +146,7 @@ static void print_table(const pair *pairs, size_t n)
                   cli_digits(scale * cli_get_number(p->a, "median"), t[0]), cli_digits(scale * cli_get_number(p->a, "deviation"), t[1]));
         cli_print("%s | %s | ", cli_digits(scale * cli_get_number(p->b, "median"), t[0]), cli_digits(scale * cli_get_number(p->b, "deviation"), t[1]));
         cli_print("%s | %s | %s | %s |\n", isnan(p->ratio) ? "-" : (snprintf(t[2], 24, "%.3f", p->ratio), t[2]),
-                  isnan(p->share_ratio) ? "-" : (snprintf(t[3], 24, "%.3f", p->share_ratio), t[3]),
+                  isnan(p->relative) ? "-" : (snprintf(t[3], 24, "%.3f", p->relative), t[3]),
                   isnan(p->p) ? "-" : (snprintf(t[4], 24, "%.2g", p->p), t[4]), p->verdict);
     }
 }
@@ -151,7 +165,7 @@ static void print_json(const pair *pairs, size_t n, size_t slower, size_t faster
         cli_set(row, "a", cli_number(cli_get_number(pairs[i].a, "median")));
         cli_set(row, "b", cli_number(cli_get_number(pairs[i].b, "median")));
         cli_set(row, "ratio", cli_number(pairs[i].ratio));
-        cli_set(row, "ratio_by_limits", cli_number(pairs[i].share_ratio));
+        cli_set(row, "ratio_by_limits", cli_number(pairs[i].relative));
         cli_set(row, "p", cli_number(pairs[i].p));
         cli_set(row, "verdict", json_string(pairs[i].verdict));
         cli_append(rows, row);

@@ -90,8 +90,8 @@ static const section sections[] = {
         { 0 } } },
     { "What is measured", {
         { "-p", "LIST", "prompt lengths to read (default 512; 0 = none); lists look like 1,4,16 and\n"
-          "                           0-4096+1024 (every 1024) and 512-2048*2 (doubling)", CLI_BENCH, COUNTS, FIELD(prompts), 0, 1 << 30 },
-        { "-n", "LIST", "numbers of tokens to generate (default 128; 0 = none)", CLI_BENCH, COUNTS, FIELD(generated), 0, 1 << 30 },
+          "                           0-4096+1024 (every 1024) and 512-2048*2 (doubling)", CLI_BENCH, COUNTS, FIELD(prompts), 0, 1 << 24 },
+        { "-n", "LIST", "numbers of tokens to generate (default 128; 0 = none)", CLI_BENCH, COUNTS, FIELD(generated), 0, 1 << 24 },
         { "-d", "LIST", "tokens that sequences have read before (default 0)", CLI_BENCH, COUNTS, FIELD(depths), 0, 1 << 30 },
         { "-b", "LIST", "sequences at a time (default 1)", CLI_BENCH, COUNTS, FIELD(batches), 1, 1 << 16 },
         { "--weights", "f32|f16|bf16|q8|q4", "formats of weights, such as bf16,q8 (default: the file's; synthetic: bf16)",

@@ -22,7 +22,7 @@ typedef struct cell {
     size_t    depth;                /* number of it */
     double    expected;             /* seconds of a repetition; from the round that does not count */
     double    bytes, flops;         /* of a repetition */
-    cli_rates rates, seconds, shares;
+    cli_rates rates, seconds, shares, predicted;     /* predicted: rates, where the cost model knew */
     cli_rates read, flop_limit;     /* limits before each */
     double    joules;               /* of all repetitions */
     bool      memory_bound;         /* what the last one's limit was */
@@ -149,6 +149,14 @@ static eyrie_status prepare(lab *l, const cell *c, uint64_t depth, eyrie_error *
     return st;
 }
 
+/* Seconds that the cost model gave for all steps so far. */
+static double predicted_so_far(const lab *l)
+{
+    eyrie_stats stats = { .struct_size = sizeof stats };
+
+    return eyrie_engine_get_stats(l->engine, &stats, NULL) == EYRIE_OK ? stats.prefill_predicted + stats.decode_predicted : 0;
+}
+
 /* The work of a cell with `tokens` tokens, timed. A prompt's first answer belongs to it; what a filled sequence has pending is
  * the prompt's first token. */
 static eyrie_status run(lab *l, const cell *c, uint64_t tokens, double *seconds, eyrie_error *err)
@@ -192,13 +200,15 @@ static eyrie_status measure_limits(lab *l, const cell *c, double *read, double *
 static eyrie_status repeat(lab *l, cell *c, uint64_t depth, bool counts, eyrie_error *err)
 {
     uint64_t tokens = counts || !c->decode || c->tokens < WARM_TOKENS ? c->tokens : WARM_TOKENS;
-    double read = 0, flops = 0, seconds = 0, joules;
+    double read = 0, flops = 0, seconds = 0, predicted, joules;
     eyrie_status st = prepare(l, c, depth, err);
 
     if (st == EYRIE_OK && counts) st = measure_limits(l, c, &read, &flops, err);
+    predicted = predicted_so_far(l);
     (void)cli_energy_spent(&l->b->energy);
     if (st == EYRIE_OK) st = run(l, c, tokens, &seconds, err);
     joules = cli_energy_spent(&l->b->energy);
+    predicted = predicted_so_far(l) - predicted;
     close_sequences(l, c->batch);
     if (st != EYRIE_OK || cli_bench_interrupted(l->b)) return st;
     c->expected = seconds * (double)c->tokens / (double)tokens;
@@ -208,6 +218,7 @@ static eyrie_status repeat(lab *l, cell *c, uint64_t depth, bool counts, eyrie_e
     cli_rates_add(&c->seconds, seconds);
     cli_rates_add(&c->rates, (double)(c->tokens * c->batch) / seconds);
     cli_rates_add(&c->shares, fmax(c->bytes / read, c->flops / flops) / seconds);
+    if (predicted > 0) cli_rates_add(&c->predicted, (double)(c->tokens * c->batch) / predicted);
     cli_rates_add(&c->read, read);
     cli_rates_add(&c->flop_limit, flops);
     return st;
@@ -292,7 +303,7 @@ static void add_row(const lab *l, const cell *c, uint64_t depth, const char *mod
     cli_set(row, "shares", list_of(&c->shares));
     cli_set(row, "read_limits", list_of(&c->read));
     cli_set(row, "flop_limits", list_of(&c->flop_limit));
-    cli_set(row, "predicted", json_null());
+    cli_set(row, "predicted", cli_number(median_of(&c->predicted)));
     cli_set(row, "joules_per_token", cli_number(c->joules / (double)(c->rates.n * c->tokens * c->batch)));
 }
 
@@ -375,8 +386,10 @@ static int open_lab(lab *l, const char *model, const axes *a, eyrie_model_opts *
     if (eyrie_model_open(&l->model, l->b->device, model, opts, &err) != EYRIE_OK
         || eyrie_model_get_info(l->model, &l->info, &err) != EYRIE_OK
         || eyrie_engine_open(&l->engine, l->model, NULL, &err) != EYRIE_OK
-        || eyrie_meter_open(&l->meter, l->b->device, &err) != EYRIE_OK)
-        return failed(l, &err);
+        || eyrie_meter_open(&l->meter, l->b->device, &err) != EYRIE_OK) {
+        cli_bench_wipe(l->b);
+        return cli_fail("%s%s", err.text, err.status == EYRIE_EMEMORY ? "; slots are here the most sequences of -b and one for each -d" : "");
+    }
     l->bases = cli_resize(NULL, a->depths.n, sizeof *l->bases);
     l->seqs = cli_resize(NULL, (size_t)largest(&a->batches), sizeof *l->seqs);
     memset(l->bases, 0, a->depths.n * sizeof *l->bases);
@@ -390,6 +403,7 @@ static void close_lab(lab *l, const axes *a)
         free(l->cells[i].rates.values);
         free(l->cells[i].seconds.values);
         free(l->cells[i].shares.values);
+        free(l->cells[i].predicted.values);
         free(l->cells[i].read.values);
         free(l->cells[i].flop_limit.values);
     }

@@ -32,7 +32,7 @@ cli_summary cli_summarise(const double *values, size_t n)
     s.median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
     free(sorted);
     moments(values, n, &s.mean, &s.deviation);
-    s.deviation = sqrt(s.deviation);
+    s.deviation = n > 1 ? sqrt(s.deviation) : NAN;
     return s;
 }
 

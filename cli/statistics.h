@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 typedef struct cli_summary {
-    double median, mean, deviation;     /* deviation: of the sample, n - 1; 0 of one value. NaN without values */
+    double median, mean, deviation;     /* deviation: of the sample, n - 1. NaN: not known from so few */
 } cli_summary;
 
 cli_summary cli_summarise(const double *values, size_t n);

@@ -45,8 +45,7 @@ static inline void tiles_end(void) { __asm__ volatile("tilerelease" : : : "memor
 #define TILE_MULTIPLY(a, b, c) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : : : "memory")
 #define PREFETCH(p) __asm__ volatile("prefetcht1 (%0)" : : "r"(p) : "memory")
 
-/* Lane i: lo[i] rounded to bf16, to nearest even, below hi[i]. Every CPU with tiles of bf16 has the instruction. It takes
- * denormals for zeros, and so would the unit. */
+/* Lane i: lo[i] below hi[i], rounded like bf16_16 (prelude.cl). */
 static inline uint16 bf16_pairs(float16 lo, float16 hi)
 {
     const uint16 order = (uint16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) * 0x10001u + 0x100000u;
@@ -61,7 +60,7 @@ static inline uint16 bf16_pairs(float16 lo, float16 hi)
         TILE_STREAM(4, a, 64);                              \
         TILE_LOAD(6, b0, 64);                               \
         TILE_MULTIPLY(4, 6, 0);                             \
-        TILE_STREAM(5, (a) + 512, 64);                      \
+        TILE_STREAM(5, (a) + 256, 64);                      \
         TILE_MULTIPLY(5, 6, 2);                             \
         TILE_LOAD(7, b1, 64);                               \
         TILE_MULTIPLY(4, 7, 1);                             \
@@ -100,7 +99,7 @@ static inline void pack_keys(global const kv_type *unit, int d, int tiles, uint 
     for (int j = 0; j < BLOCK / LANES; j++)
         for (int i = 0; i < tiles * 32; i += 2) {
             uint16 pair = 0;
-            if (i < d) pair = bf16_of(KV_LOAD16(4 * i + j, unit)) | bf16_of(KV_LOAD16(4 * i + 4 + j, unit)) << 16;
+            if (i < d) pair = bf16_pairs(KV_LOAD16(4 * i + j, unit), KV_LOAD16(4 * i + 4 + j, unit));
             vstore16(pair, (j * tiles + i / 32) * 16 + i % 32 / 2, keys);
         }
 }
@@ -112,34 +111,41 @@ static inline void pack_values(global const kv_type *unit, int d, int from, int 
     unit += BLOCK * d;
     for (int i = 0; i < BLOCK; i += 2)
         for (int c = 0; c < d / LANES; c++) {
-            uint16 pair = 0;
-            if (i >= from && i < to) pair = bf16_of(KV_LOAD16(c, unit + i * d));
-            if (i + 1 >= from && i + 1 < to) pair |= bf16_of(KV_LOAD16(c, unit + (i + 1) * d)) << 16;
-            vstore16(pair, c * 32 + i / 2, values);
+            float16 lo = 0.0f, hi = 0.0f;
+            if (i >= from && i < to) lo = KV_LOAD16(c, unit + i * d);
+            if (i + 1 >= from && i + 1 < to) hi = KV_LOAD16(c, unit + (i + 1) * d);
+            vstore16(bf16_pairs(lo, hi), c * 32 + i / 2, values);
         }
 }
 
-/* One row's scores of a block to weights, in bf16 for the unit; keys [from, to) are seen. Returns what older weights shrink
- * by. */
-static inline float soften(const float *scores, int from, int to, float scale, float *m, float *l, ushort *weights)
+/* One row's scores of a block to weights, in bf16 for the unit; keys [from, to) are seen. l is 8 sums, of every eighth pair of
+ * weights each. Returns what older weights shrink by. */
+static inline float soften(const float *scores, int from, int to, float scale, float *m, float8 *l, uint *weights)
 {
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    float16 s[BLOCK / LANES], top = -INFINITY, sum = 0.0f;
+    float16 s[BLOCK / LANES], top = -INFINITY;
+    float8 even = 0.0f, odd = 0.0f;
 
     for (int j = 0; j < BLOCK / LANES; j++) {
         int16 at = lane + j * LANES;
-        s[j] = select((float16)-INFINITY, vload16(j, scores) * scale, at >= from && at < to);
+        s[j] = vload16(j, scores) * scale;
+        if (from > 0 || to < BLOCK) s[j] = select((float16)-INFINITY, s[j], at >= from && at < to);
         top = fmax(top, s[j]);
     }
     float before = *m, best = fmax(before, max16(top));
     for (int j = 0; j < BLOCK / LANES; j++) {
-        uint16 e = ROUND_BF16(as_uint16(weight16(s[j], best))) >> 16;
-        vstore16(convert_ushort16(e), 0, weights + j / 2 * 1024 + j % 2 * LANES);
-        sum += as_float16(e << 16);
+        uint8 e = bf16_16(weight16(s[j], best));
+        vstore8(e, j % 2, weights + j / 2 * 512);
+        even += as_float8(e << 16);
+        odd += as_float8(e & 0xffff0000u);
+    }
+    *m = best;
+    if (before == best) {
+        *l += even + odd;
+        return 1.0f;
     }
     float shrink = exp16((float16)(before - best)).s0;
-    *l = fma(*l, shrink, sum16(sum));
-    *m = best;
+    *l = fma(*l, (float8)shrink, even + odd);
     return shrink;
 }
 
@@ -150,9 +156,10 @@ kernel void attention_prefill_amx(image b, global const float *x, int stride, in
 {
     int each = QUERIES / group, head = get_global_id(1), tiles = (d + 31) / 32;
     int t = get_global_id(0) * each, end = min(t + each, b[B_N_TOKENS]);
-    ushort queries[QUERIES * MOST_D], weights[32 * BLOCK];
+    uint queries[QUERIES * MOST_D / 2], weights[32 * BLOCK / 2];
     uint keys[BLOCK * MOST_D / 2], values[BLOCK * MOST_D / 2];
-    float scores[32 * BLOCK], m[QUERIES], l[QUERIES];
+    float scores[32 * BLOCK], m[QUERIES];
+    float8 l[QUERIES];
 
     if (t >= end) return;
     tiles_begin();
@@ -167,11 +174,10 @@ kernel void attention_prefill_amx(image b, global const float *x, int stride, in
 
         for (int r = 0; r < (n + 31) / 32 * 32; r++) {
             global const float *q = x + (size_t)(t + r / group) * stride + q_offset + (head * group + r % group) * d;
-            ushort *to = queries + r / 32 * tiles * 1024 + r % 32 * 32;
+            uint *to = queries + r / 32 * tiles * 512 + r % 32 * 16;
             m[r] = -INFINITY, l[r] = 0.0f;
             for (int c = 0; c < tiles * 32; c += LANES)
-                vstore16(r < n && c < d ? convert_ushort16(bf16_of(vload16(0, q + c))) : (ushort16)0, 0,
-                         to + c / 32 * 1024 + c % 32);
+                vstore8(r < n && c < d ? bf16_16(vload16(0, q + c)) : (uint8)0, 0, to + c / 32 * 512 + c % 32 / 2);
             for (int c = 0; c < d; c += LANES) vstore16(0.0f, 0, accs + r * d + c);
         }
         for (int k = (align + oldest) >> 6; k <= (align + last) >> 6; k++) {
@@ -190,7 +196,7 @@ kernel void attention_prefill_amx(image b, global const float *x, int stride, in
                     TILE_ZERO(2);
                     TILE_ZERO(3);
                     for (int c = 0; c < tiles; c++)
-                        MULTIPLY(queries + (r0 / 32 * tiles + c) * 1024, keys + (j * tiles + c) * 256,
+                        MULTIPLY(queries + (r0 / 32 * tiles + c) * 512, keys + (j * tiles + c) * 256,
                                  keys + ((j + 1) * tiles + c) * 256);
                     TILE_STORE(0, scores + j * LANES, 4 * BLOCK);
                     TILE_STORE(1, scores + j * LANES + LANES, 4 * BLOCK);
@@ -204,10 +210,10 @@ kernel void attention_prefill_amx(image b, global const float *x, int stride, in
 
                     if (r0 + r >= n || from >= to) {
                         for (int j = 0; j < BLOCK / LANES; j++)
-                            vstore16((ushort16)0, 0, weights + r * 32 + j / 2 * 1024 + j % 2 * LANES);
+                            vstore8((uint8)0, j % 2, weights + r * 16 + j / 2 * 512);
                         continue;
                     }
-                    float shrink = soften(scores + r * BLOCK, from, to, scale, &m[r0 + r], &l[r0 + r], weights + r * 32);
+                    float shrink = soften(scores + r * BLOCK, from, to, scale, &m[r0 + r], &l[r0 + r], weights + r * 16);
                     if (shrink == 1.0f) continue;
                     for (int c = 0; c < d; c += LANES) vstore16(vload16(0, acc + c) * shrink, 0, acc + c);
                 }
@@ -221,7 +227,7 @@ kernel void attention_prefill_amx(image b, global const float *x, int stride, in
                     TILE_LOAD(2, acc0 + 16 * d, line);
                     TILE_LOAD(3, acc1 + 16 * d, line);
                     for (int j = 0; j < 2; j++)
-                        MULTIPLY(weights + j * 1024, values + (c * 2 + j) * 256, values + (c1 * 2 + j) * 256);
+                        MULTIPLY(weights + j * 512, values + (c * 2 + j) * 256, values + (c1 * 2 + j) * 256);
                     TILE_STORE(1, acc1, line);              /* before 0 and 2, which are the same where there is one left */
                     TILE_STORE(3, acc1 + 16 * d, line);
                     TILE_STORE(0, acc0, line);
@@ -229,13 +235,15 @@ kernel void attention_prefill_amx(image b, global const float *x, int stride, in
                 }
             }
         }
-        for (int r = 0; r < n; r++)
+        for (int r = 0; r < n; r++) {
+            float sum = sum16((float16)(l[r], (float8)0.0f));
             for (int c = 0; c < d; c += LANES) {
                 float16 v = vload16(0, accs + r * d + c);
                 v = select(v, (float16)0.0f, fabs(v) < 0x1p-126f);
-                put_row16(v / l[r], out, out_tiles, out_stride, t + r / group, (head * group + r % group) * d + c,
+                put_row16(v / sum, out, out_tiles, out_stride, t + r / group, (head * group + r % group) * d + c,
                           kv_heads * group * d);
             }
+        }
     }
     tiles_end();
 }

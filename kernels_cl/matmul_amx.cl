@@ -38,7 +38,7 @@ static inline void INSTANCE(widen)(global const WEIGHT *panel, int K, int k0, in
  * block of the diagonal. It goes through `cut` tiles of columns at a time: its panels' part of those for 32 rows, for the next
  * 32, and so on, while sums wait; meanwhile the next panels' part comes into the second level cache. Dimension 1 splits the
  * rows. */
-kernel void INSTANCE(matmul)(image b, global const ushort *packed, global const WEIGHT *w, global const float *bias, int K,
+kernel void INSTANCE(matmul)(image b, global const uint *packed, global const WEIGHT *w, global const float *bias, int K,
                              int panels, int row0, int block, int blocks, int count, int skip, int most, int add, int gated,
                             int half_width, int per_group, int cut, global float *y, int y_tiles, int y_stride, int y_offset)
 {
@@ -84,10 +84,10 @@ kernel void INSTANCE(matmul)(image b, global const ushort *packed, global const 
                         tail[1][i] = vload16(whole * 16 + i, b1);
                     }
 #endif
-                global const ushort *a = packed + (size_t)((row0 + p * LANES) / block) * tiles * 1024;
+                global const uint *a = packed + (size_t)((row0 + p * LANES) / block) * tiles * 512;
 
                 for (int h = from; h < end; h++) {
-                    global const ushort *in = a + (size_t)h * blocks * tiles * 1024;
+                    global const uint *in = a + (size_t)h * blocks * tiles * 512;
                     global float *y0 = y + (size_t)h * 32 * y_stride + row0 + p * LANES, *y1 = y0 + (q - p) * LANES;
                     float16 *c = sums[(p - first) / 2][h - from];
                     int live = min(rows - h * 32, 32);
@@ -108,7 +108,7 @@ kernel void INSTANCE(matmul)(image b, global const ushort *packed, global const 
                     }
 #ifdef WIDENED
                     for (int k = k0; k < k1; k++)
-                        MULTIPLY(in + k * 1024, wide[0] + (k - k0) * 256, wide[1] + (k - k0) * 256);
+                        MULTIPLY(in + k * 512, wide[0] + (k - k0) * 256, wide[1] + (k - k0) * 256);
 #else
                     int line = min((h - from) * share, 16), lines = min(line + share, 16);
                     for (int k = k0; k < whole; k++) {
@@ -116,9 +116,9 @@ kernel void INSTANCE(matmul)(image b, global const ushort *packed, global const 
                             PREFETCH(ahead + k * 256 + i * 16);
                             PREFETCH(ahead + panel + k * 256 + i * 16);
                         }
-                        MULTIPLY(in + k * 1024, b0 + k * 256, b1 + k * 256);
+                        MULTIPLY(in + k * 512, b0 + k * 256, b1 + k * 256);
                     }
-                    if (k1 > whole) MULTIPLY(in + whole * 1024, tail[0], tail[1]);
+                    if (k1 > whole) MULTIPLY(in + whole * 512, tail[0], tail[1]);
 #endif
                     if (k1 == tiles && live == 32 && !gated) {
                         TILE_STORE(1, y1, stride);          /* before 0 and 2, which are the same where there is one panel */

@@ -293,11 +293,18 @@ typedef struct { float16 numbers[2]; float scale; int less; } plain_group;
  * Either f32 [rows, stride], or packed for the matrix unit (amx.cl): rounded to bf16, in tiles of 16 rows by 32 columns,
  *     [blocks of 32 rows][tiles in a row][2][16][32]
  * with zeros for columns up to the next multiple of 32. tiles: in a row; 0 = plain f32. */
-static inline uint16 bf16_of(float16 v)
+#ifdef MATRIX_UNIT
+/* Every CPU with tiles of bf16 has the instruction. A NaN stays one; denormals become zeros, which the unit takes them for.
+ * In pairs, since PoCL stores 16 bits at a time what is a vector of them. */
+static inline uint8 bf16_16(float16 v)
 {
-    uint16 u = as_uint16(v);
-    return select(ROUND_BF16(u), u | 0x400000u, isnan(v)) >> 16;            /* a NaN stays one */
+    uint8 rounded;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(v));
+    return rounded;
 }
+#else
+static inline uint8 bf16_16(float16 v) { return (as_uint16(v) >> 16).even | (as_uint16(v) >> 16).odd << 16; }   /* nobody asks */
+#endif
 
 /* Columns [c, c + 16) of a row of `width` columns, multiples of 16 both. */
 static inline void put_row16(float16 v, global float *out, int tiles, int stride, int row, int c, int width)
@@ -306,9 +313,9 @@ static inline void put_row16(float16 v, global float *out, int tiles, int stride
         vstore16(v, 0, out + (size_t)row * stride + c);
         return;
     }
-    global ushort *packed = (global ushort *)out + ((size_t)(row >> 5) * tiles + (c >> 5)) * 1024 + (row & 31) * 32 + (c & 31);
-    vstore16(convert_ushort16(bf16_of(v)), 0, packed);
-    if ((c & 31) == 0 && c + LANES == width) vstore16((ushort16)0, 1, packed);
+    global uint *packed = (global uint *)out + ((size_t)(row >> 5) * tiles + (c >> 5)) * 512 + (row & 31) * 16 + (c & 31) / 2;
+    vstore8(bf16_16(v), 0, packed);
+    if ((c & 31) == 0 && c + LANES == width) vstore8((uint8)0, 1, packed);
 }
 
 /* ----------------------------------------------------------------------------------------- keys and values in the ring */
@@ -334,7 +341,7 @@ typedef uint  kv_bits;
 /* e^x = 2^n (1 + the value), by a minimax polynomial on half an octave to both sides of 0 whose error is far below rounding. */
 static inline float16 exp_reduced(float16 x, float16 *n)
 {
-    float16 octaves = rint(x * 0x1.715476p+0f);
+    float16 octaves = (x * 0x1.715476p+0f + 0x1.8p23f) - 0x1.8p23f;         /* to a whole number: rint() takes ten instructions */
     float16 r = fma(octaves, (float16)-0x1.7f7d1cp-20f, fma(octaves, (float16)-0x1.62e4p-1f, x));   /* the first is exact */
     float16 p = fma((float16)0x1.a032c6p-13f, r, (float16)0x1.6d725ap-10f);
     p = fma(p, r, (float16)0x1.11118ap-7f);

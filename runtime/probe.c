@@ -777,10 +777,10 @@ eyrie_status eyrie_probe_run(eyrie_device *dev, const char *name, eyrie_verdict 
 
 /* --------------------------------------------------------------------------------------------------------- memory */
 
-/* What a verdict is kept under; dev->name has the driver's version in it. */
+/* What a verdict is kept under; dev->name has the driver's version in it. Some are about the class that was asked for. */
 static size_t key_of(const eyrie_device *dev, const char *name, char key[1024])
 {
-    int n = snprintf(key, 1024, "probe %s of Eyrie %s\n%s", name, eyrie_version(), dev->name);
+    int n = snprintf(key, 1024, "probe %s of Eyrie %s, class %s\n%s", name, eyrie_version(), dev->cpu ? "cpu" : "gpu", dev->name);
     return n > 0 ? ey_min((uint64_t)n, 1023) : 0;
 }
 

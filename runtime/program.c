@@ -20,10 +20,11 @@ static const struct { const char *name; int classes; } plain_files[] = {
 };
 
 /* A panel is 16 floats wide. Where that is one register, there are 32 of them: 12 x 2 has the most arithmetic for each
- * load without spilling, and 1 x 4 reads four streams, which is what memory gives its full pace to ("product" in
- * bench/RESULTS.md). Narrower devices hold less, and compile faster. Panels are even, since some matrices have theirs in
- * pairs; the last tiles have 2, for gates, whose blocks can be as small. */
-static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 12, 2 } };
+ * load without spilling, 11 x 2 hardly less, and three of it take 32 rows, six 64, with one or two to spare. 1 x 4 reads four
+ * streams, which is what memory gives its full pace to ("product" in bench/RESULTS.md). Narrower devices hold less, and
+ * compile faster. Panels are even, since some matrices have theirs in pairs; the last tiles have 2, for gates, whose blocks
+ * can be as small. */
+static const ey_tile wide_tiles[] = { { 1, 4 }, { 2, 4 }, { 4, 4 }, { 8, 2 }, { 11, 2 } };
 static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 2 } };
 /* What 256 work-items do at a time. 64 x 4 with 16 columns takes half of 16 KiB of local memory, and so do the slices of 8 x 1. */
 static const ey_tile gpu_prefill_tiles[] = { { 16, 4 }, { 64, 4 } };
@@ -189,6 +190,7 @@ static eyrie_status append_unit_product(text *t, const eyrie_device *dev, const 
 
     append_line(t, "#define INSTANCE(name) name##_%s_amx\n#define %s 1", name, kind);
     eyrie_status st = append_file(t, dev, "matmul_amx.cl", err);
+    if (st == EYRIE_OK) st = append_file(t, dev, "recurrence_amx.cl", err);
     append_line(t, "#undef INSTANCE\n#undef %s", kind);
     return st;
 }
@@ -234,6 +236,7 @@ static eyrie_status assemble(text *t, const eyrie_device *dev, uint32_t formats,
     append_line(t, "#define KV_%s 1", kv == EYRIE_FORMAT_F32 ? "F32" : "F16");
     append_attention_tile(t, dev);
     if (!dev->fma) append_line(t, "#define WITHOUT_FMA 1");
+    if (formats & EY_MATRIX_UNIT) append_line(t, "#define MATRIX_UNIT 1");
     EY_TRY(append_file(t, dev, "prelude.cl", err));
     for (size_t i = 0; i < sizeof plain_files / sizeof *plain_files; i++)
         if (plain_files[i].classes & (dev->cpu ? CPU : GPU)) EY_TRY(append_file(t, dev, plain_files[i].name, err));

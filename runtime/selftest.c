@@ -31,6 +31,7 @@ typedef struct lab {
     eyrie_device   *dev;
     ey_program     *programs[2];        /* with rings of f32, for all weight formats; of f16 */
     ey_program     *unit;               /* of the matrix unit; NULL: there is none */
+    ey_program     *int8[2];            /* with inputs of products in 8 bits; by VNNI instructions, NULL: there are none */
     float          *pool;               /* [POOL] host memory of the check that runs */
     size_t          used;
     eyrie_check_fn *on_check;
@@ -47,7 +48,8 @@ typedef struct rig {
     ey_layer_state state;
     struct { ey_buffer *to; const void *from; } uploads[MOST_UPLOADS];
     uint32_t       n_uploads;
-    bool           unit;                /* its products are the matrix unit's */
+    ey_program    *own;                 /* instead of the lab's */
+    bool           unit, int8;          /* its products are the matrix unit's; have inputs in 8 bits */
     char           variant[40];
     double         seconds, ratio, error, tolerance;    /* of the number that is furthest off, by its tolerance */
     uint64_t       judged;
@@ -147,7 +149,7 @@ static void expect_same(rig *r, const void *got, const void *want, size_t bytes)
 /* Also after an error, since recording needs a plan. */
 static void rig_open(rig *r, eyrie_format kv, ey_phase phase, uint32_t tokens, uint32_t rows)
 {
-    ey_program *program = r->unit ? r->lab->unit : r->lab->programs[kv == EYRIE_FORMAT_F16];
+    ey_program *program = r->own ? r->own : r->lab->programs[kv == EYRIE_FORMAT_F16];
     eyrie_status st = ey_plan_begin(&r->plan, phase, tokens, rows, r->lab->dev, program, &r->scratch,
                                     r->status == EYRIE_OK ? &r->err : NULL);
     if (r->status == EYRIE_OK) r->status = st;
@@ -405,10 +407,20 @@ static void name_product(rig *r, const char *what)
     snprintf(r->variant, sizeof r->variant, "%s%s", label, what);
 }
 
-static void round_for_unit(float *x, size_t inputs, float *W, size_t weights)
+/* What the kernels make of inputs [rows of K columns] and weights before they multiply them. */
+static void round_for(const rig *r, float *x, size_t rows, size_t K, float *W, size_t weights)
 {
-    ref_round_bf16(inputs, x);
-    ref_round_bf16(weights, W);
+    if (r->unit) {
+        ref_round_bf16(rows * K, x);
+        ref_round_bf16(weights, W);
+    }
+    for (size_t i = 0; r->int8 && i < rows; i++)
+        for (size_t k = 0; k < K; k += EY_GROUP) {
+            int8_t q[EY_GROUP];
+            size_t n = ey_min(K - k, EY_GROUP);
+            float by = ref_whole(n, x + i * K + k, q);
+            for (size_t c = 0; c < n; c++) x[i * K + k + c] = q[c] * by;
+        }
 }
 
 /* y = x W^T + bias, then y += the same, by the tile for `choice` rows. 5 panels leave part of every tile of several over. */
@@ -431,11 +443,11 @@ static void check_matmul(rig *r, const job *j)
     put(r, in, x, T, K);
     rig_run_tokens(r, T);
     get(r, y, got, T, N);
-    if (r->unit) round_for_unit(x, (size_t)T * K, W, N * K);
+    round_for(r, x, T, K, W, N * K);
     ref_matmul(T, N, K, x, W, bias, want);
     ref_matmul(T, N, K, absolute(r, x, (size_t)T * K), absolute(r, W, N * K), absolute(r, bias, N), magnitude);
     for (size_t i = 0; i < n; i++) want[i] *= 2, magnitude[i] *= 2;
-    expect(r, got, want, magnitude, n, K + 3);  /* K fma, the bias, the sum of both; the reference's */
+    expect(r, got, want, magnitude, n, K + 3);  /* K fma (in 8 bits, three for 32), the bias, the sum of both; the reference's */
 }
 
 /* Makes a matrix of two parts, whose panels take turns. */
@@ -480,7 +492,7 @@ static void check_gates(rig *r, const job *j)
     put(r, in, x, T, N);
     rig_run_tokens(r, T);
     get(r, y, got, T, 2 * N);
-    if (r->unit) round_for_unit(x, n, W, 2 * N * P);
+    round_for(r, x, (size_t)T * G, P, W, 2 * N * P);
     for (uint32_t part = 0; part < 2; part++) {
         for (size_t i = 0; i < N; i++) {        /* block b, output o, input k: a file has it as [b, k, o] */
             b[i] = bias[paired(part, i)];
@@ -681,7 +693,7 @@ static void check_fused(rig *r, const job *j)
 {
     enum { FLOATS = SLOTS * 4 * CHANNELS, RESULTS = 3 * CHANNELS };
     float *got = numbers(r, FLOATS + RESULTS), *want = numbers(r, FLOATS + RESULTS);
-    rig apart = { .lab = r->lab };
+    rig apart = { .lab = r->lab, .own = r->own };
 
     ey_arena_init(&apart.arena, r->lab->dev, "self-test");
     ey_scratch_init(&apart.scratch, r->lab->dev, "self-test");
@@ -915,9 +927,11 @@ static const job jobs[] = {
 
 static const eyrie_format formats[] = { F32, F16, BF16, Q8, Q4 };
 
-static void run_on(lab *l, bool unit, const job *j)
+enum { IN_8_BITS = 1 << Q8 | 1 << Q4 | EY_INT8 };
+
+static void run_on(lab *l, ey_program *own, const job *j)
 {
-    rig r = { .lab = l, .unit = unit };
+    rig r = { .lab = l, .own = own, .unit = own && own == l->unit, .int8 = own && own != l->unit };
 
     l->used = 0;
     snprintf(r.variant, sizeof r.variant, "%s", j->variant);
@@ -933,7 +947,7 @@ static void run_on(lab *l, bool unit, const job *j)
     if (l->on_check) l->on_check(l->user, &check);
 }
 
-static void run_job(lab *l, const job *j) { run_on(l, false, j); }
+static void run_job(lab *l, const job *j) { run_on(l, NULL, j); }
 
 /* The same on GPUs, in both phases. */
 static void run_gpu_products(lab *l)
@@ -951,28 +965,38 @@ static void run_gpu_products(lab *l)
         }
 }
 
-/* Each tile is chosen by as many rows as it has; the tallest is given some more, so that it goes round. */
-static void run_products(lab *l)
+/* Each tile is chosen by as many rows as it has; the tallest is given some more, so that it goes round. As an op of that name,
+ * or as the ones they are. */
+static void run_tiles(lab *l, ey_program *own, const char *op, eyrie_format f)
 {
     size_t n;
     const ey_tile *tiles = ey_device_tiles(l->dev, &n);
 
-    for (size_t f = 0; f < COUNT(formats); f++)
-        for (size_t i = 0; i < n; i++) {
-            uint32_t rows = i + 1 < n ? tiles[i].rows : 2 * tiles[i].rows + 1;
-            run_job(l, &(job){ "matmul", "", check_matmul, formats[f], EY_PREFILL, rows });
-            if (tiles[i].panels == 2) run_job(l, &(job){ "matmul", "gates", check_gates, formats[f], EY_PREFILL, rows });
-            run_job(l, &(job){ "geglu", "", check_geglu, formats[f], EY_PREFILL, rows });
-            if (tiles[i].rows <= EY_FEW_ROWS) run_job(l, &(job){ "recurrent", "", check_fused, formats[f], EY_DECODE, rows });
-        }
+    for (size_t i = 0; i < n; i++) {
+        uint32_t rows = i + 1 < n ? tiles[i].rows : 2 * tiles[i].rows + 1;
+        run_on(l, own, &(job){ op ? op : "matmul", "", check_matmul, f, EY_PREFILL, rows });
+        if (tiles[i].panels == 2) run_on(l, own, &(job){ op ? op : "matmul", "gates", check_gates, f, EY_PREFILL, rows });
+        run_on(l, own, &(job){ op ? op : "geglu", "", check_geglu, f, EY_PREFILL, rows });
+        if (tiles[i].rows <= EY_FEW_ROWS) run_on(l, own, &(job){ op ? op : "recurrent", "", check_fused, f, EY_DECODE, tiles[i].rows });
+    }
+}
+
+static void run_products(lab *l)
+{
+    for (size_t f = 0; f < COUNT(formats); f++) {
+        run_tiles(l, NULL, NULL, formats[f]);
+        if (!ey_quant_of(formats[f])->scaled) continue;
+        run_tiles(l, l->int8[0], "int8", formats[f]);
+        if (l->int8[1]) run_tiles(l, l->int8[1], "vnni", formats[f]);
+    }
     if (!l->unit) return;
     for (size_t f = 0; f < COUNT(formats); f++) {
         if (!(EY_UNIT_FORMATS >> formats[f] & 1)) continue;
-        run_on(l, true, &(job){ "amx", "", check_matmul, formats[f], EY_PREFILL, 37 });
-        run_on(l, true, &(job){ "amx", "gates", check_gates, formats[f], EY_PREFILL, 37 });
-        run_on(l, true, &(job){ "amx", "geglu", check_geglu, formats[f], EY_PREFILL, 37 });
+        run_on(l, l->unit, &(job){ "amx", "", check_matmul, formats[f], EY_PREFILL, 37 });
+        run_on(l, l->unit, &(job){ "amx", "gates", check_gates, formats[f], EY_PREFILL, 37 });
+        run_on(l, l->unit, &(job){ "amx", "geglu", check_geglu, formats[f], EY_PREFILL, 37 });
     }
-    run_on(l, true, &(job){ "amx", "attention", check_attention, F32, EY_PREFILL, 0 });
+    run_on(l, l->unit, &(job){ "amx", "attention", check_attention, F32, EY_PREFILL, 0 });
 }
 
 eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures, eyrie_error *err)
@@ -989,12 +1013,16 @@ eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *u
     EY_TRY(ey_program_build(&l.programs[1], dev, 1u << EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, err));
     if (ey_probe_unit(dev, reason))
         EY_TRY(ey_program_build(&l.unit, dev, EY_UNIT_FORMATS | EY_MATRIX_UNIT, EYRIE_FORMAT_F32, err));
+    if (dev->cpu) EY_TRY(ey_program_build(&l.int8[0], dev, IN_8_BITS, EYRIE_FORMAT_F32, err));
+    if (ey_probe_vnni(dev, reason))
+        EY_TRY(ey_program_build(&l.int8[1], dev, IN_8_BITS | EY_VNNI, EYRIE_FORMAT_F32, err));
     for (size_t i = 0; i < COUNT(jobs); i++) run_job(&l, &jobs[i]);
     if (dev->cpu) run_products(&l);
     else run_gpu_products(&l);
     *failures = l.failures;
 done:
     for (size_t i = 0; i < COUNT(l.programs); i++) ey_program_free(l.programs[i]);
+    for (size_t i = 0; i < COUNT(l.int8); i++) ey_program_free(l.int8[i]);
     ey_program_free(l.unit);
     ey_free(l.pool);
     return st;

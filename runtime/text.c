@@ -1,4 +1,4 @@
-/* text.c - text to token ids and back, as the public API has it: <bos> first, whole characters. The tokenizer itself is not here. */
+/* text.c - text to token ids and back, as the public API has it: <bos> first, whole characters. Not the tokenizer itself. */
 #include "model_parts.h"
 #include "utf8.h"
 

@@ -84,7 +84,7 @@ static void wrong_usage(void **state)
         { { "run", "-m", MODEL, "-p", "x", "--weights", "f64" }, "f32|f16|bf16" },
         { { "run", "-m", MODEL, "-p", "x", "--weights", "f" }, "'f'" },
         { { "run", "-m", MODEL, "-p", "x", "--kv", "bf16" }, "f16|f32" },
-        { { "run", "-m", MODEL, "-p", "x", "--compute", "" }, "auto|f32" },
+        { { "run", "-m", MODEL, "-p", "x", "--compute", "" }, "auto|f32|int8" },
         { { "run", "-m", MODEL, "-p", "x", "--chunk", "4294967296" }, "--chunk" },       /* 2^32 */
         { { "run", "-m", MODEL, "-p", "x", "--slots", "0" }, "--slots" },
         { { "run", "-m", MODEL, "-p", "x", "--context", "0" }, "--context" },
@@ -743,7 +743,7 @@ static void devices_of_a_class(void **state)
 static void devices_probed(void **state)
 {
     static const char *const names[] = { "half", "half-unannounced", "sub-group-reduce", "sub-group-shuffle", "dot-product",
-                                         "inline-assembly", "amx", "long-loops", "event-times", "large-buffer", "host-pointer",
+                                         "inline-assembly", "amx", "vnni", "long-loops", "event-times", "large-buffer", "host-pointer",
                                          "sub-devices" };
     size_t at = 0;
     json_t *before = expect_json(run(*state, "devices", "--device", "0", "--cache-dir", *state, "--json"));
@@ -785,8 +785,10 @@ static void verdicts_are_found_at_need(void **state)
         done(&r);
         json_t *object = expect_json(run(*state, "devices", "--device", "0", "--cache-dir", *state, "--json"));
         const json_t *capabilities = json_object_get(json_array_get(devices_of(object, &at), 0), "capabilities");
-        const json_t *amx = json_object_get(capabilities, "amx"), *half = json_object_get(capabilities, "half");
+        const json_t *amx = json_object_get(capabilities, "amx"), *vnni = json_object_get(capabilities, "vnni");
+        const json_t *half = json_object_get(capabilities, "half");
         assert_int_equal(strcmp(string(amx, "answer"), "not probed") != 0, cases[i].known);
+        assert_int_equal(strcmp(string(vnni, "answer"), "not probed") != 0, cases[i].known);
         assert_string_equal(string(half, "answer"), "not probed");
         json_decref(object);
     }

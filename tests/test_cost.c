@@ -302,6 +302,26 @@ static void sizes_that_never_ran_follow_their_neighbours(void **state)
     ey_free(c);
 }
 
+/* A driver may compile in the first step of a size, which then takes a hundred times as long; shorter is soon believed. */
+static void a_first_step_is_not_believed_alone(void **state)
+{
+    ey_costs *c = ey_costs_new(&small, slow);
+    const ey_load four = { 0, 4, 0 }, five = { 0, 5, 0 };
+    double expected;
+
+    (void)state;
+    for (int i = 0; i < 9; i++) ey_cost_learn(c, EY_PREFILL, &four, 1, 2 * ey_cost_formula(&small, slow, EY_PREFILL, &four, 1));
+    expected = 2 * ey_cost_formula(&small, slow, EY_PREFILL, &five, 1);
+    assert_near(ey_cost_seconds(c, EY_PREFILL, &five, 1), expected, 1e-6);      /* factors are floats */
+    ey_cost_learn(c, EY_PREFILL, &five, 1, 100 * expected);
+    assert_near(ey_cost_seconds(c, EY_PREFILL, &five, 1), expected, 1e-6);
+    ey_cost_learn(c, EY_PREFILL, &five, 1, expected / 3);
+    assert_near(ey_cost_seconds(c, EY_PREFILL, &five, 1), expected, 1e-6);
+    ey_cost_learn(c, EY_PREFILL, &five, 1, expected / 3);
+    assert_near(ey_cost_seconds(c, EY_PREFILL, &five, 1), expected / 3, 1e-6);
+    ey_free(c);
+}
+
 static void nonsense_is_not_learnt(void **state)
 {
     static const double never[] = { 0, -1, 1e-30, 1e30, INFINITY, -INFINITY, NAN };
@@ -442,6 +462,7 @@ int main(void)
         cmocka_unit_test(a_ridge_that_is_never_reached_is_infinite),
         cmocka_unit_test(what_was_disturbed_and_what_has_changed_is_learnt),
         cmocka_unit_test(sizes_that_never_ran_follow_their_neighbours),
+        cmocka_unit_test(a_first_step_is_not_believed_alone),
         cmocka_unit_test(nonsense_is_not_learnt),
         cmocka_unit_test(the_ridge_follows_what_was_learnt),
         cmocka_unit_test(what_was_learnt_can_be_kept),

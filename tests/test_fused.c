@@ -1,6 +1,9 @@
 /* test_fused.c - decode of few rows, where products normalise their input, convolve and gate their results, and attention
- * rotates and writes on its own: with the bits of the launches they stand for, which have tests of their own. */
+ * rotates and writes on its own: with the bits of the launches they stand for, which have tests of their own. Products with
+ * inputs in 8 bits, too. */
 #include "harness.h"
+
+#include <eyrie/eyrie_tools.h>
 
 enum { D = 60, TAPS = 4 };
 
@@ -64,6 +67,7 @@ static void products_that_do_more(void **state)
         eyrie_format format = weight_formats[k % COUNT(weight_formats)];
         layer        apart;
 
+        if (shared.more && !ey_quant_of(format)->scaled) continue;
         layer_open(&apart, *state, format, width, EY_FEW_ROWS + 1);
         for (uint32_t rows = 1; rows <= EY_FEW_ROWS; rows++) {
             row_set set = *busiest_decode;
@@ -146,11 +150,22 @@ static void attention_that_rotates(void **state)
     }
 }
 
+static int open_in_8_bits(void **state)
+{
+    eyrie_verdict v = { 0 };
+
+    open_shared(state);
+    if (shared.device) assert_ok(eyrie_probe_run(shared.device, "vnni", &v, &err));
+    shared.more = EY_INT8 | (v.answer == EYRIE_YES ? EY_VNNI : 0);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         op_test(products_that_do_more),
         op_test(attention_that_rotates),
     };
-    return run_cpu_tests(tests);
+    const struct CMUnitTest in_8_bits[] = { op_test(products_that_do_more) };
+    return run_cpu_tests(tests) + cmocka_run_group_tests_name("8 bits", in_8_bits, open_in_8_bits, close_shared);
 }

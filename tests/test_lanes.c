@@ -448,6 +448,38 @@ static void foreign_weights_are_not_shared(void **state)
     assert_ok(eyrie_model_close(m));    /* nobody has them */
 }
 
+/* Weights that lie in a file's pages are the first model's, with the file. */
+static void packed_weights_are_shared(void **state)
+{
+    golden g = open_text(GOLDEN("griffin"));
+    float want[64], got[64];
+
+    if (!device) skip();
+    char *packed = strdup(path_of(*state, "packed"));
+    void *directory = packed;
+    assert_non_null(packed);
+    assert_ok(eyrie_pack(source_path(GOLDEN("griffin")), packed, NULL, &err));
+    for (way how = 0; how < WAYS; how++) {
+        eyrie_model_opts opts = { .struct_size = sizeof opts, .chunk = CHUNK };
+        lanes l;
+
+        if (!open_devices(&l, how)) continue;
+        assert_ok(eyrie_model_open(&l.model[0], l.dev[0], packed, &opts, &err));
+        opts.share = l.model[0];
+        assert_ok(eyrie_model_open(&l.model[1], l.dev[1], packed, &opts, &err));
+        assert_int_equal(l.model[0]->file != NULL, device->host_memory);
+        assert_int_equal(l.model[1]->file != NULL, device->host_memory && how == TWO_DEVICES);
+        for (uint32_t i = 0; i < 2; i++) {
+            start(l.model[i], EY_PREFILL, 0, g.tokens, 0, CHUNK);
+            finish(l.model[i], EY_PREFILL, i ? got : want);
+        }
+        assert_memory_equal(want, got, sizeof want);
+        close_lanes(&l);
+    }
+    remove_dir(&directory);
+    golden_close(&g);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- faults */
 
 static uint32_t calls, failing;     /* so far; which one fails, from 0 */
@@ -629,6 +661,7 @@ int main(void)
         cmocka_unit_test(a_step_waits_for_the_move_before_it),
         cmocka_unit_test(shared_weights_are_there_once),
         cmocka_unit_test(foreign_weights_are_not_shared),
+        test_in_dir(packed_weights_are_shared),
         cmocka_unit_test(dividing_fails_in_order),
         cmocka_unit_test(sharing_fails_in_order),
         cmocka_unit_test(moves_fail_in_order),

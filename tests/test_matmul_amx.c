@@ -251,6 +251,83 @@ static void made_for_their_reader(void **state)
     }
 }
 
+enum { IN = 48, OUT = 20 };
+
+/* A recurrent layer between its input and what the last product makes of it. */
+typedef struct recurrent {
+    rig    r;
+    ey_act x, y;
+} recurrent;
+
+static void recurrent_open(recurrent *l, const char *directory, eyrie_format format, ey_dim width, uint32_t taps, bool packed,
+                           bool apart, const row_set *set)
+{
+    uint32_t N = ey_dim_count(width), G = width.groups, P = width.size;
+    const tensor file[] = {
+        { "x", { N, IN }, noise((size_t)N * IN, 2, 0.3f) }, { "y", { N, IN }, noise((size_t)N * IN, 3, 0.3f) },
+        { "a", { G, P, P }, noise((size_t)N * P, 4, 0.5f) }, { "ba", { G, P }, noise(N, 5, 1.0f) },
+        { "i", { G, P, P }, noise((size_t)N * P, 6, 0.5f) }, { "bi", { G, P }, noise(N, 7, 1.0f) },
+        { "conv", { N, 1, taps }, noise((size_t)N * taps, 8, 1.0f) }, { "cb", { N }, noise(N, 9, 1.0f) },
+        { "p", { N }, noise(N, 10, 2.0f) }, { "out", { OUT, N }, noise((size_t)N * OUT, 11, 1.0f) } };
+
+    *l = (recurrent){ .y = { 0 } };
+    rig_open(&l->r, &shared, EYRIE_FORMAT_F32, EY_PREFILL, tokens_of(set), set->n);
+    ey_weights *w = rig_weights(&l->r, directory, format, file, COUNT(file));
+    ey_matrix *in = ey_weights_matrix(w, (ey_part[]){ { "x", NULL, width }, { "y", NULL, width } }, 2, ey_dim_flat(IN));
+    ey_matrix *gates = ey_weights_gates(w, (ey_part[]){ { "a", "ba", width }, { "i", "bi", width } });
+    ey_matrix *out = ey_weights_matrix(w, &(ey_part){ "out", NULL, ey_dim_flat(OUT) }, 1, width);
+    ey_conv    c = { ey_weights_vector(w, "conv", width, taps, EY_TRANSPOSE), ey_weights_vector(w, "cb", width, 1, EY_PLAIN), taps,
+                     rig_state(&l->r, (size_t)taps * N) };
+    ey_recurrence r = { .decay = ey_weights_vector(w, "p", width, 1, EY_DECAY), .state = c.state, .h_offset = (taps - 1) * N,
+                        .reader = packed ? out : NULL };
+    ey_plan *p = &l->r.plan;
+
+    l->x = hold(&l->r, ey_plan_act(p, tokens_of(set), IN));
+    if (apart) ey_matmul_conv1d(p, l->x, in, &c, &r.v, &r.y);
+    ey_act h = apart ? ey_matmul_rglru(p, gates, &r) : ey_matmul_recurrent(p, l->x, in, &c, gates, r);
+    l->y = hold(&l->r, ey_matmul(p, h, out));
+    rig_seal(&l->r);
+}
+
+static float *recurrent_run(recurrent *l, const row_set *set, const float *x, float *state)
+{
+    rig_clear(&l->r);
+    put(&l->r, l->x, ey_dim_flat(IN), x, tokens_of(set));
+    rig_run(&l->r, set->rows, set->n, state);
+    return get(&l->r, l->y, ey_dim_flat(OUT), tokens_of(set));
+}
+
+/* What a recurrent layer does between its products, with the bits of the launches that do it apart. */
+static void a_recurrent_layer_in_one_launch(void **state)
+{
+    static const struct { ey_dim width; uint32_t taps; eyrie_format format; } cases[] = {
+        { { 2, 64 }, 4, EYRIE_FORMAT_BF16 }, { { 3, 96 }, 1, EYRIE_FORMAT_Q8 }, { { 1, 256 }, 2, EYRIE_FORMAT_Q4 },
+        { { 5, 32 }, 17, EYRIE_FORMAT_BF16 } };
+
+    if (!shared.device) skip();
+    uint32_t units = shared.device->units;
+    shared.device->units = 1;               /* which any number of blocks keeps busy */
+    for (size_t i = 0; i < COUNT(cases) * COUNT(prefill_sets); i++) {
+        const row_set *set = &prefill_sets[i / COUNT(cases)];
+        ey_dim   width = cases[i % COUNT(cases)].width;
+        uint32_t taps = cases[i % COUNT(cases)].taps, T = tokens_of(set);
+        size_t   floats = (size_t)SLOTS * taps * ey_dim_count(width);
+        bool     packed = i % 2 == 0;
+        float   *x = noise((size_t)T * IN, 20, 3.0f), *want_state = noise(floats, 21, 1.0f), *got_state = noise(floats, 21, 1.0f);
+        recurrent one, apart;
+
+        recurrent_open(&one, *state, cases[i % COUNT(cases)].format, width, taps, packed, false, set);
+        recurrent_open(&apart, *state, cases[i % COUNT(cases)].format, width, taps, packed, true, set);
+        assert_true(one.r.plan.n + 2 <= apart.r.plan.n);
+        float *want = recurrent_run(&apart, set, x, want_state);
+        check_same("output", recurrent_run(&one, set, x, got_state), want, (size_t)T * OUT);
+        check_same("state", got_state, want_state, floats);
+        rig_close(&apart.r);
+        rig_close(&one.r);
+    }
+    shared.device->units = units;
+}
+
 /* Decode does without, and so do other formats. */
 static void only_prefill_and_few_bits(void **state)
 {
@@ -320,6 +397,7 @@ int main(void)
         op_test(gates),
         op_test(gated_products),
         op_test(made_for_their_reader),
+        op_test(a_recurrent_layer_in_one_launch),
         op_test(only_prefill_and_few_bits),
         op_test(large_steps_of_decode),
     };

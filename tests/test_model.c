@@ -399,6 +399,76 @@ static void large_steps_may_vary(void **state)
     assert_ok(eyrie_model_close(m));
 }
 
+/* Inputs in 8 bits cost what weights in q8 may (above): an error of 2^-8 of the largest of 32, in one operand of each product. Where there is no
+ * verdict there is no matrix unit, no VNNI, and prefill is in 8 bits as well: in chunks that are multiples of 64 with the
+ * bits of one pass. Both devices decode with the same bits. */
+static void inputs_in_8_bits(void **state)
+{
+    eyrie_device_opts opts = { .struct_size = sizeof opts, .kernels = EYRIE_KERNELS_CPU };
+    eyrie_device *knows = device, *knows_nothing;
+
+    (void)state;
+    if (!device) skip();
+    assert_ok(eyrie_device_open(&knows_nothing, &opts, &err));
+    for (size_t i = 0; i < n_goldens; i++) {
+        golden g;
+        ey_traits traits;
+        float *want, *decoded, *other;
+
+        eyrie_model *m = open_golden(goldens[i], &g, EYRIE_COMPUTE_F32, EYRIE_FORMAT_Q8);
+        size_t n = (size_t)g.T * g.V;
+        want = rows_of(&g), decoded = rows_of(&g), other = rows_of(&g);
+        read_text(m, 0, g.tokens, 0, g.T, MOST_TOKENS, want);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+
+        m = open_golden(goldens[i], &g, EYRIE_COMPUTE_INT8, EYRIE_FORMAT_Q8);
+        assert_int_equal(has_unit(m), unit);
+        ey_model_traits(m, &traits);
+        assert_string_equal(traits.list[2].value, "int8");
+        decode_text(m, 0, g.tokens, 0, g.T, decoded);
+        assert_close(goldens[i], "8 bits, decoded", g.T, relative_error(decoded, want, n), 2e-1);
+        if (!memcmp(decoded, want, n * sizeof *want)) fail_msg("%s: nothing was rounded", goldens[i]);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+
+        device = knows_nothing;
+        m = open_golden(goldens[i], &g, EYRIE_COMPUTE_INT8, EYRIE_FORMAT_Q8);
+        assert_false(has_unit(m));
+        decode_text(m, 0, g.tokens, 0, g.T, other);
+        if (memcmp(other, decoded, n * sizeof *other)) fail_msg("%s: VNNI gives other bits", goldens[i]);
+        read_text(m, 1, g.tokens, 0, g.T, MOST_TOKENS, decoded);
+        assert_close(goldens[i], "8 bits, read", g.T, relative_error(decoded, want, n), 2e-1);
+        read_text(m, 2, g.tokens, 0, g.T, 64, other);
+        if (memcmp(other, decoded, n * sizeof *other)) fail_msg("%s: chunks give other bits than one pass", goldens[i]);
+        golden_close(&g);
+        assert_ok(eyrie_model_close(m));
+        device = knows;
+        free(want);
+        free(decoded);
+        free(other);
+    }
+    assert_int_equal(eyrie_device_close(knows_nothing), EYRIE_OK);
+}
+
+/* It is refused where it would do nothing. */
+static void weights_that_are_not_for_8_bits(void **state)
+{
+    eyrie_model_opts opts = { .struct_size = sizeof opts, .compute = EYRIE_COMPUTE_INT8 };
+    eyrie_model_info info = { .struct_size = sizeof info };
+    eyrie_model *m;
+
+    (void)state;
+    if (!device) skip();
+    for (int known = 0; known < 2; known++) {
+        const char *path = EY_SOURCE_DIR "/tests/golden/griffin";
+        opts.weights = on_gpu ? EYRIE_FORMAT_Q8 : known ? EYRIE_FORMAT_F16 : EYRIE_FORMAT_DEFAULT;
+        assert_int_equal(eyrie_model_open(&m, device, path, &opts, &err), EYRIE_EINVAL);
+        assert_non_null(strstr(err.text, on_gpu ? "--kernels cpu" : "--weights q8"));
+        assert_int_equal(eyrie_model_inspect(path, &opts, &info, &err), on_gpu ? EYRIE_OK : EYRIE_EINVAL);
+    }
+}
+
 /* The device remembers what it can do, so the models get what they would get in use. */
 static int open_class(eyrie_kernels kernels, const char *const *list, size_t n)
 {
@@ -412,7 +482,8 @@ static int open_class(eyrie_kernels kernels, const char *const *list, size_t n)
     n_goldens = n;
     if (eyrie_device_open(&device, &opts, &err) != EYRIE_OK) {
         fprintf(stderr, "no device, skipping: %s\n", err.text);
-    } else if (!on_gpu && eyrie_probe_run(device, "amx", &v, &err) == EYRIE_OK) {
+    } else if (!on_gpu && eyrie_probe_run(device, "vnni", &v, &err) == EYRIE_OK
+               && eyrie_probe_run(device, "amx", &v, &err) == EYRIE_OK) {
         unit = v.answer == EYRIE_YES;
         if (!unit) fprintf(stderr, "no matrix unit: %s\n", v.reason);
     }
@@ -454,6 +525,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(large_steps_may_vary),
         cmocka_unit_test(goldens_by_clblast),
         cmocka_unit_test(clblast_is_asked_for_twice),
+        cmocka_unit_test(inputs_in_8_bits),
+        cmocka_unit_test(weights_that_are_not_for_8_bits),
     };
     const struct CMUnitTest gpu_tests[] = {
         cmocka_unit_test(goldens_in_one_pass),
@@ -461,6 +534,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(phases_alternate),
         cmocka_unit_test(a_batch_equals_each_alone),
         cmocka_unit_test(a_copied_slot_goes_on),
+        cmocka_unit_test(weights_that_are_not_for_8_bits),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("CPU class", tests, open_device, close_device)

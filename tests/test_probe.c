@@ -83,7 +83,7 @@ static void every_probe(void **state)
         assert_ok(eyrie_probe_run(device, p->name, &v, &err));
         check_verdict(p->name, &v);
     }
-    assert_int_equal(i, 12);
+    assert_int_equal(i, 13);
     assert_null(eyrie_probe_at(i + 1));
 }
 
@@ -222,6 +222,10 @@ static void verdicts_are_remembered(void **state)
     eyrie_probe_recall(dev, "large-buffer", &again);
     assert_int_equal(again.answer, EYRIE_NOT_PROBED);
     assert_string_equal(again.reason, "");
+    dev->cpu = !dev->cpu;                                   /* nor are they of another class: "no CPU" is true of one */
+    eyrie_probe_recall(dev, "inline-assembly", &again);
+    assert_int_equal(again.answer, EYRIE_NOT_PROBED);
+    dev->cpu = !dev->cpu;
     dev->name[0] ^= 1;                                      /* another device knows nothing of it */
     eyrie_probe_recall(dev, "inline-assembly", &again);
     assert_int_equal(again.answer, EYRIE_NOT_PROBED);
@@ -406,6 +410,8 @@ static void variants(void **state)
         snprintf(name, sizeof name, "%ux%u", (unsigned)highest->rows, (unsigned)highest->panels);
         assert_true(find_variant(list, n, "matmul", name)->chosen);
         assert_false(find_variant(list, n, "matmul", "AMX")->chosen);       /* nothing is remembered of these devices */
+        if (dev->cpu) assert_false(find_variant(list, n, "matmul", "VNNI")->chosen);
+        assert_int_equal(find_variant(list, n, "matmul", dev->cpu ? "int8, in f32" : "int8")->chosen, dev->cpu);
         assert_false(find_variant(list, n, "attention", "AMX")->chosen);
         assert_int_equal(find_variant(list, n, "attention", "CPU")->chosen, dev->cpu);
         assert_int_equal(find_variant(list, n, "attention", "GPU")->chosen, !dev->cpu);
@@ -413,7 +419,7 @@ static void variants(void **state)
         assert_int_equal(find_variant(list, n, "rglru", "blocked")->chosen, dev->units > 1);
         for (size_t k = 0, chosen = 0; k < n; k++) {
             chosen += list[k].chosen && !strcmp(list[k].op, "matmul");
-            if (k + 1 == n) assert_int_equal(chosen, dev->cpu ? 1 : 2);      /* on GPUs, one for each phase */
+            if (k + 1 == n) assert_int_equal(chosen, 2);    /* on CPUs, one of them for int8; on GPUs, one for each phase */
         }
     }
 }

@@ -123,6 +123,34 @@ static void rounding_to_8_bits(void **unused)
     assert_memory_equal(x, want, sizeof x);
 }
 
+/* The largest becomes 127 of its sign, others the nearest number, even among equals. */
+static void whole_numbers_by_hand(void **unused)
+{
+    (void)unused;
+    const float x[] = { 63.5f, -127, 0.5f, 1.5f, -2.49f, 0 }, tiny[] = { 0x1p-101f, 0 }, bad[][2] = { { 1, NAN }, { -INFINITY, 2 } };
+    const int8_t want[] = { 64, -127, 0, 2, -2, 0 };
+    int8_t q[6];
+
+    assert_float_equal(ref_whole(6, x, q), 1, 1e-6f);
+    assert_memory_equal(q, want, sizeof q);
+    (void)ref_whole(2, tiny, q);
+    assert_memory_equal(q, "\0\0", 2);
+    for (size_t i = 0; i < 2; i++) assert_true(!isfinite(ref_whole(2, bad[i], q)));
+}
+
+/* Two groups of columns with scales of their own; 254 rounds to 127 times 2, 1 to 1 of 127. */
+static void whole_products_by_hand(void **unused)
+{
+    (void)unused;
+    float x[33] = { 254, -2 }, W[33] = { 3, 6 }, y;
+    const float scales[] = { 3, 0.5f }, bias = 100;
+
+    x[32] = 127;
+    W[32] = -2;                     /* -4 halves */
+    ref_matmul_int8(1, 1, 33, x, W, scales, &bias, &y);
+    assert_float_equal(y, 254 * 3 - 2 * 6 - 127 * 2 + 100, 1e-3f);
+}
+
 static void gates_are_blocks_stored_in_out(void **unused)
 {
     (void)unused;
@@ -424,6 +452,8 @@ int main(void)
         cmocka_unit_test(norm_divides_by_root_mean_square),
         cmocka_unit_test(matmul_by_hand),
         cmocka_unit_test(rounding_to_8_bits),
+        cmocka_unit_test(whole_numbers_by_hand),
+        cmocka_unit_test(whole_products_by_hand),
         cmocka_unit_test(gates_are_blocks_stored_in_out),
         cmocka_unit_test(conv1d_by_hand),
         cmocka_unit_test(conv1d_split_is_whole),

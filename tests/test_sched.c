@@ -289,7 +289,7 @@ typedef struct request {
     uint64_t prompt, position, unread;
     uint32_t to_generate, generated, most;
     int32_t  priority;
-    bool     alone, has_slot, under_way, gone;
+    bool     alone, has_slot, under_way, gone, failed;
     double   since;                     /* when its last token came, or it */
     double   first, last;               /* when its first and its last token came */
     double   longest;                   /* s between two of its tokens */
@@ -477,6 +477,7 @@ static void end_reading(simulation *s, bool failed)
         request *r = &s->requests[s->row[i]];
         if (r->gone) continue;                      /* cancelled meanwhile */
         r->under_way = false;
+        r->failed = failed;
         if (failed) {
             leave(s, r);
             continue;
@@ -531,6 +532,7 @@ static void decode_once(simulation *s, const ey_sched_step *step, const ey_sched
     for (uint32_t i = 0; i < step->n; i++) {
         request *r = &s->requests[who[picks[i].seq]];
         r->position++;
+        r->failed = failed;
         if (failed) leave(s, r);
         else give_token(s, r);
     }
@@ -603,8 +605,9 @@ static void run(simulation *s)
     for (uint32_t i = 0; i < s->n; i++) {
         const request *r = &s->requests[i];
         assert_true(r->gone && !r->has_slot);
-        if (s->failing > 0 || r->cancelled < r->last) continue;
+        if (r->failed || r->cancelled <= r->last) continue;
         assert_int_equal(r->unread, 0);
+        assert_int_equal(r->position, r->prompt + (r->to_generate ? r->to_generate - 1 : 0));   /* the last is never read */
         assert_int_equal(r->generated, r->to_generate);
     }
 }
@@ -682,6 +685,11 @@ static void known_steps(void **state)
           { { 9, 0, true, 0, 0, 0, 0, 0 }, { 0, 64, false, 0, 0, 0, 0, 0 } }, EY_PREFILL, 1, 0, 3, { { 1, 64 } } },
         { "and two if they have waited for 1.25 s", "roofline", 5, { true, true }, false, { 0 }, 4, 4,
           { { 9, 0, true, 0, 0, 0, 0, 1.25 }, { 0, 64, false, 0, 0, 0, 0, 0 } }, EY_PREFILL, 1, 0, 2, { { 1, 64 } } },
+        { "two where those left out of the next decode step wait for two", "roofline", 6, { true, true }, true, { 0 }, 4, 1,
+          { { 9, 0, true, 0, 0, 0, 0, 1 }, { 0, 64, false, 0, 0, 0, 0, 0 }, { 9, 0, true, 0, 0, 0, 0, 1 } }, EY_PREFILL, 1, 0, 2,
+          { { 1, 64 } } },
+        { "nobody is read twice at a time", "roofline", 5, { true, false }, true, { 0 }, 4, 4,
+          { { 0, 64, true, true, 0, 0, 0, 9 }, { 0, 64, false, 0, 0, 0, 0, 0 } }, EY_PREFILL, 1, 0, REST, { { 1, 64 } } },
         { "the rest does not fit any more", "roofline", 5, { true, true }, false, { true, 3, 1, 0 }, 4, 4,
           { { 9, 0, true, 0, 0, 0, 0, 3 }, { 0, 64, true, true, 0, 0, 0, 0 } }, EY_DECODE, 1, 0, REST, { { 0, 1 } } },
         { "the rest, head and all", "roofline", 5, { true, true }, true, { true, 2, 2.5, 0.5 }, 4, 4,

@@ -65,7 +65,7 @@ static void entries_come_back(void **state)
     open_lab(&l, *state);
     assert_null(ey_tuning_read(l.device));
     assert_ok(ey_tuning_keep(l.device, &one, &err));
-    snprintf(two.product.kernel, sizeof two.product.kernel, "matmul_geglu");
+    snprintf(two.product.kernel, sizeof two.product.kernel, "matmul_geglu_int8");
     two.product.normed = true;
     two.nanoseconds = UINT64_MAX;
     two.gain = 1000;

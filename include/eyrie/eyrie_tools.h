@@ -87,7 +87,7 @@ typedef struct eyrie_rates {
     double   launch_seconds;       /* of a launch that does nothing, in a row of many */
 } eyrie_rates;
 
-/* Measures all three, within about two seconds. */
+/* Measures all three, within about two seconds, and keeps them in the device's cache. */
 EYRIE_API eyrie_status eyrie_device_measure(eyrie_device *dev, eyrie_rates *rates, eyrie_error *err);
 
 /* What was measured last, from the device's cache; *remembered: it was there. Else, and where there is no cache, measures. */
@@ -116,8 +116,9 @@ typedef struct eyrie_model_costs {
     eyrie_step_cost decode[EYRIE_STEP_COSTS];      /* of 1, 4, 16 and 64 sequences */
     double          decode_ridge;  /* sequences from which a decode step takes longer to compute than to read, */
     double          prefill_ridge; /* and tokens from which reading a prompt does; INFINITY: never; 0 = not known */
-    uint64_t        memory;        /* for weights and sequences, 0 = not known; and how many sequences fit into that beside the */
-    uint64_t        sequences;     /* weights, with the context of the options; scratch memory comes on top */
+    uint64_t        memory;        /* bytes for weights and sequences; 0 = not known */
+    uint64_t        sequences;     /* that fit into it beside the weights, with the context of the options (UINT64_MAX: any number);
+                                    * scratch memory comes on top */
     eyrie_costs_source source;
     eyrie_rates     rates;         /* zeros, unless they are the source */
 } eyrie_model_costs;
@@ -171,7 +172,7 @@ EYRIE_API eyrie_status eyrie_meter_run(eyrie_meter *meter, eyrie_metric metric, 
 /* A way to carry out an op that this library has, and whether this device gets it. */
 typedef struct eyrie_variant {
     const char *op;                /* "matmul" */
-    char        name[64];          /* "tiles 1x4 2x4 4x4 8x2 12x2" */
+    char        name[64];          /* "tiles 1x4 2x4 4x4 8x2 11x2" */
     bool        chosen;
     char        reason[192];       /* why, or why not */
 } eyrie_variant;
@@ -195,7 +196,7 @@ typedef struct eyrie_tuned {
     double       gain;             /* time with the built-in choice over time with this tile; 1: it is that choice */
     double       bytes_per_second, flops_per_second;   /* weights, inputs and results, each once; 0 if known */
     bool         known;            /* measured before, not now */
-    char         wrong[64];        /* tiles that gave other bits, "8x2, 12x2": the compiler is broken. "": none */
+    char         wrong[64];        /* tiles that gave other bits, "8x2, 11x2": the compiler is broken. "": none */
 } eyrie_tuned;
 
 typedef void eyrie_tuned_fn(void *user, const eyrie_tuned *tuned);

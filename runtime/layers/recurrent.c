@@ -33,9 +33,7 @@ void ey_recurrent_emit(ey_plan *p, const ey_recurrent *l, const ey_layer_context
     uint32_t N = ey_dim_padded(l->width), taps = c->config->conv_taps;
 
     ey_act z  = ey_norm(x, l->norm, c->config->width, c->config->eps);
-    ey_act v, y;
-    ey_matmul_conv1d(p, z, l->in, &(ey_conv){ l->conv, l->conv_bias, taps, state }, &v, &y);
-    ey_act h  = ey_matmul_rglru(p, l->gates, &(ey_recurrence){ .v = v, .y = y, .decay = l->decay, .state = state,
-                                                               .h_offset = (taps - 1) * N, .reader = l->out });
+    ey_act h  = ey_matmul_recurrent(p, z, l->in, &(ey_conv){ l->conv, l->conv_bias, taps, state }, l->gates,
+                                    (ey_recurrence){ .decay = l->decay, .state = state, .h_offset = (taps - 1) * N, .reader = l->out });
     ey_matmul_add(p, h, l->out, x);
 }

@@ -196,6 +196,17 @@ void ey_matmul_conv1d(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c
     if (!few_rows(p)) *v = ey_conv1d(p, *v, c);
 }
 
+ey_act ey_matmul_recurrent(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c, const ey_matrix *gates, ey_recurrence r)
+{
+    if (ey_unit_recurs(p, gates)) {
+        ey_act both = ey_matmul(p, x, w);
+        r.y = ey_part_of(both, w, 1);
+        return ey_unit_recurrence(p, ey_part_of(both, w, 0), c, gates, &r);
+    }
+    ey_matmul_conv1d(p, x, w, c, &r.v, &r.y);
+    return ey_matmul_rglru(p, gates, &r);
+}
+
 ey_act ey_matmul_rglru(ey_plan *p, const ey_matrix *gates, const ey_recurrence *r)
 {
     const finish recur = { .kernel = "matmul_rglru", .panels = 2, .n_args = 7, .args = {

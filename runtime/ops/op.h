@@ -64,6 +64,9 @@ ey_act ey_rglru_pass(ey_plan *p, ey_act gates, const ey_recurrence *r);
 ey_act ey_rglru_blocked(ey_plan *p, ey_act gates, const ey_recurrence *r);
 /* With the product of the gates before it. */
 ey_act ey_matmul_rglru(ey_plan *p, const ey_matrix *gates, const ey_recurrence *r);
+/* With all products before it: of x with w the input of the convolution and the gate branch, which r does not have yet, of v
+ * with the gates. */
+ey_act ey_matmul_recurrent(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c, const ey_matrix *gates, ey_recurrence r);
 uint32_t ey_rglru_blocked_below(const eyrie_device *dev);   /* layers of fewer channels get the scan in prefill */
 
 /* h[t] = a[t] h[t-1] + x[t] in blocks, times gelu(y) if there is one; a and x are used up. Prefill only. */

@@ -1,6 +1,7 @@
 /* unit.c - products on the CPU's matrix unit, and the layout of what they read. */
 #include "unit.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdio.h>
 
@@ -75,4 +76,28 @@ void ey_unit_product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, boo
                   ey_int(gated), ey_int(w->rows / 2), ey_int(per_group), ey_int((tiles + cuts - 1) / cuts), ey_val(y),
                   ey_tiles_of(y), ey_int(y.stride), ey_int(y.offset));
     }
+}
+
+enum { UNIT_BLOCK = 256 };          /* most columns of a block of the gates, as in recurrence_amx.cl */
+
+bool ey_unit_recurs(const ey_plan *p, const ey_matrix *gates)
+{
+    return p->phase == EY_PREFILL && ey_unit_takes(p, gates) && gates->n_shards == 1 && gates->cols % 32 == 0
+           && gates->cols <= UNIT_BLOCK && gates->blocks >= p->dev->units;
+}
+
+ey_act ey_unit_recurrence(ey_plan *p, ey_act u, const ey_conv *c, const ey_matrix *gates, const ey_recurrence *r)
+{
+    ey_act out = ey_act_for(p, u.width, r->reader);
+    uint64_t n = (uint64_t)p->tokens * u.width, weights = (uint64_t)gates->rows * gates->cols;
+    ey_cost cost = { 10 * n + weights * ey_quant_of(gates->format)->bits / 8, n * (4ull * gates->cols + 2 * c->taps + 33) };
+    char kernel[40];
+
+    assert(u.value == r->y.value && c->state == r->state);
+    snprintf(kernel, sizeof kernel, "recurrence_%s_amx", ey_quant_of(gates->format)->name);
+    EY_LAUNCH(p, kernel, gates->blocks, p->rows, 1, cost, ey_val(u), ey_int(u.stride), ey_int(u.offset), ey_int(r->y.offset),
+              ey_buf(c->w), ey_buf(c->bias), ey_int(c->taps), ey_int(u.width), ey_buf(gates->shards[0].buffer),
+              ey_buf(gates->bias), ey_int(gates->cols), ey_buf(r->decay), ey_buf(r->state->buffer),
+              ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_tiles_of(out), ey_int(out.stride));
+    return out;
 }
