@@ -5,12 +5,12 @@
  *     POCL_AFFINITY=1 build-bench/bench_serving [-m MODEL] [-i STEPS] [-p TOKENS] [-g TOKENS] [-w FORMAT] [-r ROUNDS] [-d DEVICE]
  *                                             [-t NAME]
  *
- * The unit of waiting is a decode step of the eight alone, measured on the same engine just before, when the costs have been
- * learnt too; the bound asked for is -i of these. In a round every way serves the same work: 8 sequences generate -g tokens each
- * and, from their tenth token on, there is a prompt of -p tokens, which then generates as well. Intervals are those that
- * begin before the prompt's first token. Throughput is all tokens by the time until all are done, beside that of fifo in the
- * same round; shown are medians of the rounds, and of intervals the percentiles of all together. -t writes traces,
- * NAME-POLICY-LANES.json. */
+ * The unit of waiting is a decode step of the eight alone, measured on an engine like it just before, when the costs have been
+ * learnt too; the bound asked for is -i of these. In a round every way serves the same work: 8 sequences generate -g tokens
+ * each and, from their tenth token on, there is a prompt of -p tokens, which then generates 16: so few that the others outlast
+ * it, and the decode steps of all ways are as many. Intervals are those that begin before the prompt's first token. Throughput
+ * is all tokens by the time until all are done, beside that of fifo in the same round; shown are medians of the rounds, and of
+ * intervals the percentiles of all together. -t writes traces, NAME-POLICY-LANES.json. */
 #include "base.h"
 #include "os.h"
 
@@ -20,7 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DECODERS = 8, SHORT = 32, WARM_PROMPT = 1024, WARM_STEPS = 40, MOST_ROUNDS = 99 };
+enum { DECODERS = 8, SHORT = 32, LATE = 16, WARM_PROMPT = 1024, WARM_STEPS = 40, MOST_ROUNDS = 99 };
 
 static const struct way { const char *policy; uint32_t lanes; } all_ways[] = {
     { "fifo", 1 }, { "chunked", 1 }, { "roofline", 1 }, { "roofline", 2 },
@@ -173,12 +173,12 @@ static eyrie_status serve(const setting *s, const struct way *w, row *r, eyrie_e
         readers[i].intervals = &r->intervals;
     }
     arrived = ey_seconds();
-    EY_TRY(begin(e, &seqs[DECODERS], s->tokens, s->prompt, s->generate, late, err));
+    EY_TRY(begin(e, &seqs[DECODERS], s->tokens, s->prompt, LATE, late, err));
     while (late->n == 0) EY_TRY(step(e, err));
     add(&r->first, late->last - arrived);
     for (uint32_t i = 0; i < DECODERS; i++) readers[i].ending = true;
     EY_TRY(run_out(e, err));
-    add(&r->rates, (s->prompt + DECODERS * SHORT + (DECODERS + 1.0) * s->generate) / (ey_seconds() - start));
+    add(&r->rates, (s->prompt + DECODERS * (SHORT + (double)s->generate) + LATE) / (ey_seconds() - start));
     add(&r->steps, unit);
 done:
     for (uint32_t i = 0; i <= DECODERS; i++) (void)eyrie_seq_close(seqs[i]);
