@@ -303,7 +303,7 @@ static inline uint8 bf16_16(float16 v)
     return rounded;
 }
 #else
-static inline uint8 bf16_16(float16 v) { return (as_uint16(v) >> 16).even | (as_uint16(v) >> 16).odd << 16; }   /* nobody asks */
+static inline uint8 bf16_16(float16 v) { return as_uint8(convert_ushort16(as_uint16(v) >> 16)); }     /* nobody asks */
 #endif
 
 /* Columns [c, c + 16) of a row of `width` columns, multiples of 16 both. */

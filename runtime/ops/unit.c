@@ -80,10 +80,14 @@ void ey_unit_product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, boo
 
 enum { UNIT_BLOCK = 256 };          /* most columns of a block of the gates, as in recurrence_amx.cl */
 
+/* A block is one group's. If a quarter of the cores' time were spent waiting for the last of them, launches of smaller groups
+ * are better. */
 bool ey_unit_recurs(const ey_plan *p, const ey_matrix *gates)
 {
+    uint32_t units = p->dev->units, turns = (gates->blocks + units - 1) / units;
+
     return p->phase == EY_PREFILL && ey_unit_takes(p, gates) && gates->n_shards == 1 && gates->cols % 32 == 0
-           && gates->cols <= UNIT_BLOCK && gates->blocks >= p->dev->units;
+           && gates->cols <= UNIT_BLOCK && 4 * gates->blocks >= 3 * turns * units;
 }
 
 ey_act ey_unit_recurrence(ey_plan *p, ey_act u, const ey_conv *c, const ey_matrix *gates, const ey_recurrence *r)
