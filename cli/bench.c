@@ -209,7 +209,7 @@ static int check_kernels(cli_benchmark *b)
     json_t *object = json_object();
     uint32_t failures = 0;
     eyrie_error err = { EYRIE_OK, 0, "" };
-    eyrie_status st = eyrie_selftest(b->device, on_check, &c, &failures, &err);
+    eyrie_status st = eyrie_selftest(b->device, NULL, on_check, &c, &failures, &err);
 
     cli_bench_wipe(b);
     cli_set(object, "checks", json_integer(c.n));

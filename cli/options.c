@@ -117,6 +117,10 @@ static const section sections[] = {
         { "--seed", "S", "which requests: the same seed, the same ones (default 0)", CLI_SIM, COUNT, FIELD(seed), 0, UINT64_MAX },
         { "--rows", "N", "most sequences of a decode step (default 64, the engine's)", CLI_SIM, COUNT, FIELD(rows), 1, 1 << 20 },
         { 0 } } },
+    { "What is checked", {
+        { "--op", "NAME", "kernels of this op alone, such as matmul or attention; any other word lists them (default: all)", CLI_SELFTEST,
+          STRING, FIELD(op), 0, 0 },
+        { 0 } } },
     { "Output", {
         { "--output", "md|csv|json|jsonl", "its form (default md; json for -o FILE)", CLI_BENCH, CHOICE, FIELD(form), 0, 0 },
         { "-o", "FILE", "write it to FILE, and tables to standard output", CLI_BENCH, STRING, FIELD(output), 0, 0 },

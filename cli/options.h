@@ -60,6 +60,7 @@ struct cli_options {
     uint64_t           repetitions;
     bool               quick;
     const char        *form, *html;
+    const char        *op;                      /* of selftest */
     cli_texts          on;                      /* of sim: its devices */
     float              rate;
     uint64_t           requests, rows;

@@ -68,7 +68,7 @@ int cli_selftest(const cli_options *o)
     if (cli_device_open_probed(&device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
     if (o->json) r.checks = json_array();
     else cli_print("%s\n", eyrie_device_name(device));
-    if (eyrie_selftest(device, on_check, &r, &failures, &err) != EYRIE_OK) {
+    if (eyrie_selftest(device, o->op, on_check, &r, &failures, &err) != EYRIE_OK) {
         status = cli_fail("%s", err.text);
         json_decref(r.checks);
     } else {

@@ -29,6 +29,7 @@ enum { SLOTS = 3, MOST_ROWS = 16, MOST_UPLOADS = 9, POOL = 1 << 20 /* floats; th
 
 typedef struct lab {
     eyrie_device   *dev;
+    const char     *op;                 /* the only one that is asked for; NULL: all are */
     ey_program     *programs[2];        /* with rings of f32, for all weight formats; of f16 */
     ey_program     *unit;               /* of the matrix unit; NULL: there is none */
     ey_program     *int8[2];            /* with inputs of products in 8 bits; by VNNI instructions, NULL: there are none */
@@ -929,8 +930,12 @@ static const eyrie_format formats[] = { F32, F16, BF16, Q8, Q4 };
 
 enum { IN_8_BITS = 1 << Q8 | 1 << Q4 | EY_INT8 };
 
+/* Are checks of this op asked for? */
+static bool is_asked(const lab *l, const char *op) { return !l->op || strcmp(l->op, op) == 0; }
+
 static void run_on(lab *l, ey_program *own, const job *j)
 {
+    if (!is_asked(l, j->op)) return;
     rig r = { .lab = l, .own = own, .unit = own && own == l->unit, .int8 = own && own != l->unit };
 
     l->used = 0;
@@ -986,7 +991,7 @@ static void run_products(lab *l)
     for (size_t f = 0; f < COUNT(formats); f++) {
         run_tiles(l, NULL, NULL, formats[f]);
         if (!ey_quant_of(formats[f])->scaled) continue;
-        run_tiles(l, l->int8[0], "int8", formats[f]);
+        if (l->int8[0]) run_tiles(l, l->int8[0], "int8", formats[f]);
         if (l->int8[1]) run_tiles(l, l->int8[1], "vnni", formats[f]);
     }
     if (!l->unit) return;
@@ -999,22 +1004,41 @@ static void run_products(lab *l)
     run_on(l, l->unit, &(job){ "amx", "attention", check_attention, F32, EY_PREFILL, 0 });
 }
 
-eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures, eyrie_error *err)
+static const char *const product_ops[] = { "matmul", "geglu", "recurrent", "int8", "vnni", "amx" };
+
+/* NULL is all of them. */
+static eyrie_status check_op(const char *op, eyrie_error *err)
 {
-    lab l = { .dev = dev, .on_check = on_check, .user = user };
+    char names[256] = "";
+    size_t at = 0, n = COUNT(jobs) + COUNT(product_ops);
+
+    for (size_t i = 0; op && i < n; i++) {
+        const char *name = i < COUNT(jobs) ? jobs[i].op : product_ops[i - COUNT(jobs)];
+        if (strcmp(name, op) == 0) return EYRIE_OK;
+        bool again = i > 0 && i < COUNT(jobs) && strcmp(jobs[i - 1].op, name) == 0;
+        if (!again && at < sizeof names) at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", at ? ", " : "", name);
+    }
+    return op ? ey_fail(err, EYRIE_EINVAL, "there is no op \"%.40s\"; there are %s", op, names) : EYRIE_OK;
+}
+
+eyrie_status eyrie_selftest(eyrie_device *dev, const char *op, eyrie_check_fn *on_check, void *user, uint32_t *failures,
+                            eyrie_error *err)
+{
+    lab l = { .dev = dev, .op = op, .on_check = on_check, .user = user };
     uint32_t all = 0;
     char reason[320];
     eyrie_status st;
 
     *failures = 0;
+    if ((st = check_op(op, err)) != EYRIE_OK) return st;
     for (size_t f = 0; f < COUNT(formats); f++) all |= 1u << formats[f];
     if (!(l.pool = ey_calloc(POOL, sizeof *l.pool))) return ey_fail(err, EYRIE_ENOMEM, "self-test");
     EY_TRY(ey_program_build(&l.programs[0], dev, all, EYRIE_FORMAT_F32, err));
     EY_TRY(ey_program_build(&l.programs[1], dev, 1u << EYRIE_FORMAT_F32, EYRIE_FORMAT_F16, err));
-    if (ey_probe_unit(dev, reason))
+    if (is_asked(&l, "amx") && ey_probe_unit(dev, reason))
         EY_TRY(ey_program_build(&l.unit, dev, EY_UNIT_FORMATS | EY_MATRIX_UNIT, EYRIE_FORMAT_F32, err));
-    if (dev->cpu) EY_TRY(ey_program_build(&l.int8[0], dev, IN_8_BITS, EYRIE_FORMAT_F32, err));
-    if (ey_probe_vnni(dev, reason))
+    if (is_asked(&l, "int8") && dev->cpu) EY_TRY(ey_program_build(&l.int8[0], dev, IN_8_BITS, EYRIE_FORMAT_F32, err));
+    if (is_asked(&l, "vnni") && ey_probe_vnni(dev, reason))
         EY_TRY(ey_program_build(&l.int8[1], dev, IN_8_BITS | EY_VNNI, EYRIE_FORMAT_F32, err));
     for (size_t i = 0; i < COUNT(jobs); i++) run_job(&l, &jobs[i]);
     if (dev->cpu) run_products(&l);

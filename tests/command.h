@@ -59,7 +59,7 @@ static inline pid_t start(const char *dir, setting how, const char *const *args)
         if (how.vendors && setenv("OCL_ICD_VENDORS", how.vendors, 1) != 0) _exit(126);
         if (how.cache && setenv("XDG_CACHE_HOME", how.cache, 1) != 0) _exit(126);
         if (how.home && setenv("HOME", how.home, 1) != 0) _exit(126);
-        alarm(120);     /* more than any run takes: one that hangs, or that a failed test forgot, ends */
+        alarm(600);     /* more than any run takes, compiling every kernel included: one that hangs, or that a failed test forgot, ends */
         execv(EY_COMMAND, argv);
         _exit(126);
     }

@@ -54,7 +54,7 @@ static void all_kernels_pass(void **state)
     (void)state;
     if (!device) skip();
     h.n = 0;
-    assert_ok(eyrie_selftest(device, on_check, &h, &failures, &err));
+    assert_ok(eyrie_selftest(device, NULL, on_check, &h, &failures, &err));
     for (uint32_t i = 0; i < h.n; i++)
         if (!h.all[i].passed) fail_msg("%s %s", h.all[i].op, h.all[i].variant);
     assert_int_equal(failures, 0);
@@ -78,7 +78,7 @@ static void all_kernels_pass(void **state)
             if (tiles[i].panels == 2 && !has(&h, "matmul", variant)) fail_msg("nothing checks matmul_%s", variant);
             if (formats[f][0] == 'q' && tiles[i].panels == 2 && !has(&h, "int8", variant)) fail_msg("nothing checks int8_%s", variant);
         }
-    assert_ok(eyrie_selftest(device, NULL, NULL, &failures, &err));     /* nobody need listen */
+    assert_ok(eyrie_selftest(device, NULL, NULL, NULL, &failures, &err));     /* nobody need listen */
     assert_int_equal(failures, 0);
 }
 
@@ -96,7 +96,7 @@ static void kernels_for_gpus_pass(void **state)
     if (!device) skip();
     assert_ok(eyrie_device_open(&dev, &opts, &err));
     h.n = 0;
-    assert_ok(eyrie_selftest(dev, on_check, &h, &failures, &err));
+    assert_ok(eyrie_selftest(dev, NULL, on_check, &h, &failures, &err));
     for (uint32_t i = 0; i < h.n; i++)
         if (!h.all[i].passed) fail_msg("%s %s", h.all[i].op, h.all[i].variant);
     assert_int_equal(failures, 0);
@@ -131,7 +131,7 @@ static void assembly_too(void **state)
     assert_ok(eyrie_probe_run(dev, "amx", &v, &err));
     assert_ok(eyrie_probe_run(dev, "vnni", &vnni, &err));
     h.n = 0;
-    assert_ok(eyrie_selftest(dev, on_check, &h, &failures, &err));
+    assert_ok(eyrie_selftest(dev, NULL, on_check, &h, &failures, &err));
     assert_int_equal(failures, 0);
     assert_int_equal(has(&h, "amx", "bf16_amx"), v.answer == EYRIE_YES);
     assert_int_equal(has(&h, "amx", "q8_amx"), v.answer == EYRIE_YES);
@@ -181,10 +181,14 @@ static void wrong_kernel_is_named(void **state)
     write_changed_kernel(*state, "norm.cl", "(float)width", "(float)D    ");
     dev = open_with_kernels(*state);
     h.n = 0;
-    assert_ok(eyrie_selftest(dev, on_check, &h, &failures, &err));
-    for (uint32_t i = 0; i < h.n; i++) assert_int_equal(h.all[i].passed, strcmp(h.all[i].op, "norm") != 0);
-    assert_int_equal(failures, count_failures(&h));
+    assert_ok(eyrie_selftest(dev, "norm", on_check, &h, &failures, &err));
+    assert_int_equal(h.n, 2);
     assert_int_equal(failures, 2);
+    assert_ok(eyrie_selftest(dev, "rope", on_check, &h, &failures, &err));
+    assert_int_equal(h.n, 4);
+    assert_int_equal(failures, 0);
+    for (uint32_t i = 0; i < h.n; i++) assert_int_equal(h.all[i].passed, strcmp(h.all[i].op, "norm") != 0);
+    assert_int_equal(count_failures(&h), 2);
     assert_ok(eyrie_device_close(dev));
 }
 
@@ -196,8 +200,9 @@ static void kernels_that_do_not_build(void **state)
     if (!device) skip();
     write_changed_kernel(*state, "norm.cl", "float16 squares", "float61 squares");
     dev = open_with_kernels(*state);
-    assert_fails(eyrie_selftest(dev, NULL, NULL, &failures, &err), EYRIE_EBUILD, "norm.cl");
+    assert_fails(eyrie_selftest(dev, NULL, NULL, NULL, &failures, &err), EYRIE_EBUILD, "norm.cl");
     assert_int_equal(failures, 0);
+    assert_fails(eyrie_selftest(dev, "nrom", NULL, NULL, &failures, &err), EYRIE_EINVAL, "norm, conv1d");
     assert_ok(eyrie_device_close(dev));
 }
 
@@ -224,7 +229,7 @@ static void failing_calls(void **state)
     call_failed = false;
     calls_made = 0;
     ey_cl_hook = fail_one_call;
-    eyrie_status st = eyrie_selftest(device, NULL, NULL, &all, &err);
+    eyrie_status st = eyrie_selftest(device, NULL, NULL, NULL, &all, &err);
     ey_cl_hook = NULL;
     assert_ok(st);
     all = calls_made;
@@ -237,7 +242,7 @@ static void failing_calls(void **state)
         calls_left = n;
         call_failed = false;
         ey_cl_hook = fail_one_call;
-        st = eyrie_selftest(device, on_check, &h, &failures, &err);
+        st = eyrie_selftest(device, NULL, on_check, &h, &failures, &err);
         ey_cl_hook = NULL;
         assert_true(call_failed);
         assert_int_equal(device->used, 0);
@@ -256,7 +261,7 @@ static void without_memory(void **state)
         uint32_t failures = 0;
 
         fail_allocation(n);
-        eyrie_status st = eyrie_selftest(device, NULL, NULL, &failures, &err);
+        eyrie_status st = eyrie_selftest(device, NULL, NULL, NULL, &failures, &err);
         if (!allocation_failed()) {
             assert_ok(st);
             assert_int_equal(failures, 0);

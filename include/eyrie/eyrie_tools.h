@@ -10,7 +10,7 @@
  *     eyrie_device_open(&dev, NULL, &err);
  *     for (size_t i = 0; eyrie_probe_at(i); i++)
  *         if (!eyrie_probe_at(i)->dangerous) eyrie_probe_run(dev, eyrie_probe_at(i)->name, &verdict, &err);
- *     eyrie_selftest(dev, print_check, NULL, &failures, &err);
+ *     eyrie_selftest(dev, NULL, print_check, NULL, &failures, &err);
  */
 #ifndef EYRIE_TOOLS_H
 #define EYRIE_TOOLS_H
@@ -238,10 +238,10 @@ typedef struct eyrie_check {
 typedef void eyrie_check_fn(void *user, const eyrie_check *check);
 
 /* Checks every kernel, in all its variants and formats, on this device with its own compiler, those of
- * eyrie_device_opts.kernel_dir included. on_check hears of each; *failures counts those that did not pass.
- * EBUILD: the kernels did not build, so nothing could be checked. */
-EYRIE_API eyrie_status eyrie_selftest(eyrie_device *dev, eyrie_check_fn *on_check, void *user, uint32_t *failures,
-                                      eyrie_error *err);
+ * eyrie_device_opts.kernel_dir included; with an `op`, those of that eyrie_check.op alone. on_check hears of each; *failures
+ * counts those that did not pass. EBUILD: the kernels did not build, so nothing could be checked. EINVAL: no such op. */
+EYRIE_API eyrie_status eyrie_selftest(eyrie_device *dev, const char *op, eyrie_check_fn *on_check, void *user,
+                                      uint32_t *failures, eyrie_error *err);
 
 /* ----------------------------------------------------------------------------------------------------- simulation */
 
