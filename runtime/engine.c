@@ -8,9 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Decode steps between two tokens of a sequence while prompts are read, if the caller asks for no bound. */
-#define DEFAULT_INTERVAL 4.0
-
 /* --------------------------------------------------------------------------------------------------------- opening */
 
 /* Sequences move from one model to the other and go on bit for bit: both have to be the same in all that decides bits, and a
@@ -144,18 +141,6 @@ eyrie_status eyrie_engine_get_stats(const eyrie_engine *e, eyrie_stats *stats, e
 
 /* ------------------------------------------------------------------------------------------------ what there is to do */
 
-/* Seconds between two tokens that must not be passed while prompts are read. */
-static double interval(const eyrie_engine *e, uint32_t n)
-{
-    ey_load load[64];
-    uint32_t rows = 0;
-
-    if (e->interval > 0) return e->interval;
-    for (uint32_t i = 0; i < n && rows < e->limits.decode_rows && rows < sizeof load / sizeof *load; i++)
-        if (e->views[i].unread == 0) load[rows++] = (ey_load){ .position = e->views[i].position, .n = 1, .wanted = 1 };
-    return rows ? DEFAULT_INTERVAL * ey_cost_seconds(e->costs, EY_DECODE, load, rows) : 0;
-}
-
 /* Its next token follows from logits that were kept. */
 static bool starts_kept(const eyrie_seq *s) { return s->ending && s->next == s->n_tokens; }
 
@@ -180,12 +165,13 @@ static eyrie_status look(eyrie_engine *e, ey_sched_view *view, eyrie_error *err)
             .waited = now - s->since };
     }
     *view = (ey_sched_view){
-        .seqs = e->views, .n = n, .costs = e->costs, .interval = interval(e, n),
+        .seqs = e->views, .n = n, .costs = e->costs, .interval = e->interval,
         .limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows, .decode_rows = e->limits.decode_rows,
                     .free_slots = ey_free_slots(e), .layers = prefill->layers },
         .part = { .under_way = prefill->under_way, .done = prefill->done,
                   .left = ey_lane_left(prefill, e->costs, prefill->done), .head = ey_lane_left(prefill, e->costs, prefill->layers) },
         .decoded = e->decoded };
+    if (e->interval <= 0) view->interval = ey_sched_default_interval(view);
     return EYRIE_OK;
 }
 

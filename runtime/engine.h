@@ -62,7 +62,7 @@ struct eyrie_engine {
     bool             apart;     /* they have models of their own and run at the same time; else they take turns */
     const ey_policy *policy;
     ey_costs        *costs;
-    double           interval;  /* asked for, in seconds; 0: DEFAULT_INTERVAL decode steps */
+    double           interval;  /* asked for, in seconds; 0: the default */
     bool             interval_checked;
     bool             decoded;   /* the last step was a decode step */
     eyrie_seq      **seqs;      /* all open ones; those with a request in the order it came */
