@@ -3,14 +3,11 @@
 #include "commands.h"
 #include "device.h"
 #include "probing.h"
-#include "terminal.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #define QUICK_SECONDS 40.0
 #define QUICK_MODEL "synthetic:griffin-100m"    /* of a report, where no other is said */
@@ -25,14 +22,6 @@ void cli_rates_add(cli_rates *r, double value)
     r->values[r->n++] = value;
 }
 
-double cli_bench_seconds(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 bool cli_bench_interrupted(cli_benchmark *b)
 {
     if (!b->signal) b->signal = cli_take_signal();
@@ -43,9 +32,7 @@ void cli_bench_show(cli_benchmark *b, double left, const char *format, ...)
 {
     va_list args;
 
-    if (isatty(STDERR_FILENO) != 1 || cli_bench_seconds() < b->next_line) return;
-    b->next_line = cli_bench_seconds() + 0.2;
-    b->line_shown = true;
+    if (!cli_progress_due(&b->line)) return;
     fputc('\r', stderr);
     va_start(args, format);
     vfprintf(stderr, format, args);
@@ -55,11 +42,7 @@ void cli_bench_show(cli_benchmark *b, double left, const char *format, ...)
     fputs("\033[K", stderr);
 }
 
-void cli_bench_wipe(cli_benchmark *b)
-{
-    if (b->line_shown) fputs("\r\033[K", stderr);
-    b->line_shown = false;
-}
+void cli_bench_wipe(cli_benchmark *b) { cli_progress_wipe(&b->line); }
 
 /* ------------------------------------------------------------------------------------------------------ describing */
 
@@ -230,7 +213,8 @@ static int measure(cli_benchmark *b, unsigned what)
     int status = CLI_DONE;
 
     if (what & REPORT) (void)check_kernels(b);      /* what fails is in the record: that is what it is for */
-    b->deadline = o->quick ? cli_bench_seconds() + QUICK_SECONDS : INFINITY;
+    b->line = cli_progress_new();
+    b->deadline = o->quick ? cli_seconds() + QUICK_SECONDS : INFINITY;
     if (what & DEVICE) status = cli_bench_survey(b);
     if (status == CLI_DONE && (what & (REPORT | MODEL_ONLY)) && !cli_bench_interrupted(b))
         status = cli_bench_phases(b, o->model ? o->model : QUICK_MODEL);

@@ -6,6 +6,7 @@
 #include "energy.h"
 #include "options.h"
 #include "record.h"
+#include "terminal.h"
 
 #include <eyrie/eyrie_tools.h>
 
@@ -21,13 +22,10 @@ typedef struct cli_benchmark {
     eyrie_device *device;
     cli_energy    energy;
     cli_rates     read, f32, unit;      /* limits, over the whole run */
-    double        deadline;             /* on cli_bench_seconds's clock: no repetition begins after it */
-    double        next_line;            /* when the line may change */
-    bool          line_shown;
+    double        deadline;             /* on cli_seconds's clock: no repetition begins after it */
+    cli_progress  line;
     int           signal;               /* that ended it, or 0 */
 } cli_benchmark;
-
-double cli_bench_seconds(void);
 
 /* Has a signal come? It is kept. */
 bool cli_bench_interrupted(cli_benchmark *b);

@@ -163,13 +163,13 @@ static eyrie_status run(lab *l, const cell *c, uint64_t tokens, double *seconds,
 {
     eyrie_status st = EYRIE_OK;
 
-    *seconds = cli_bench_seconds();
+    *seconds = cli_seconds();
     for (uint64_t i = 0; i < c->batch && st == EYRIE_OK; i++) {
         eyrie_request r = c->decode ? request_of(l, 0, tokens) : request_of(l, tokens - eyrie_seq_pending(l->seqs[i], NULL), 1);
         st = eyrie_seq_submit(l->seqs[i], &r, err);
     }
     if (st == EYRIE_OK) st = finish(l, err);
-    *seconds = cli_bench_seconds() - *seconds;
+    *seconds = cli_seconds() - *seconds;
     return st;
 }
 
@@ -248,7 +248,7 @@ static eyrie_status measure(lab *l, const cli_counts *depths, eyrie_error *err)
             uint64_t depth = depths->items[c->depth];
             char what[64];
 
-            if (cli_bench_interrupted(l->b) || cli_bench_seconds() > l->b->deadline) return st;
+            if (cli_bench_interrupted(l->b) || cli_seconds() > l->b->deadline) return st;
             if (round == 0) snprintf(what, sizeof what, "a first time that does not count");
             else snprintf(what, sizeof what, "repetition %" PRIu64 " of %" PRIu64, round, l->repetitions);
             cli_bench_show(l->b, time_left(l, round, i), "%s %" PRIu64 " tokens at depth %" PRIu64 ", batch %" PRIu64 ": %s",

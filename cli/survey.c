@@ -57,14 +57,14 @@ static void plan(cli_benchmark *b, survey *s, eyrie_meter *meter)
 static int measure(cli_benchmark *b, survey *s, eyrie_meter *meter)
 {
     uint64_t repetitions = b->o->repetitions ? b->o->repetitions : b->o->quick ? 3 : 5;
-    double start = cli_bench_seconds(), done = 0, all = (double)(repetitions * s->n);
+    double start = cli_seconds(), done = 0, all = (double)(repetitions * s->n);
     eyrie_sample sample;
     eyrie_error err;
 
     for (uint64_t r = 0; r < repetitions; r++)
         for (size_t i = 0; i < s->n; i++, done++) {
             trial *t = &s->trials[i];
-            double now = cli_bench_seconds();
+            double now = cli_seconds();
             if (now > b->deadline || cli_bench_interrupted(b)) return CLI_DONE;
             cli_bench_show(b, done > 0 ? (now - start) / done * (all - done) : NAN, "%s, repetition %" PRIu64 " of %" PRIu64,
                            metrics[t->metric].test, r + 1, repetitions);
