@@ -450,15 +450,16 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
 void cli_options_free(cli_options *o)
 {
     cli_counts *lists[] = { &o->prompts, &o->generated, &o->depths, &o->batches, &o->chunks };
+    cli_texts *texts[] = { &o->stops, &o->continuations, &o->words, &o->on };
 
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         free(lists[i]->items);
         *lists[i] = (cli_counts){ 0 };
     }
-    free(o->stops.items);
-    free(o->continuations.items);
-    free(o->words.items);
-    o->stops = o->continuations = o->words = (cli_texts){ 0 };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        free(texts[i]->items);
+        *texts[i] = (cli_texts){ 0 };
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------------------ help */
