@@ -4,7 +4,7 @@
  *     cmake -S . -B build-bench -DEYRIE_BENCH=ON && cmake --build build-bench
  *     POCL_AFFINITY=1 build-bench/bench_handover [-d DEVICE] [-n REPETITIONS]
  *
- * A hand-over is ey_model_move_slot from one part of the device to another, until the other one could begin a step; a fork is
+ * A hand-over is ey_model_copy_slot from one part of the device to another, until the other one could begin a step; a fork is
  * the same within one model; "through the host" is to a device that shares no memory with it. Each sample has all of them, and
  * before them what they are compared with: one copy of as many bytes from buffer to buffer, waited for. What is in the states
  * does not matter, so nothing is read into them. Weights are shared and q4 to save time and memory. */
@@ -115,7 +115,7 @@ static eyrie_status move(lanes *l, eyrie_model *to, eyrie_device *there, uint64_
     double start = ey_seconds();
     eyrie_status st;
 
-    EY_TRY(ey_model_move_slot(l->models[0], 0, to, 1, tokens, err));
+    EY_TRY(ey_model_copy_slot(l->models[0], 0, to, 1, tokens, err));
     EY_TRY(ey_device_finish(there, err));
     *seconds = ey_seconds() - start;
 done:

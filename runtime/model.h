@@ -57,12 +57,10 @@ eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err);
  * start at a multiple of that number). */
 eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *out, eyrie_error *err);
 
-/* Slot `to` becomes what slot `from` is. */
-eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err);
-/* The same between models of the same traits, for what a sequence has used of a slot after `position` tokens: `from`'s device
- * copies, behind what it has enqueued, and `to`'s next steps wait for that; the caller does not. Where the two share no context,
+/* What a sequence has used of a slot after `position` tokens, to another slot, of the same model or of one of the same traits:
+ * `from`'s device copies, behind what it has enqueued, and `to`'s next steps wait for that; the caller does not. Where the two share no context,
  * it goes through the host, and the caller waits for both. No step that is under way may have to_slot in it. */
-eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
+eyrie_status ey_model_copy_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
                                 eyrie_error *err);
 
 /* What has to be the same where a sequence is saved and where it is loaded, for it to go on bit for bit. */

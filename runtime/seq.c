@@ -49,7 +49,7 @@ eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err)
 
     if (!e->apart || s->place == to || s->slot == EY_NO_SLOT) return EYRIE_OK;
     if (s->position > 0) {
-        st = ey_model_move_slot(e->lanes[s->place].model, s->slot, e->lanes[to].model, s->slot, s->position, err);
+        st = ey_model_copy_slot(e->lanes[s->place].model, s->slot, e->lanes[to].model, s->slot, s->position, err);
         if (st != EYRIE_OK) return st;
         e->stats.handed_over++;
         e->stats.hand_over_seconds += ey_seconds() - start;
@@ -322,7 +322,7 @@ eyrie_status eyrie_seq_fork(eyrie_seq **out, eyrie_seq *s, eyrie_error *err)
     EY_TRY(copy_rest(copy, s, err));
     if (s->slot != EY_NO_SLOT) {
         EY_TRY(ey_need_slot(copy, err));
-        EY_TRY(ey_model_copy_slot(e->model, s->slot, copy->slot, err));
+        EY_TRY(ey_model_copy_slot(e->model, s->slot, e->model, copy->slot, s->position, err));
         e->stats.reused_tokens += s->position;
     }
     *out = copy;

@@ -23,11 +23,6 @@ void ey_model_state_sizes(const eyrie_model *m, uint64_t position, uint64_t *siz
 
 /* ------------------------------------------------------------------------------------------------- slot to slot */
 
-eyrie_status ey_model_copy_slot(eyrie_model *m, uint32_t from, uint32_t to, eyrie_error *err)
-{
-    return ey_state_copy(&m->state, from, to, err);
-}
-
 /* `to` waits on its device, not here. After a failure nothing may be under way to a slot that others will get. */
 static eyrie_status copy_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
                               eyrie_error *err)
@@ -37,7 +32,7 @@ static eyrie_status copy_slot(eyrie_model *from, uint32_t slot, eyrie_model *to,
 
     for (uint32_t i = 0; i < from->config.layers; i++) {
         uint64_t bytes = used_bytes(from, i, position);
-        if (bytes) EY_TRY(ey_state_copy_to(&from->state, i, slot, &to->state, to_slot, bytes, err));
+        if (bytes) EY_TRY(ey_state_copy(&from->state, i, slot, &to->state, to_slot, bytes, err));
     }
     if (from->dev == to->dev) return EYRIE_OK;
     EY_TRY(ey_device_mark(from->dev, &copied, err));
@@ -66,7 +61,7 @@ static eyrie_status carry_slot(eyrie_model *from, uint32_t slot, eyrie_model *to
     return st;
 }
 
-eyrie_status ey_model_move_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
+eyrie_status ey_model_copy_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
                                 eyrie_error *err)
 {
     if (from == to && slot == to_slot) return EYRIE_OK;

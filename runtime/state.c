@@ -37,16 +37,8 @@ uint64_t ey_state_slot_bytes(const ey_state *s)
     return sum;
 }
 
-eyrie_status ey_state_copy(ey_state *s, uint32_t from, uint32_t to, eyrie_error *err)
-{
-    eyrie_status st = EYRIE_OK;
-    for (uint32_t i = 0; i < s->n_layers && st == EYRIE_OK; i++)
-        st = ey_state_copy_to(s, i, from, s, to, s->layers[i].bytes, err);
-    return st;
-}
-
-eyrie_status ey_state_copy_to(const ey_state *from, uint32_t layer, uint32_t slot, ey_state *to, uint32_t to_slot, uint64_t bytes,
-                              eyrie_error *err)
+eyrie_status ey_state_copy(const ey_state *from, uint32_t layer, uint32_t slot, ey_state *to, uint32_t to_slot, uint64_t bytes,
+                           eyrie_error *err)
 {
     const ey_layer_state *a = &from->layers[layer], *b = &to->layers[layer];
     return ey_buffer_copy(from->arena.dev, a->buffer, slot * a->bytes, b->buffer, to_slot * b->bytes, bytes, err);

@@ -128,12 +128,12 @@ static void move_about(lanes *l, const golden *g, uint32_t cut)
     decode_text(l->model[0], 0, g->tokens, cut, 2 * STEPS, want);
 
     read_text(l->model[1], 0, g->tokens + 7, g->T - 7);
-    assert_ok(ey_model_move_slot(l->model[0], 1, l->model[1], 0, cut, &err));
+    assert_ok(ey_model_copy_slot(l->model[0], 1, l->model[1], 0, cut, &err));
     start(l->model[0], EY_PREFILL, 1, g->tokens + 9, 0, CHUNK);
     decode_text(l->model[1], 0, g->tokens, cut, STEPS, got);
 
     read_text(l->model[0], 1, g->tokens + 9, g->T - 9);
-    assert_ok(ey_model_move_slot(l->model[1], 0, l->model[0], 1, cut + STEPS, &err));
+    assert_ok(ey_model_copy_slot(l->model[1], 0, l->model[0], 1, cut + STEPS, &err));
     start(l->model[1], EY_PREFILL, 0, g->tokens + 7, 0, CHUNK);
     decode_text(l->model[0], 1, g->tokens, cut + STEPS, STEPS, got + (size_t)STEPS * V);
     assert_memory_equal(want, got, 2 * STEPS * V * sizeof *want);
@@ -173,8 +173,8 @@ static void moves_within_a_model(void **state)
     assert_int_equal(g.V, COUNT(want));
     read_text(l.model[0], 0, g.tokens, 70);
     read_text(l.model[0], 1, g.tokens + 7, 200);
-    assert_ok(ey_model_move_slot(l.model[0], 0, l.model[0], 0, 70, &err));
-    assert_ok(ey_model_move_slot(l.model[0], 0, l.model[0], 1, 70, &err));
+    assert_ok(ey_model_copy_slot(l.model[0], 0, l.model[0], 0, 70, &err));
+    assert_ok(ey_model_copy_slot(l.model[0], 0, l.model[0], 1, 70, &err));
     decode_text(l.model[0], 0, g.tokens, 70, 1, want);
     decode_text(l.model[0], 1, g.tokens, 70, 1, got);
     assert_memory_equal(want, got, sizeof want);
@@ -264,7 +264,7 @@ static void a_step_waits_for_the_move_before_it(void **state)
         decode_text(l.model[1], 0, g.tokens, 100, 1, want);
         assert_ok(ey_model_upload(l.model[1], &(ey_batch){ EY_DECODE, 1, &row }, &err));
         cl_event held = hold(l.dev[0]);
-        assert_ok(ey_model_move_slot(l.model[0], 0, l.model[1], 1, 100, &err));
+        assert_ok(ey_model_copy_slot(l.model[0], 0, l.model[1], 1, 100, &err));
         assert_ok(ey_model_enqueue(l.model[1], EY_DECODE, 0, UINT32_MAX, &err));
         assert_false(ey_model_ready(l.model[1], EY_DECODE));
         let_go(held);
@@ -604,7 +604,7 @@ static void moves_fail_in_order(void **state)
         read_text(l.model[0], 0, g.tokens, 130);
         for (bool failed = true; failed; n++) {
             fail_call(n);
-            eyrie_status st = ey_model_move_slot(l.model[0], 0, l.model[1], 1, 130, &err);
+            eyrie_status st = ey_model_copy_slot(l.model[0], 0, l.model[1], 1, 130, &err);
             failed = call_failed();
             assert_int_equal(st, failed ? EYRIE_EDEVICE : EYRIE_OK);
         }
@@ -613,7 +613,7 @@ static void moves_fail_in_order(void **state)
         decode_text(l.model[0], 0, g.tokens, 130, 1, want);
         assert_memory_equal(want, got, g.V * sizeof *want);
         fail_allocation(0);
-        eyrie_status st = ey_model_move_slot(l.model[0], 0, l.model[1], 1, 130, &err);
+        eyrie_status st = ey_model_copy_slot(l.model[0], 0, l.model[1], 1, 130, &err);
         assert_int_equal(allocation_failed() ? EYRIE_ENOMEM : EYRIE_OK, st);
         assert_int_equal(st, how == TWO_DEVICES ? EYRIE_ENOMEM : EYRIE_OK);
         assert_ok(ey_device_finish(l.dev[0], &err));

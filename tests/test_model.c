@@ -286,9 +286,9 @@ static void a_copied_slot_goes_on(void **state)
         size_t rest = (size_t)(g.T - cut) * g.V;
 
         read_text(m, 0, g.tokens, 0, cut, MOST_TOKENS, whole);
-        assert_ok(ey_model_copy_slot(m, 0, 2, &err));
+        assert_ok(ey_model_copy_slot(m, 0, m, 2, cut, &err));
         decode_text(m, 0, g.tokens, cut, g.T, whole);
-        assert_ok(ey_model_copy_slot(m, 2, 1, &err));
+        assert_ok(ey_model_copy_slot(m, 2, m, 1, cut, &err));
         decode_text(m, 2, g.tokens, cut, g.T, other);
         assert_memory_equal(whole, other, rest * sizeof *whole);
         decode_text(m, 1, g.tokens, cut, g.T, other);

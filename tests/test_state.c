@@ -45,6 +45,11 @@ static void check_patterns(ey_state *s, const uint32_t *origin)
         }
 }
 
+static void copy_all(ey_state *s, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = 0; i < LAYERS; i++) assert_ok(ey_state_copy(s, i, from, s, to, layer_bytes[i], &err));
+}
+
 static void a_copy_changes_one_slot(void **state)
 {
     ey_state s;
@@ -56,7 +61,7 @@ static void a_copy_changes_one_slot(void **state)
             uint32_t origin[SLOTS] = { 0, 1, 2, 3, 4 };
             if (from == to) continue;
             write_patterns(&s);
-            assert_ok(ey_state_copy(&s, from, to, &err));
+            copy_all(&s, from, to);
             origin[to] = from;
             check_patterns(&s, origin);
         }
@@ -72,9 +77,9 @@ static void copies_of_copies(void **state)
     (void)state;
     open_state(&s);
     write_patterns(&s);
-    assert_ok(ey_state_copy(&s, 2, 0, &err));
-    assert_ok(ey_state_copy(&s, 0, 4, &err));
-    assert_ok(ey_state_copy(&s, 1, 2, &err));
+    copy_all(&s, 2, 0);
+    copy_all(&s, 0, 4);
+    copy_all(&s, 1, 2);
     check_patterns(&s, (uint32_t[]){ 2, 1, 1, 3, 2 });
     ey_state_free(&s);
 }
