@@ -1,11 +1,10 @@
-/* bench.c - `eyrie bench`: the command, what its parts share, and where the result goes. */
+/* bench.c - `eyrie bench`: the command, and where the result goes. */
 #include "bench.h"
 #include "commands.h"
 #include "device.h"
 #include "probing.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,36 +12,6 @@
 #define QUICK_MODEL "synthetic:griffin-100m"    /* of a report, where no other is said */
 
 enum { MOST_DEVICES = 64, MOST_VARIANTS = 32 };
-
-/* ---------------------------------------------------------------------------------------------------------- shared */
-
-void cli_rates_add(cli_rates *r, double value)
-{
-    cli_grow(&r->values, &r->capacity, r->n + 1, sizeof *r->values);
-    r->values[r->n++] = value;
-}
-
-bool cli_bench_interrupted(cli_benchmark *b)
-{
-    if (!b->signal) b->signal = cli_take_signal();
-    return b->signal != 0;
-}
-
-void cli_bench_show(cli_benchmark *b, double left, const char *format, ...)
-{
-    va_list args;
-
-    if (!cli_progress_due(&b->line)) return;
-    fputc('\r', stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    if (left >= 60) fprintf(stderr, "; about %.0f min left", ceil(left / 60));
-    else if (!isnan(left)) fprintf(stderr, "; about %.0f s left", ceil(left));
-    fputs("\033[K", stderr);
-}
-
-void cli_bench_wipe(cli_benchmark *b) { cli_progress_wipe(&b->line); }
 
 /* ------------------------------------------------------------------------------------------------------ describing */
 

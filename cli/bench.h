@@ -1,5 +1,6 @@
 /* bench.h - what the parts of `eyrie bench` share: the record that is made, limits measured beside everything, an end before
- * the end (signals, --quick), and the line that shows how far it is. bench.c is the command; survey.c and phases.c measure. */
+ * the end (signals, --quick), and the line that shows how far it is. bench.c is the command, survey.c and phases.c measure, benchmark.c
+ * has what they share. */
 #ifndef CLI_BENCH_H
 #define CLI_BENCH_H
 

@@ -1,5 +1,5 @@
 /* checkpoint.c - a model as its files, or its synthetic name, say it is: options resolved, every tensor and state declared and
- * checked, told from others by an identity. Reads headers only; loading is model.c's business. */
+ * checked, told from others by an identity; and the end of it. Reads headers only; loading is model.c's business. */
 #include "model_parts.h"
 #include "ops/clblast.h"
 #include "os.h"
@@ -13,6 +13,27 @@
 enum { DEFAULT_CHUNK = 256, DEFAULT_GLOBAL_CONTEXT = 8192 };
 
 /* ------------------------------------------------------------------------------------------------------- declaring */
+
+void ey_model_free(eyrie_model *m)
+{
+    if (!m) return;
+    for (uint32_t ph = 0; ph < EY_PHASES; ph++) {
+        for (uint32_t i = 0; i < m->phases[ph].n; i++) ey_plan_free(&m->phases[ph].buckets[i].plan);
+        ey_arena_free(&m->phases[ph].scratch.arena);
+        EY_CL_FREE(clReleaseEvent, m->phases[ph].ended);
+    }
+    ey_program_free(m->program);
+    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) ey_clblast_forget();
+    ey_state_free(&m->state);
+    ey_weights_free(m->weights);
+    ey_file_close(m->file);
+    ey_tokenizer_close(m->tokenizer);
+    ey_free(m->blocks);
+    ey_free(m->image);
+    ey_free(m->raw);
+    ey_free(m->results);
+    ey_free(m);
+}
 
 static eyrie_status resolve_options(eyrie_model *m, const eyrie_model_opts *opts, eyrie_error *err)
 {

@@ -265,6 +265,19 @@ done:
     return st;
 }
 
+/* Events keep their queue. */
+bool ey_queue_settle(cl_command_queue queue)
+{
+    double deadline = ey_seconds() + 1;
+    cl_uint references = 1;
+    cl_int code;
+
+    (void)clFinish(queue);
+    do EY_CL(code, clGetCommandQueueInfo, queue, CL_QUEUE_REFERENCE_COUNT, sizeof references, &references, NULL);
+    while (code == CL_SUCCESS && references > 1 && ey_seconds() < deadline);
+    return code != CL_SUCCESS || references == 1;
+}
+
 eyrie_status eyrie_device_close(eyrie_device *dev)
 {
     if (!dev) return EYRIE_OK;

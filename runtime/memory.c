@@ -165,16 +165,3 @@ bool ey_event_ended(cl_event event)
     EY_CL(code, clGetEventInfo, event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, NULL);
     return code != CL_SUCCESS || status <= CL_COMPLETE;     /* below are errors */
 }
-
-/* Events keep their queue. */
-bool ey_queue_settle(cl_command_queue queue)
-{
-    double deadline = ey_seconds() + 1;
-    cl_uint references = 1;
-    cl_int code;
-
-    (void)clFinish(queue);
-    do EY_CL(code, clGetCommandQueueInfo, queue, CL_QUEUE_REFERENCE_COUNT, sizeof references, &references, NULL);
-    while (code == CL_SUCCESS && references > 1 && ey_seconds() < deadline);
-    return code != CL_SUCCESS || references == 1;
-}

@@ -1,7 +1,6 @@
 /* model.c - opening a model that checkpoint.c has declared: plans are recorded, memory is counted, then allocated and
  * filled. */
 #include "model_parts.h"
-#include "ops/clblast.h"
 #include "os.h"
 #include "probe.h"
 #include "tiles.h"
@@ -179,27 +178,6 @@ static eyrie_status check_loops(const eyrie_model *m, eyrie_error *err)
     if (most > 1) snprintf(advice, sizeof advice, "use another device, or --context %" PRIu64, (most - 1) * EY_BLOCK);
     return ey_fail(err, EYRIE_ELIMIT, "attention over %" PRIu64 " tokens takes %" PRIu64 " turns of loops, which %s ends after %d "
                    "without an error (probe long-loops); %s", m->context.window + 1, turns, m->dev->name, EY_SURE_TURNS, advice);
-}
-
-void ey_model_free(eyrie_model *m)
-{
-    if (!m) return;
-    for (uint32_t ph = 0; ph < EY_PHASES; ph++) {
-        for (uint32_t i = 0; i < m->phases[ph].n; i++) ey_plan_free(&m->phases[ph].buckets[i].plan);
-        ey_arena_free(&m->phases[ph].scratch.arena);
-        EY_CL_FREE(clReleaseEvent, m->phases[ph].ended);
-    }
-    ey_program_free(m->program);
-    if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) ey_clblast_forget();
-    ey_state_free(&m->state);
-    ey_weights_free(m->weights);
-    ey_file_close(m->file);
-    ey_tokenizer_close(m->tokenizer);
-    ey_free(m->blocks);
-    ey_free(m->image);
-    ey_free(m->raw);
-    ey_free(m->results);
-    ey_free(m);
 }
 
 /* The program and all plans; nothing is allocated on the device. */
