@@ -125,6 +125,63 @@ static void phases_apart(void **state)
     ey_free(costs);
 }
 
+/* Two come while another is read, and are read in one step. A link carries one state after the other, and where there is but one slot, the second waits for it. */
+static void one_after_the_other(void **state)
+{
+    const eyrie_arrival list[] = { { .seconds = 0, .prompt = 64, .output = 1 }, { .seconds = 1, .prompt = 32, .output = 6 },
+                                   { .seconds = 1, .prompt = 32, .output = 6 } };
+    ey_shape shape = plain;
+
+    (void)state;
+    shape.state_bytes = 100;
+    shape.layer_bytes = 1000;
+    ey_costs *costs = ey_costs_new(&shape, (const ey_pace[EY_PHASES]){ { 1e9, 6.4, 0 }, { 1000, 1e9, 0 } });
+    for (uint32_t slots = 1; slots < 3; slots++) {
+        const ey_sim_device devices[] = {
+            { .costs = costs, .phases = { true, false }, .slots = 3, .rows = 2, .link = 50 },
+            { .costs = costs, .phases = { false, true }, .slots = slots, .rows = 1, .link = 50 },
+        };
+        source from = { .list = list, .n = COUNT(list) };
+        eyrie_sim_report r = simulate(NULL, devices, 2, from_list, &from);
+        /* Read at 20 s. The first is there at 22 s and alone takes five steps of 1.2 s, until 28 s. With a slot of its own the second
+         * is there at 24 s, and the ten steps of both take turns until 34 s; else it is there at 30 s and ends at 36 s. */
+        assert_float_equal(r.handover_seconds, slots == 2 ? (2 + 4) / 2.0 : (2 + 10) / 2.0, 1e-6);
+        assert_float_equal(r.seconds, slots == 2 ? 34 : 36, 1e-6);
+    }
+    ey_free(costs);
+}
+
+/* Each token that is generated is one more to look at: from 64 and 65 tokens on, 66 and 67 s. */
+static void sequences_grow(void **state)
+{
+    const eyrie_arrival list[] = { { .seconds = 0, .prompt = 64, .output = 3 } };
+    ey_shape shape = plain;
+
+    (void)state;
+    shape.key_bytes = 1;
+    ey_costs *costs = ey_costs_new(&shape, (const ey_pace[EY_PHASES]){ { 1e9, 6.4, 0 }, { 1, 1e9, 0 } });
+    ey_sim_device device = { .costs = costs, .phases = { true, true }, .slots = 1, .rows = 1 };
+    source from = { .list = list, .n = COUNT(list) };
+    eyrie_sim_report r = simulate(NULL, &device, 1, from_list, &from);
+    assert_float_equal(r.seconds, 10 + 66 + 67, 1e-6);
+    ey_free(costs);
+}
+
+/* What was read long ago is no work that is left: two that come at once go to two devices. */
+static void work_that_is_left(void **state)
+{
+    const eyrie_arrival list[] = { { .seconds = 0, .prompt = 640, .output = 1 }, { .seconds = 1000, .prompt = 64, .output = 1 },
+                                   { .seconds = 1000, .prompt = 64, .output = 1 } };
+    ey_costs *costs = ey_costs_new(&plain, slow);
+    const ey_sim_device device = { .costs = costs, .phases = { true, true }, .slots = 1, .rows = 1 }, devices[] = { device, device };
+    source from = { .list = list, .n = COUNT(list) };
+    eyrie_sim_report r = simulate(NULL, devices, 2, from_list, &from);
+
+    (void)state;
+    assert_float_equal(r.seconds, 1010, 1e-9);
+    ey_free(costs);
+}
+
 /* Nothing is lost, whatever cluster and policy; slots and rows are few. */
 static void all_are_answered(void **state)
 {
@@ -237,6 +294,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_request),      cmocka_unit_test(another_comes), cmocka_unit_test(phases_apart),
+        cmocka_unit_test(one_after_the_other), cmocka_unit_test(sequences_grow), cmocka_unit_test(work_that_is_left),
         cmocka_unit_test(all_are_answered), cmocka_unit_test(quantiles),     cmocka_unit_test(says_what_is_wrong),
         cmocka_unit_test(allocations_fail),
     };
