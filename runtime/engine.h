@@ -1,6 +1,6 @@
 /* engine.h - what is inside of engines and sequences, for the files that make them up: engine.c decides and runs steps, seq.c
- * takes requests and hands out slots, deliver.c makes tokens, text and events of results, seq_file.c saves and loads. Nobody
- * else's. */
+ * takes requests, seat.c hands out slots, deliver.c makes tokens, text and events of results, seq_file.c saves and loads,
+ * journal.c tells the trace. Nobody else's. */
 #ifndef EY_ENGINE_H
 #define EY_ENGINE_H
 

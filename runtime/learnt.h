@@ -1,5 +1,5 @@
-/* learnt.h - costs of the models that an engine runs: begun with guesses about their devices, or with what was learnt from real
- * steps the last time, which the devices' cache keeps. */
+/* learnt.h - costs of the models that an engine runs: begun with what is known of their devices, or with what was learnt from
+ * real steps the last time, which the devices' cache keeps. */
 #ifndef EY_LEARNT_H
 #define EY_LEARNT_H
 

@@ -1,6 +1,6 @@
-/* plan.h - a flat list of kernel launches and a few calls of host functions, recorded once for a phase and a bucket of sizes, and replayed. It is the
- * whole graph. What changes between replays lies in the batch image; kernels read the live counts there and leave early,
- * so a bucket costs no more than its live rows.
+/* plan.h - a flat list of kernel launches and a few calls of host functions, recorded once for a phase and a bucket of sizes,
+ * and replayed. It is the whole graph. What changes between replays lies in the batch image; kernels read the live counts
+ * there and leave early, so a bucket costs no more than its live rows.
  *
  * Recording cannot fail visibly: the first error sticks to the plan and everything after it does nothing, so a layer
  * reads like a forward pass. ey_plan_end returns it. */
