@@ -36,6 +36,7 @@ struct eyrie_device {
     char             name[560];
     uint32_t         units;         /* compute units; the whole's of a part too, so that both choose the same kernels */
     bool             cpu;           /* its class, unless another was asked for: a CPU, or else what is called a GPU here */
+    uint64_t         local_bytes;   /* of local memory that a work-group has */
     uint32_t         vector;        /* floats in a register of the device; 1 = it has none for vectors */
     bool             fma;           /* fma() is an instruction there, not a function in integer arithmetic */
     bool             host_memory;   /* its memory is the host's */
