@@ -148,6 +148,8 @@ static eyrie_status check(cli_task *t, const cli_options *defaults, eyrie_error 
     if (!t->prompt == !t->tokens) return cli_task_wrong(err, "one of \"prompt\" and \"tokens\" is needed");
     if (t->samples == 0 && !t->continuations) t->samples = defaults->samples ? defaults->samples : 1;
     t->options.samples = t->samples;
+    if (says(t, "temperature") && t->options.temperature < 0)     /* which is "not given" to cli_request */
+        return cli_task_wrong(err, "temperature %g: not from 0 up", (double)t->options.temperature);
     if (says(t, "temperature") || says(t, "top_k") || says(t, "top_p") || says(t, "min_p")) t->options.greedy = false;
     return t->stop ? set_stops(t, err) : EYRIE_OK;
 }
