@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Said by every mpirun of Open MPI to what it starts. */
-static int started_with(void)
+/* Whether there are others is said in the environment by Open MPI's mpirun, by those of other MPIs, and by srun with PMIx. */
+static bool has_company(void)
 {
-    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
-    return size ? atoi(size) : 1;
+    const char *open_mpi = getenv("OMPI_COMM_WORLD_SIZE"), *others = getenv("PMI_SIZE"), *size = open_mpi ? open_mpi : others;
+    return size ? atoi(size) > 1 : getenv("PMIX_RANK") != NULL;
 }
 
 #ifdef EYRIE_MPI_BUILT
@@ -26,14 +26,14 @@ typedef struct parcel {
 static parcel *parcels;
 static bool started;
 
-/* Only under mpirun: alone, MPI would take time to start, and a process beside this one. */
+/* Alone, MPI would take time to start, and a process beside this one. */
 int cli_ranks_open(cli_ranks *r)
 {
     MPI_Comm here;
     int length;
 
     *r = (cli_ranks){ .size = 1, .places = 1 };
-    if (started_with() < 2) return CLI_DONE;
+    if (!has_company()) return CLI_DONE;
     if (MPI_Init(NULL, NULL) != MPI_SUCCESS) return cli_fail("MPI does not start");
     started = true;
     MPI_Comm_rank(MPI_COMM_WORLD, &r->rank);
@@ -102,8 +102,8 @@ void cli_ranks_close(void)
 int cli_ranks_open(cli_ranks *r)
 {
     *r = (cli_ranks){ .size = 1, .places = 1 };
-    if (started_with() < 2) return CLI_DONE;
-    return cli_fail("built without MPI, so that %d processes know nothing of each other; start one, or build with Open MPI", started_with());
+    if (!has_company()) return CLI_DONE;
+    return cli_fail("built without MPI, so that processes know nothing of each other; start one, or build with Open MPI");
 }
 
 void cli_ranks_send(int to, int kind, const void *bytes, size_t n)
