@@ -1,5 +1,5 @@
-/* batch.c - `eyrie batch`: a file of requests becomes a file of answers. This file deals out lines and keeps the output; what is
- * done with a line is work.c's, and what other processes have to do with it crew.c's. */
+/* batch.c - `eyrie batch`: a file of requests becomes a file of answers. This file deals out lines and keeps the
+ * output; what is done with a line is work.c's, and what other processes have to do with it crew.c's. */
 #include "commands.h"
 #include "crew.h"
 #include "lines.h"
@@ -45,11 +45,13 @@ static int hash_settings(const cli_options *o, XXH64_hash_t *hash)
     int n;
 
     if (eyrie_model_inspect(o->model, &opts, &info, &err) != EYRIE_OK) return cli_fail("%s", err.text);
-    n = snprintf(text, sizeof text, "%s %" PRIu64 " %" PRIu32 " %" PRIu32 " %d %d %d %d %d %" PRIu64 "\n%" PRIu64 " %" PRIu64 " %a %" PRIu32
-                 " %a %a %a %a %a %" PRIu64 " %" PRIu32 "\n", info.family, info.parameters, info.vocab, info.layers, (int)info.weights,
-                 (int)info.kv, (int)opts.compute, (int)opts.products, (int)opts.varying, info.context, r.max_tokens, r.seed,
-                 (double)r.temperature, r.top_k, (double)r.top_p, (double)r.min_p, (double)r.repetition_penalty,
-                 (double)r.presence_penalty, (double)r.frequency_penalty, o->samples, r.flags);
+    n = snprintf(text, sizeof text,
+                 "%s %" PRIu64 " %" PRIu32 " %" PRIu32 " %d %d %d %d %d %" PRIu64 "\n"
+                 "%" PRIu64 " %" PRIu64 " %a %" PRIu32 " %a %a %a %a %a %" PRIu64 " %" PRIu32 "\n",
+                 info.family, info.parameters, info.vocab, info.layers, (int)info.weights, (int)info.kv, (int)opts.compute,
+                 (int)opts.products, (int)opts.varying, info.context,
+                 r.max_tokens, r.seed, (double)r.temperature, r.top_k, (double)r.top_p, (double)r.min_p,
+                 (double)r.repetition_penalty, (double)r.presence_penalty, (double)r.frequency_penalty, o->samples, r.flags);
     *hash = XXH64(text, (size_t)n, 0);
     if (strncmp(o->model, "synthetic:", 10) == 0) *hash = XXH64(o->model, strlen(o->model), *hash);
     for (size_t i = 0; i < o->stops.n; i++) *hash = XXH64(o->stops.items[i], strlen(o->stops.items[i]), *hash);
@@ -77,13 +79,13 @@ static cli_next next_line(batch *b, bool wait, cli_line *line, cli_order *order,
         return CLI_NEXT_FAILED;
     }
     if (next != CLI_NEXT_LINE) return next;
-    *order = (cli_order){ .line = line->number, .hash = XXH64(line->text, line->length, b->settings), .text = line->text,
-                          .length = line->length, .cut = line->cut };
+    *order = (cli_order){ .line = line->number, .hash = XXH64(line->text, line->length, b->settings),
+                          .text = line->text, .length = line->length, .cut = line->cut };
     found = cli_journal_find(&b->journal, order->line, order->hash);
     *known = found == CLI_KNOWN;
     if (found != CLI_KNOWN_OTHERWISE) return next;
-    (void)cli_fail("%s: answers another line %" PRIu64 " than that of %s, or with another model or other options; give another -o",
-                   b->output, order->line, b->input.name);
+    (void)cli_fail("%s: answers another line %" PRIu64 " than that of %s, or with another model or other options; "
+                   "give another -o", b->output, order->line, b->input.name);
     return CLI_NEXT_FAILED;
 }
 
@@ -106,28 +108,29 @@ static int check_input(batch *b)
 static int open_files(batch *b)
 {
     const char *path = b->o->from_stdin ? NULL : b->o->words.items[0];
+    bool ordered;
     int status;
 
     b->fd = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
     if (b->fd < 0) return cli_fail("%s: %s", path, strerror(errno));
     cli_lines_open(&b->input, b->fd, path ? path : "standard input");
+    ordered = !b->o->order || strcmp(b->o->order, "input") == 0;
     if ((status = hash_settings(b->o, &b->settings)) != CLI_DONE
-        || (status = cli_journal_open(&b->journal, b->output, !b->o->order || strcmp(b->o->order, "input") == 0)) != CLI_DONE
-        || (status = check_input(b)) != CLI_DONE)
+        || (status = cli_journal_open(&b->journal, b->output, ordered)) != CLI_DONE || (status = check_input(b)) != CLI_DONE)
         return status;
     b->before = b->journal.written;
-    if (b->before) fprintf(stderr, "eyrie: %s: %" PRIu64 " lines are done%s\n", b->output, b->before, b->ended ? ", all of them" : "; going on");
+    if (b->before)
+        fprintf(stderr, "eyrie: %s: %" PRIu64 " lines are done%s\n", b->output, b->before,
+                b->ended ? ", all of them" : "; going on");
     return cli_journal_begin(&b->journal);
 }
 
 /* -------------------------------------------------------------------------------------------------------- progress */
 
-static double rate(const batch *b) { return (double)(b->journal.written - b->before) / (cli_seconds() - b->start); }
-
 /* "57 of 200 lines, 1.3 lines/s, 1:50:04 left" */
 static void print_state(const batch *b)
 {
-    double per_second = rate(b);
+    double per_second = (double)(b->journal.written - b->before) / (cli_seconds() - b->start);
 
     fprintf(stderr, "%" PRIu64, b->journal.written);
     if (b->counted) fprintf(stderr, " of %" PRIu64, b->total);
@@ -158,12 +161,14 @@ static void print_summary(const batch *b)
 {
     cli_tally t = b->crew.tally;
     double seconds = cli_seconds() - b->start;
+    uint64_t read;
 
     if (b->work) cli_tally_add(&t, b->work->session);
+    read = t.read + t.reused;
     fprintf(stderr, "eyrie: ");
     print_state(b);
-    fprintf(stderr, "; prompts: %" PRIu64 " tokens, of which %" PRIu64 " reused (%.1f %%); generated: %" PRIu64 " (%.1f tokens/s)\n",
-            t.read + t.reused, t.reused, t.read + t.reused ? 100 * (double)t.reused / (double)(t.read + t.reused) : 0, t.generated,
+    fprintf(stderr, "; prompts: %" PRIu64 " tokens, of which %" PRIu64 " reused (%.1f %%); generated: %" PRIu64
+            " (%.1f tokens/s)\n", read, t.reused, read ? 100 * (double)t.reused / (double)read : 0, t.generated,
             (double)t.generated / seconds);
 }
 
@@ -223,7 +228,7 @@ static int work(batch *b)
     cli_record r;
     int status;
 
-    if (!b->work || cli_work_count(b->work) == 0) return CLI_DONE;
+    if (is_idle(b)) return CLI_DONE;
     status = cli_work_step(b->work);
     while (status == CLI_DONE && cli_work_take(b->work, &r)) status = keep(b, r);
     return status;
@@ -237,13 +242,13 @@ static int hear(batch *b)
 
     while (status == CLI_DONE && (heard = cli_crew_hear(&b->crew, &r)) != CLI_HEARD_NOTHING) {
         if (heard == CLI_HEARD_RECORD) status = keep(b, r);
-        else if (heard == CLI_HEARD_LOSS) status = cli_fail("a rank has left with lines that are not done; the same command goes on");
+        else if (heard == CLI_HEARD_LOSS)
+            status = cli_fail("a rank has left with lines that are not done; the same command goes on");
     }
-    if (status == CLI_DONE && !b->work && b->crew.present == 0) status = cli_fail("no rank has a device");
-    return status;
+    return status == CLI_DONE && !b->work && b->crew.present == 0 ? cli_fail("no rank has a device") : status;
 }
 
-static bool is_over(const batch *b) { return b->ended && b->crew.lines == 0 && (!b->work || cli_work_count(b->work) == 0); }
+static bool is_idle(const batch *b) { return !b->work || cli_work_count(b->work) == 0; }
 
 static int lead(batch *b)
 {
@@ -253,9 +258,9 @@ static int lead(batch *b)
     b->start = cli_seconds();
     b->next_note = b->start + 60;
     while (status == CLI_DONE && !cli_caught()) {
-        if ((status = deal(b)) != CLI_DONE || is_over(b)) break;
+        if ((status = deal(b)) != CLI_DONE || (b->ended && b->crew.lines == 0 && is_idle(b))) break;
         if ((status = work(b)) == CLI_DONE) status = hear(b);
-        if (!b->work || cli_work_count(b->work) == 0) cli_nap();
+        if (is_idle(b)) cli_nap();
         show_progress(b);
     }
     cli_progress_wipe(&b->line);
@@ -275,7 +280,6 @@ static int end(batch *b, int status)
     status = cli_journal_close(&b->journal, status);
     cli_lines_close(&b->input);
     if (b->fd > STDIN_FILENO) close(b->fd);
-    cli_crew_close(&b->crew);
     return status;
 }
 
@@ -327,6 +331,7 @@ int cli_batch(const cli_options *o)
     if (ranks.rank == 0) status = end(&b, status);
     cli_work_close(&jobs);
     cli_session_close(&session);
+    cli_crew_close(&b.crew);
     cli_ranks_close();
     return status;
 }

@@ -1,5 +1,5 @@
-/* crew.c - see crew.h. A follower asks for more lines than its slots hold, so that it has work while the leader is busy with
- * its own. The leader alone writes, so there is one file whoever dies. */
+/* crew.c - see crew.h. A follower asks for more lines than its slots hold, so that it has work while the leader is busy
+ * with its own. The leader alone writes, so there is one file whoever dies. */
 #include "crew.h"
 #include "terminal.h"
 
@@ -78,8 +78,8 @@ static void take_record(cli_record *r, cli_message *m)
 {
     heading h = heading_of(m);
 
-    *r = (cli_record){ .place = h.place, .line = h.line, .hash = h.hash, .failed = h.flag != 0, .text = m->bytes,
-                       .length = m->n - sizeof h };
+    *r = (cli_record){ .place = h.place, .line = h.line, .hash = h.hash, .failed = h.flag != 0,
+                       .text = m->bytes, .length = m->n - sizeof h };
     memmove(m->bytes, m->bytes + sizeof h, r->length);
     m->bytes = NULL;
 }
@@ -167,7 +167,7 @@ static void send_records(cli_work *w)
     }
 }
 
-/* Takes what has come. What comes after the leader was told that this one leaves counts no more. */
+/* Takes what has come; without work, which is when the leader has been told that this one leaves, it counts no more. */
 static void hear_leader(cli_work *w, uint64_t *asked, bool *dismissed)
 {
     cli_message m;

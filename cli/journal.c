@@ -1,5 +1,5 @@
-/* journal.c - see journal.h. Lines are appended and nothing else, each with one call: whatever happens between two, all lines
- * but the last are whole. */
+/* journal.c - see journal.h. Lines are appended and nothing else, each with one call: whatever happens between two, all
+ * lines but the last are whole. */
 #include "io.h"
 #include "journal.h"
 #include "lines.h"
@@ -43,7 +43,7 @@ static bool read_head(const cli_line *line, cli_record *r)
     return strncmp(head, again, (size_t)n) == 0;
 }
 
-/* All lines are ours, but for the end of the last: what a killed run has left of that is what all lines begin with. */
+/* All lines are ours, whole but for the last: what a killed run has left of that is what all lines begin with. */
 static int read_line(cli_journal *j, const cli_line *line)
 {
     size_t known = line->length < strlen(OPENING) ? line->length : strlen(OPENING);
@@ -86,8 +86,8 @@ static int read_all(cli_journal *j)
     return status;
 }
 
-/* Two that append to one file would write everything twice. The lock ends with the process, however that ends; where the file
- * system has none, there is none. */
+/* Two that append to one file would write everything twice. The lock ends with the process, however that ends; where the
+ * file system has none, there is none. */
 static int lock(const cli_journal *j)
 {
     struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -128,14 +128,18 @@ uint64_t cli_journal_last(const cli_journal *j) { return j->n_done ? j->done[j->
 
 /* --------------------------------------------------------------------------------------------------------- writing */
 
-int cli_journal_begin(cli_journal *j)
+/* To its whole lines, behind which writing goes on. */
+static bool cut(const cli_journal *j)
 {
-    if (j->regular && (ftruncate(j->fd, (off_t)j->end) != 0 || lseek(j->fd, (off_t)j->end, SEEK_SET) < 0))
-        return cli_fail("%s: %s", j->path, strerror(errno));
-    return CLI_DONE;
+    return ftruncate(j->fd, (off_t)j->end) == 0 && lseek(j->fd, (off_t)j->end, SEEK_SET) >= 0;
 }
 
-/* errno of the failure, or 0. What of a line does not fit is taken back, so that whoever reads the file finds whole lines. */
+int cli_journal_begin(cli_journal *j)
+{
+    return !j->regular || cut(j) ? CLI_DONE : cli_fail("%s: %s", j->path, strerror(errno));
+}
+
+/* errno of the failure, or 0. What of a line does not fit is taken back: whoever reads the file finds whole lines. */
 static int write_bytes(cli_journal *j, const char *bytes, size_t n)
 {
     size_t written = 0;
@@ -147,7 +151,7 @@ static int write_bytes(cli_journal *j, const char *bytes, size_t n)
         else if (w == 0 || errno != EINTR) error = w == 0 ? ENOSPC : errno;
     }
     if (!error) j->end += n;
-    else if (j->regular && (ftruncate(j->fd, (off_t)j->end) != 0 || lseek(j->fd, (off_t)j->end, SEEK_SET) < 0)) error = errno;
+    else if (j->regular && !cut(j)) error = errno;
     return error;
 }
 
@@ -173,7 +177,8 @@ static int write_record(cli_journal *j, cli_record *r)
     r->text = NULL;
     if (error && !j->path) return CLI_FAILED;           /* cli_close_output tells */
     if (error && !j->regular) return cli_fail("%s: %s", j->path, strerror(error));
-    if (error) return cli_fail("%s: %s; what is in it stays, and the same command goes on from there", j->path, strerror(error));
+    if (error)
+        return cli_fail("%s: %s; what is in it stays, and the same command goes on from there", j->path, strerror(error));
     j->written++;
     j->failed += r->failed;
     return CLI_DONE;

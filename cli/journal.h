@@ -1,5 +1,5 @@
-/* journal.h - the output of a batch, which is also what a later start goes on from: whole lines that say first which line of the
- * input each is of, and what that was like. Knows nothing of what else they say. */
+/* journal.h - the output of a batch, which is also what a later start goes on from: whole lines that say first which line
+ * of the input each is of, and what that was like. Knows nothing of what else they say. */
 #ifndef CLI_JOURNAL_H
 #define CLI_JOURNAL_H
 
@@ -35,8 +35,8 @@ typedef struct cli_journal {
     size_t      held_bytes;
 } cli_journal;
 
-/* Opens it, or makes it, and reads what is there; it is for this process alone. Changes nothing yet. The exit status. The caller
- * closes, also after a failure. */
+/* Opens it, or makes it, and reads what is there; it is for this process alone. Changes nothing yet. The exit status. The
+ * caller closes, also after a failure. */
 int cli_journal_open(cli_journal *j, const char *path, bool ordered);
 
 /* Is there output of that line already? */

@@ -1,5 +1,5 @@
-/* lines.h - the lines of a file or a pipe, one after the other, however many there are: of what is longer than a line may be,
- * the beginning is kept. Knows nothing of what they say. */
+/* lines.h - the lines of a file or a pipe, one after the other, however many there are: of what is longer than a line may
+ * be, the beginning is kept. Knows nothing of what they say. */
 #ifndef CLI_LINES_H
 #define CLI_LINES_H
 

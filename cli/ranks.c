@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether there are others is said in the environment by Open MPI's mpirun, by those of other MPIs, and by srun with PMIx. */
+/* Whether there are others is said in the environment by Open MPI's mpirun, those of other MPIs, and srun with PMIx. */
 static bool has_company(void)
 {
-    const char *open_mpi = getenv("OMPI_COMM_WORLD_SIZE"), *others = getenv("PMI_SIZE"), *size = open_mpi ? open_mpi : others;
+    const char *open_mpi = getenv("OMPI_COMM_WORLD_SIZE"), *size = open_mpi ? open_mpi : getenv("PMI_SIZE");
+
     return size ? atoi(size) > 1 : getenv("PMIX_RANK") != NULL;
 }
 
@@ -67,7 +68,8 @@ void cli_ranks_send(int to, int kind, const void *bytes, size_t n)
 {
     parcel *p;
 
-    if (n > INT_MAX) exit(cli_fail("a message of %zu bytes is more than MPI takes, %d; ask for less at a time", n, INT_MAX));
+    if (n > INT_MAX)
+        exit(cli_fail("a message of %zu bytes is more than MPI takes, %d; ask for less in a line", n, INT_MAX));
     p = cli_resize(NULL, 1, sizeof *p + n);
     if (n) memcpy(p->bytes, bytes, n);
     MPI_Isend(p->bytes, (int)n, MPI_CHAR, to, kind, MPI_COMM_WORLD, &p->request);
@@ -85,7 +87,8 @@ bool cli_ranks_receive(cli_message *m)
     MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &there, &from);
     if (!there) return false;
     MPI_Get_count(&from, MPI_CHAR, &n);
-    *m = (cli_message){ .from = from.MPI_SOURCE, .kind = from.MPI_TAG, .n = (size_t)n, .bytes = cli_resize(NULL, (size_t)n + 1, 1) };
+    *m = (cli_message){ .from = from.MPI_SOURCE, .kind = from.MPI_TAG, .n = (size_t)n };
+    m->bytes = cli_resize(NULL, m->n + 1, 1);
     MPI_Recv(m->bytes, n, MPI_CHAR, m->from, m->kind, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     return true;
 }
@@ -103,7 +106,7 @@ int cli_ranks_open(cli_ranks *r)
 {
     *r = (cli_ranks){ .size = 1, .places = 1 };
     if (!has_company()) return CLI_DONE;
-    return cli_fail("built without MPI, so that processes know nothing of each other; start one, or build with Open MPI");
+    return cli_fail("built without MPI: processes know nothing of each other; start one, or build with Open MPI");
 }
 
 void cli_ranks_send(int to, int kind, const void *bytes, size_t n)

@@ -1,5 +1,5 @@
-/* ranks.h - the processes that mpirun started side by side, and messages between them. Knows nothing of what they say. Without
- * mpirun, or without MPI in the build, there is one. */
+/* ranks.h - the processes that mpirun started side by side, and messages between them. Knows nothing of what they say.
+ * Without mpirun, or without MPI in the build, there is one. */
 #ifndef CLI_RANKS_H
 #define CLI_RANKS_H
 
@@ -24,7 +24,7 @@ int  cli_ranks_open(cli_ranks *r);
 void cli_ranks_send(int to, int kind, const void *bytes, size_t n);
 /* One that has arrived, if there is one. */
 bool cli_ranks_receive(cli_message *m);
-/* When all messages that were sent have gone. Whoever sends more than others receive before they close waits for ever. */
+/* When all messages that were sent have gone. Whoever sent what nobody receives waits for ever. */
 void cli_ranks_close(void);
 
 #endif

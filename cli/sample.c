@@ -28,6 +28,13 @@ void cli_sample_add_text(cli_sample *s, const eyrie_event *event)
     s->length += event->text_length;
 }
 
+double cli_sample_logprob(const cli_sample *s)
+{
+    double sum = 0;
+    for (size_t i = 0; i < s->n; i++) sum += (double)s->logprobs[i];
+    return sum;
+}
+
 static void set_tokens(const cli_sample *s, json_t *object)
 {
     json_t *ids = json_array();
@@ -46,8 +53,8 @@ static void set_logprobs(const cli_sample *s, json_t *object)
 
 void cli_sample_set(const cli_sample *s, bool has_tokenizer, bool logprobs, json_t *object)
 {
-    static const char *const ends[] = { [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "eos", [EYRIE_END_CONTEXT] = "context",
-                                        [EYRIE_END_STOP] = "stop", [EYRIE_END_CANCELLED] = "interrupted" };
+    static const char *const ends[] = { [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "eos", [EYRIE_END_STOP] = "stop",
+                                        [EYRIE_END_CONTEXT] = "context", [EYRIE_END_CANCELLED] = "interrupted" };
 
     set_tokens(s, object);
     cli_set(object, "text", has_tokenizer ? cli_text(s->text ? s->text : "", s->length) : json_null());
@@ -57,10 +64,7 @@ void cli_sample_set(const cli_sample *s, bool has_tokenizer, bool logprobs, json
 
 void cli_sample_set_scored(const cli_sample *s, bool logprobs, json_t *object)
 {
-    double sum = 0;
-
-    for (size_t i = 0; i < s->n; i++) sum += (double)s->logprobs[i];
-    cli_set(object, "logprob", cli_number(sum));
+    cli_set(object, "logprob", cli_number(cli_sample_logprob(s)));
     set_tokens(s, object);
     if (logprobs) set_logprobs(s, object);
 }

@@ -20,7 +20,10 @@ void cli_sample_free(cli_sample *s);
 void cli_sample_add_token(cli_sample *s, const eyrie_event *event);     /* of a TOKEN or SCORE event */
 void cli_sample_add_text(cli_sample *s, const eyrie_event *event);
 
-/* As fields of `object`: `text`, null without a tokenizer, `tokens` and `finish`; of a scored one `logprob`, the sum, and
+/* Of all its tokens together. */
+double cli_sample_logprob(const cli_sample *s);
+
+/* As fields of `object`: `text`, null without a tokenizer, `tokens` and `finish`; of a scored one `logprob` and
  * `tokens`; `logprobs` if asked for. */
 void cli_sample_set(const cli_sample *s, bool has_tokenizer, bool logprobs, json_t *object);
 void cli_sample_set_scored(const cli_sample *s, bool logprobs, json_t *object);

@@ -69,7 +69,8 @@ static bool is_of(kind wanted, const json_t *value)
 
 static const char *const what[] = {
     [ID] = "a text or a whole number", [TEXT] = "a text", [LIST] = "an array with something in it",
-    [TEXT_OR_LIST] = "a text or an array of texts", [COUNT] = "a whole number", [NUMBER] = "a number", [FLAG] = "true or false",
+    [TEXT_OR_LIST] = "a text or an array of texts", [COUNT] = "a whole number", [NUMBER] = "a number",
+    [FLAG] = "true or false",
 };
 
 static eyrie_status set(cli_task *t, const key *k, const json_t *value, eyrie_error *err)
@@ -81,7 +82,8 @@ static eyrie_status set(cli_task *t, const key *k, const json_t *value, eyrie_er
     switch (k->kind) {
     case COUNT:
         if (n < k->min || n > k->max)
-            return cli_task_wrong(err, "%s %lld: not from %lld to %lld", k->name, (long long)n, (long long)k->min, (long long)k->max);
+            return cli_task_wrong(err, "%s %lld: not from %lld to %lld", k->name, (long long)n, (long long)k->min,
+                                  (long long)k->max);
         *(uint64_t *)field = (uint64_t)n;
         break;
     case NUMBER:
@@ -133,7 +135,8 @@ static eyrie_status set_stops(cli_task *t, eyrie_error *err)
 
     t->options.stops = (cli_texts){ 0 };
     if (json_is_string(t->stop)) return add_stop(t, t->stop, err);
-    for (size_t i = 0; i < json_array_size(t->stop) && st == EYRIE_OK; i++) st = add_stop(t, json_array_get(t->stop, i), err);
+    for (size_t i = 0; i < json_array_size(t->stop) && st == EYRIE_OK; i++)
+        st = add_stop(t, json_array_get(t->stop, i), err);
     return st;
 }
 

@@ -1,5 +1,5 @@
-/* task.h - what one line of a batch's input asks for. Knows the keys and what they may be; whether a model can do it is found
- * out later. */
+/* task.h - what one line of a batch's input asks for. Knows the keys and what they may be; whether a model can do it is
+ * found out later. */
 #ifndef CLI_TASK_H
 #define CLI_TASK_H
 

@@ -27,6 +27,7 @@ struct cli_job {
     bool       reading;
     part      *parts;           /* [n_parts], of which the first `begun` are running or over */
     size_t     n_parts, begun;
+    size_t     closed;          /* the first of those are */
     eyrie_error error;          /* the first */
 };
 
@@ -36,13 +37,27 @@ static size_t slots_of(const cli_work *w) { return w->session->info.slots; }
 
 static bool is_begun(const cli_job *j) { return j->prompt || j->begun > 0; }
 
-/* Slots that the job has, or must be able to get so as to end: a prompt that waits to be forked holds one, and without another one
- * for the fork it would wait for ever. Where there is but one slot the prompt is read for each part anew. */
+static size_t open_parts(const cli_job *j)
+{
+    size_t n = 0;
+    for (size_t i = j->closed; i < j->begun; i++) n += j->parts[i].seq != NULL;
+    return n;
+}
+
+static size_t open_sequences(const cli_work *w)
+{
+    size_t n = 0;
+    for (const cli_job *j = w->jobs; j; j = j->next) n += (j->prompt != NULL) + open_parts(j);
+    return n;
+}
+
+/* Slots that the job has, or must be able to get so as to end: a prompt that waits to be forked holds one, and without
+ * another one for the fork it would wait for ever. Where there is but one slot the prompt is read for each part anew. */
 static size_t claim(const cli_work *w, const cli_job *j)
 {
-    size_t open = j->prompt != NULL, left = j->n_parts - j->begun, least = left > 1 && slots_of(w) > 1 ? 2 : 1;
+    size_t open = (j->prompt != NULL) + open_parts(j), left = j->n_parts - j->begun;
+    size_t least = left > 1 && slots_of(w) > 1 ? 2 : 1;
 
-    for (size_t i = 0; i < j->begun; i++) open += j->parts[i].seq != NULL;
     return left > 0 && open < least ? least : open;
 }
 
@@ -53,16 +68,6 @@ static size_t claims(const cli_work *w)
     return n;
 }
 
-static size_t open_sequences(const cli_work *w)
-{
-    size_t n = 0;
-    for (const cli_job *j = w->jobs; j; j = j->next) {
-        n += j->prompt != NULL;
-        for (size_t i = 0; i < j->begun; i++) n += j->parts[i].seq != NULL;
-    }
-    return n;
-}
-
 /* ---------------------------------------------------------------------------------------------------------- adding */
 
 static eyrie_status read_ids(cli_session *to, const json_t *ids, eyrie_error *err)
@@ -70,21 +75,24 @@ static eyrie_status read_ids(cli_session *to, const json_t *ids, eyrie_error *er
     for (size_t i = 0; i < json_array_size(ids); i++) {
         const json_t *id = json_array_get(ids, i);
         json_int_t n = json_integer_value(id);
-        if (!json_is_integer(id) || n < INT32_MIN || n > INT32_MAX) return cli_task_wrong(err, "number %zu of a list of tokens is no token id", i);
+        if (!json_is_integer(id) || n < INT32_MIN || n > INT32_MAX)
+            return cli_task_wrong(err, "number %zu of a list of tokens is no token id", i);
         cli_session_add_token(to, (int32_t)n);
     }
     return EYRIE_OK;
 }
 
 /* The tokens of a text or a list of ids; a text that begins a sequence begins with <bos>. */
-static eyrie_status read_tokens(const cli_work *w, const json_t *value, bool first, int32_t **tokens, size_t *n, eyrie_error *err)
+static eyrie_status read_tokens(const cli_work *w, const json_t *value, bool first, int32_t **tokens, size_t *n,
+                                eyrie_error *err)
 {
     cli_session only = { .model = w->session->model, .info = w->session->info };
+    const char *text = json_string_value(value);
     eyrie_status st;
 
-    if (first && json_is_string(value) && only.info.bos >= 0) cli_session_add_token(&only, only.info.bos);
+    if (first && text && only.info.bos >= 0) cli_session_add_token(&only, only.info.bos);
     if (json_is_array(value)) st = read_ids(&only, value, err);
-    else if (json_is_string(value)) st = cli_session_encode(&only, json_string_value(value), json_string_length(value), err);
+    else if (text) st = cli_session_encode(&only, text, json_string_length(value), err);
     else st = cli_task_wrong(err, "continuations: what is neither a text nor a list of tokens");
     *tokens = only.tokens;
     *n = only.n_tokens;
@@ -108,7 +116,8 @@ static eyrie_status prepare(const cli_work *w, cli_job *j, const cli_order *orde
         p->error = err;
         if (i < t->samples) continue;
         st = read_tokens(w, json_array_get(t->continuations, i - t->samples), false, &p->tokens, &p->n_tokens, err);
-        if (st == EYRIE_OK && p->n_tokens == 0) st = cli_task_wrong(err, "continuations: an empty text has no probability");
+        if (st == EYRIE_OK && p->n_tokens == 0)
+            st = cli_task_wrong(err, "continuations: an empty text has no probability");
     }
     return st;
 }
@@ -164,8 +173,8 @@ static void on_event(void *user, eyrie_seq *seq, const eyrie_event *event)
 
 static eyrie_status begin_prompt(const cli_work *w, cli_job *j)
 {
-    eyrie_request r = { .struct_size = sizeof r, .tokens = j->tokens, .n_tokens = j->n_tokens, .flags = EYRIE_KEEP_LOGITS,
-                        .on_event = on_read, .user = j };
+    eyrie_request r = { .struct_size = sizeof r, .tokens = j->tokens, .n_tokens = j->n_tokens,
+                        .flags = EYRIE_KEEP_LOGITS, .on_event = on_read, .user = j };
     eyrie_status st = eyrie_seq_open(&j->prompt, w->session->engine, &j->error);
 
     if (st == EYRIE_OK) st = eyrie_seq_submit(j->prompt, &r, &j->error);
@@ -179,7 +188,8 @@ static eyrie_request request_of(const cli_job *j, size_t i)
     eyrie_request r = cli_request(&j->task.options);
 
     if (i >= j->task.samples)
-        r = (eyrie_request){ .struct_size = sizeof r, .tokens = p->tokens, .n_tokens = p->n_tokens, .flags = EYRIE_SCORE };
+        r = (eyrie_request){ .struct_size = sizeof r, .tokens = p->tokens, .n_tokens = p->n_tokens,
+                             .flags = EYRIE_SCORE };
     r.sample = (uint32_t)i;
     r.on_event = on_event;
     r.user = p;
@@ -215,13 +225,6 @@ static eyrie_status begin_whole(const cli_work *w, cli_job *j)
     return st == EYRIE_OK ? eyrie_seq_submit(p->seq, &r, &j->error) : st;
 }
 
-static bool is_running(const cli_job *j)
-{
-    for (size_t i = 0; i < j->begun; i++)
-        if (j->parts[i].seq) return true;
-    return false;
-}
-
 /* Begins what of the job can begin. What is wrong with it is in j->error then. */
 static void advance(const cli_work *w, cli_job *j)
 {
@@ -231,7 +234,7 @@ static void advance(const cli_work *w, cli_job *j)
     if (st == EYRIE_OK && !is_begun(j)) {
         if (claims(w) + claim(w, j) > slots) return;
         st = j->n_parts == 1 && j->task.samples ? begin_whole(w, j) : begin_prompt(w, j);
-    } else if (st == EYRIE_OK && !j->prompt && j->begun < j->n_parts && !is_running(j)) {
+    } else if (st == EYRIE_OK && !j->prompt && j->begun < j->n_parts && open_parts(j) == 0) {
         st = begin_prompt(w, j);        /* there is one slot, and the part before had it */
     }
     while (st == EYRIE_OK && j->prompt && !j->reading && j->begun < j->n_parts) {
@@ -241,24 +244,21 @@ static void advance(const cli_work *w, cli_job *j)
     }
 }
 
-static void close_all(cli_job *j)
+static void close_sequence(eyrie_seq **seq)
 {
-    (void)eyrie_seq_close(j->prompt);
-    j->prompt = NULL;
-    for (size_t i = 0; i < j->begun; i++) {
-        (void)eyrie_seq_close(j->parts[i].seq);
-        j->parts[i].seq = NULL;
-    }
+    (void)eyrie_seq_close(*seq);
+    *seq = NULL;
 }
 
-static void close_over(cli_job *j)
+/* Those that are over, and all of a job with which something is wrong. */
+static void close_sequences(cli_job *j)
 {
-    if (j->error.status != EYRIE_OK) close_all(j);
-    for (size_t i = 0; i < j->begun; i++) {
-        if (!j->parts[i].seq || !j->parts[i].over) continue;
-        (void)eyrie_seq_close(j->parts[i].seq);
-        j->parts[i].seq = NULL;
-    }
+    bool all = j->error.status != EYRIE_OK;
+
+    if (all) close_sequence(&j->prompt);
+    for (size_t i = j->closed; i < j->begun; i++)
+        if (all || j->parts[i].over) close_sequence(&j->parts[i].seq);
+    while (j->closed < j->begun && !j->parts[j->closed].seq) j->closed++;
 }
 
 /* Is it the line's own fault? Else it is no answer to the line, and another start may do better. */
@@ -271,11 +271,11 @@ int cli_work_step(cli_work *w)
 
     for (cli_job *j = w->jobs; j; j = j->next) {
         advance(w, j);
-        close_over(j);
+        close_sequences(j);
     }
     if (open_sequences(w) > 0) (void)eyrie_engine_step(w->session->engine, &busy, &err);
     for (cli_job *j = w->jobs; j; j = j->next) {
-        close_over(j);
+        close_sequences(j);
         if (j->error.status != EYRIE_OK && !is_of_line(j->error.status)) err = j->error;
     }
     return err.status == EYRIE_OK || is_of_line(err.status) ? CLI_DONE : cli_fail("%s", err.text);
@@ -285,7 +285,7 @@ int cli_work_step(cli_work *w)
 
 static bool is_over(const cli_job *j)
 {
-    return j->error.status != EYRIE_OK || (j->begun == j->n_parts && !is_running(j));
+    return j->error.status != EYRIE_OK || (j->begun == j->n_parts && open_parts(j) == 0);
 }
 
 static json_t *answers(const cli_work *w, const cli_job *j, bool scored)
@@ -330,8 +330,9 @@ static json_t *describe(const cli_work *w, const cli_job *j)
 
 static void free_job(cli_job *j)
 {
-    close_all(j);
+    close_sequence(&j->prompt);
     for (size_t i = 0; i < j->n_parts && j->parts; i++) {
+        close_sequence(&j->parts[i].seq);
         free(j->parts[i].tokens);
         cli_sample_free(&j->parts[i].sample);
     }
