@@ -116,7 +116,8 @@ static int open_files(batch *b)
     cli_lines_open(&b->input, b->fd, path ? path : "standard input");
     ordered = !b->o->order || strcmp(b->o->order, "input") == 0;
     if ((status = hash_settings(b->o, &b->settings)) != CLI_DONE
-        || (status = cli_journal_open(&b->journal, b->output, ordered)) != CLI_DONE || (status = check_input(b)) != CLI_DONE)
+        || (status = cli_journal_open(&b->journal, b->output, ordered)) != CLI_DONE
+        || (status = check_input(b)) != CLI_DONE)
         return status;
     b->before = b->journal.written;
     if (b->before)
@@ -223,6 +224,9 @@ static int deal(batch *b)
     return CLI_DONE;
 }
 
+/* Has this process itself nothing to do? */
+static bool is_idle(const batch *b) { return !b->work || cli_work_count(b->work) == 0; }
+
 static int work(batch *b)
 {
     cli_record r;
@@ -247,8 +251,6 @@ static int hear(batch *b)
     }
     return status == CLI_DONE && !b->work && b->crew.present == 0 ? cli_fail("no rank has a device") : status;
 }
-
-static bool is_idle(const batch *b) { return !b->work || cli_work_count(b->work) == 0; }
 
 static int lead(batch *b)
 {
