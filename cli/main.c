@@ -43,6 +43,16 @@ static const cli_command commands[] = {
       "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n"
       "  eyrie score -m models/shakespeare -p 'To be, or ' --continuation 'not to be' --continuation 'to go'\n",
       cli_score },
+    { CLI_BATCH, "batch", "answers a file of requests",
+      "-m MODEL (FILE | -) [-o FILE] [options]",
+      "Each line of FILE is a request, a JSON object with a prompt, how to generate from it, and texts to score after it; each\n"
+      "line of the output answers one. The options are for what a request does not say. Given again, the command goes on\n"
+      "where the output ends, whatever ended it; lines taken out of the output are answered anew. Under mpirun all processes\n"
+      "share the work, each with a device of its own. Exit status 1 if a request failed, after the rest is done.\n",
+      "  eyrie batch -m models/shakespeare requests.jsonl -o answers.jsonl\n"
+      "  echo '{\"prompt\": \"ROMEO:\", \"max_tokens\": 20, \"n\": 2}' | eyrie batch -m models/shakespeare -\n"
+      "  mpirun -n 4 eyrie batch -m models/shakespeare requests.jsonl -o answers.jsonl --order completion\n",
+      cli_batch },
     { CLI_INFO, "info", "says what a model is and what it takes",
       "-m MODEL [options]",
       "Layers, parameters, bytes on the device, and what steps cost, from the headers of the model's files: it reads no\n"

@@ -9,7 +9,7 @@
 
 typedef struct cli_options cli_options;
 
-enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8,      /* bits that say which commands an option belongs to */
+enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8, CLI_BATCH = 16,      /* bits that say which commands an option belongs to */
        CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512, CLI_BENCH = 1024, CLI_SIM = 2048 };
 
 typedef struct cli_command {
@@ -46,7 +46,7 @@ struct cli_options {
     cli_texts          stops, continuations;
     uint64_t           samples;                 /* 0: not given */
     bool               ignore_eos, json, probe, again;
-    const char        *logits, *output;
+    const char        *logits, *output, *order;
     const char        *load_state, *save_state;
     const char        *weights, *compute, *kv, *invariant, *products;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
@@ -54,6 +54,7 @@ struct cli_options {
     float              token_interval;
     uint64_t           lanes;
     const char        *device, *kernels, *kernel_dir, *cache_dir;
+    uint32_t           turn;                    /* no option: which of the devices that match */
     uint64_t           threads, memory, max_alloc;
     cli_texts          words;                   /* arguments that are no options, of commands that take some */
     cli_counts         prompts, generated, depths, batches, chunks;     /* of bench, which has no n and no chunk */

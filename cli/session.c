@@ -66,21 +66,27 @@ static int read_prompt(cli_session *s, const cli_options *o)
 
 /* Most texts have fewer tokens than bytes; if this one has more, the second attempt has room. The library puts <bos> before
  * every text. */
-int cli_session_add_text(cli_session *s, const char *text, size_t length)
+eyrie_status cli_session_encode(cli_session *s, const char *text, size_t length, eyrie_error *err)
 {
     size_t n = length + 1, room, bos = s->info.bos >= 0;
     int32_t *to;
-    eyrie_error err;
+    eyrie_status st;
 
     do {
         cli_grow(&s->tokens, &s->capacity, s->n_tokens + n, sizeof *s->tokens);
         to = s->tokens + s->n_tokens;
         room = s->capacity - s->n_tokens;
-        if (eyrie_encode(s->model, text, length, to, room, &n, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+        if ((st = eyrie_encode(s->model, text, length, to, room, &n, err)) != EYRIE_OK) return st;
     } while (n > room);
     memmove(to, to + bos, (n - bos) * sizeof *to);
     s->n_tokens += n - bos;
-    return CLI_DONE;
+    return EYRIE_OK;
+}
+
+int cli_session_add_text(cli_session *s, const char *text, size_t length)
+{
+    eyrie_error err;
+    return cli_session_encode(s, text, length, &err) == EYRIE_OK ? CLI_DONE : cli_fail("%s", err.text);
 }
 
 static int open_sequence(cli_session *s, const cli_options *o)
