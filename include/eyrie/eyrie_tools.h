@@ -128,6 +128,20 @@ typedef struct eyrie_model_costs {
 EYRIE_API eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts, eyrie_device *device, uint64_t memory,
                                            eyrie_model_costs *costs, eyrie_error *err);
 
+/* Work of a model, all sequences alike: each has read `position` tokens and reads `tokens` more, one sequence after the other and in
+ * chunks, or generates as many, all in one step. */
+typedef struct eyrie_work {
+    bool     generates;
+    uint64_t sequences, position, tokens;
+    uint64_t bytes, flops;         /* found: read and written; two for each multiply-add */
+    double   seconds;              /* max(bytes / read_bytes, FLOPs / fma_flops), for the layers and the head of each step */
+} eyrie_work;
+
+/* What n pieces of work take by the cost model alone, with nothing learnt: from the model's files and from rates, which may be a
+ * device's or made up. Launches are not in it. EINVAL: rates that are no rates, work that is none. */
+EYRIE_API eyrie_status eyrie_model_cost(const char *path, const eyrie_model_opts *opts, const eyrie_rates *rates, eyrie_work *work,
+                                        size_t n, eyrie_error *err);
+
 /* --------------------------------------------------------------------------------------------------------- meters */
 
 /* A meter measures one thing at a time, so that limits can be taken beside what they judge, and an interrupt never waits
