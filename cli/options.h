@@ -59,7 +59,7 @@ struct cli_options {
     cli_counts         prompts, generated, depths, batches, chunks;     /* of bench, which has no n and no chunk */
     uint64_t           repetitions;
     bool               quick;
-    const char        *form, *html;
+    const char        *form, *html, *figures, *size;
     const char        *op;                      /* of selftest */
     cli_texts          on;                      /* of sim: its devices */
     float              rate;

@@ -1,6 +1,6 @@
 /* page.c - a record as one HTML page that needs nothing else: the device, its limits, plots and tables. */
 #include "bench.h"
-#include "plot.h"
+#include "figure.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -339,6 +339,7 @@ void cli_page_print(const json_t *record, const cli_out *out)
 
     print_head(record, out);
     print_limits(record, out);
+    cli_figures_print(record, CLI_FIGURE_HTML, out);
     print_roofline(record, out);
     print_phases(rows, out);
     print_bandwidth(rows, out);
