@@ -181,6 +181,28 @@ EYRIE_API const char *eyrie_meter_explain(eyrie_meter *meter, eyrie_metric metri
 EYRIE_API eyrie_status eyrie_meter_run(eyrie_meter *meter, eyrie_metric metric, uint64_t set, eyrie_sample *sample,
                                        eyrie_error *err);
 
+/* ------------------------------------------------------------------------------------------------------- profiles */
+
+/* What the launches of a kernel took together. */
+typedef struct eyrie_kernel_time {
+    char     name[40];
+    uint64_t launches;
+    uint64_t bytes, flops;         /* of all of them, as plans count them: steps as large as their bucket (rows and tokens rounded up
+                                    * to a power of two), windows full */
+    double   seconds;              /* in which they ran, by the device's clock, or by the host's where that cannot be trusted */
+} eyrie_kernel_time;
+
+typedef struct eyrie_profile eyrie_profile;
+
+/* From now on all launches of models on this device are timed, which makes them slower. EBUSY: they are already, by another
+ * profile or for an engine's trace. Take the times between steps now and then: until then each launch is remembered. */
+EYRIE_API eyrie_status eyrie_profile_open(eyrie_profile **out, eyrie_device *dev, eyrie_error *err);
+EYRIE_API void         eyrie_profile_close(eyrie_profile *profile);
+
+/* A kernel each, those that took longest first, and forgets them. Writes at most `capacity` of them and always sets *n to how many
+ * there are. Models that ran have to be open still. ENOMEM: some are missing. */
+EYRIE_API eyrie_status eyrie_profile_take(eyrie_profile *profile, eyrie_kernel_time *list, size_t capacity, size_t *n, eyrie_error *err);
+
 /* ------------------------------------------------------------------------------------------------------- variants */
 
 /* A way to carry out an op that this library has, and whether this device gets it. */
