@@ -206,7 +206,10 @@ static int run(const cli_options *o, unsigned what)
     int status = cli_prepare(o), closing;
 
     if (what & REPORT) own.quick = true;
-    if (what & PAPER) whole.memory = 0;     /* what paper gives each model is not all that it needs */
+    if (what & PAPER) {
+        whole.memory = 0;                   /* what paper gives each model is not all that it needs */
+        own.profile = !o->quick;            /* of its figures, the scan's is of a kernel */
+    }
     if (status != CLI_DONE || (status = open_places(&p, o)) != CLI_DONE) return status;
     cli_catch_signals(false);
     b.record = cli_record_new();
@@ -220,6 +223,7 @@ static int run(const cli_options *o, unsigned what)
         describe_energy(&b);
         if (what & REPORT) add_verdicts(&b, verdicts);
         status = measure(&b, what);
+        cli_kernels_find(b.record);
         describe_limits(&b);
     }
     if (cli_bench_interrupted(&b)) {

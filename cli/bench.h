@@ -45,6 +45,9 @@ int cli_bench_phases(cli_benchmark *b, const char *model);
 int cli_bench_paper_check(const cli_options *o);
 int cli_bench_paper(cli_benchmark *b);
 
+/* Makes tables of the times of kernels in the record, if there are any. */
+void cli_kernels_find(json_t *record);
+
 /* Prints both records side by side; the exit status, CLI_SLOWER if something is significantly slower in the second. */
 enum { CLI_SLOWER = 3 };
 int cli_bench_compare(const char *path_a, const char *path_b, double threshold, bool json);

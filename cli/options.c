@@ -101,6 +101,7 @@ static const section sections[] = {
         { "-r", "N", "repetitions (default 5)", CLI_BENCH, COUNT, FIELD(repetitions), 1, 1000 },
         { "--quick", NULL, "less of everything that is not said, and no repetition begins after 40 seconds", CLI_BENCH, FLAG,
           FIELD(quick), 0, 0 },
+        { "--profile", NULL, "then time every kernel, too, at the largest -d and the longest -p", CLI_BENCH, FLAG, FIELD(profile), 0, 0 },
         { "--size", "100m|200m|400m|1b|3b|7b|14b", "of the models of paper (default 100m)", CLI_BENCH, CHOICE, FIELD(size), 0, 0 },
         { "--threshold", "F", "differences up to F percent are none, whatever else is said of them (default 3)", CLI_BENCH, NUMBER,
           FIELD(threshold), 0, 0 },
