@@ -195,7 +195,7 @@ typedef struct eyrie_kernel_time {
 typedef struct eyrie_profile eyrie_profile;
 
 /* From now on all launches of models on this device are timed, which makes them slower. EBUSY: they are already, by another
- * profile or for an engine's trace. Take the times between steps now and then: until then each launch is remembered. */
+ * profile or for an engine's trace. Take the times between steps now and then: until then each launch is remembered. To be closed before the device. */
 EYRIE_API eyrie_status eyrie_profile_open(eyrie_profile **out, eyrie_device *dev, eyrie_error *err);
 EYRIE_API void         eyrie_profile_close(eyrie_profile *profile);
 
