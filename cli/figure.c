@@ -114,11 +114,21 @@ static void print_plot(const json_t *figure, const cli_out *out)
         lists[n_lists++] = x = values_of(json_object_get(curve, "x"), n);
         lists[n_lists++] = y = values_of(json_object_get(curve, "y"), n);
         lists[n_lists++] = line = values_of(predicted, n);
-        if (predicted) series[used++] = (cli_series){ .x = x, .y = line, .n = n, .line = true, .dashed = true, .colour = 1 + (unsigned)i };
-        series[used++] = (cli_series){ .name = cli_get_text(curve, "name"), .x = x, .y = y, .n = n, .line = !predicted, .dots = true,
+        if (predicted)
+            series[used++] = (cli_series){
+                .x = x, .y = line, .n = n, .line = true, .dashed = true, .colour = 1 + (unsigned)i
+            };
+        series[used++] = (cli_series){ .name = cli_get_text(curve, "name"),
+                                       .x = x,
+                                       .y = y,
+                                       .n = n,
+                                       .line = !predicted,
+                                       .dots = true,
                                        .colour = 1 + (unsigned)i };
     }
-    cli_plot_print(&(cli_plot){ cli_get_text(figure, "title"), axis_in(figure, "x"), axis_in(figure, "y"), series, used }, out);
+    cli_plot_print(&(cli_plot){ cli_get_text(figure, "title"), axis_in(figure, "x"), axis_in(figure, "y"), series,
+                                used },
+                   out);
     for (i = 0; i < n_lists; i++) free(lists[i]);
 }
 
@@ -203,7 +213,9 @@ static json_t *table_of(const json_t *figure)
             if (i == MOST_CURVES) break;
             if (row) snprintf(texts[used++], 96, "%s", number_on(y, curve_at(curve, "y", places[row - 1]), number));
             else snprintf(texts[used++], 96, "%s", cli_get_text(curve, "name"));
-            if (predicted && row) snprintf(texts[used++], 96, "%s", number_on(y, curve_at(curve, "predicted", places[row - 1]), number));
+            if (predicted && row)
+                snprintf(texts[used++], 96, "%s",
+                         number_on(y, curve_at(curve, "predicted", places[row - 1]), number));
             else if (predicted) snprintf(texts[used++], 96, "predicted");
         }
         cli_figure_add_row(made, cells, used);
@@ -311,7 +323,8 @@ static int write_numbers(const json_t *figure, const char *directory)
 
     if (status != CLI_DONE) return status;
     cli_out_print(&out, "%s", cli_get_text(json_object_get(figure, "x"), "label"));
-    json_array_foreach(curves, i, curve) cli_out_print(&out, "\t%s%s", cli_get_text(curve, "name"), predicted ? "\tpredicted" : "");
+    json_array_foreach(curves, i, curve)
+        cli_out_print(&out, "\t%s%s", cli_get_text(curve, "name"), predicted ? "\tpredicted" : "");
     double *places = places_of(curves, &n);
     for (size_t k = 0; k < n; k++) {
         cli_out_print(&out, "\n%.9g", places[k]);
@@ -333,11 +346,14 @@ static void print_script(const json_t *figure, const cli_out *out)
     const json_t *curve;
     size_t i, column = 2;
 
-    cli_out_print(out, "\nset output '%s.png'\nset xlabel '%s'\nset ylabel '%s'\nunset logscale\n", key, x.label, y.label);
-    if (x.logarithmic || y.logarithmic) cli_out_print(out, "set logscale %s%s\n", x.logarithmic ? "x" : "", y.logarithmic ? "y" : "");
+    cli_out_print(out, "\nset output '%s.png'\nset xlabel '%s'\nset ylabel '%s'\nunset logscale\n", key, x.label,
+                  y.label);
+    if (x.logarithmic || y.logarithmic)
+        cli_out_print(out, "set logscale %s%s\n", x.logarithmic ? "x" : "", y.logarithmic ? "y" : "");
     cli_out_print(out, "set yrange [%s:*]\nplot ", y.logarithmic ? "*" : "0");
     json_array_foreach(json_object_get(figure, "curves"), i, curve) {
-        cli_out_print(out, "%s'%s.tsv' using 1:%zu with points pt 7 lc %zu title columnheader", i ? ", " : "", key, column++, i + 1);
+        cli_out_print(out, "%s'%s.tsv' using 1:%zu with points pt 7 lc %zu title columnheader", i ? ", " : "", key,
+                      column++, i + 1);
         if (predicts(figure)) cli_out_print(out, ", '' using 1:%zu with lines dt 2 lc %zu notitle", column++, i + 1);
     }
     cli_out_print(out, "\n");
@@ -354,10 +370,13 @@ int cli_figures_write(const json_t *record, const char *directory)
 
     if (status != CLI_DONE) return status;
     cli_out_print(&out, "# Pictures of the figures: gnuplot figures.gp, in this directory.\n"
-                  "set datafile separator '\\t'\nset datafile missing 'nan'\nset terminal pngcairo size 1200,700\nset key left top\n");
+                        "set datafile separator '\\t'\nset datafile missing 'nan'\nset terminal pngcairo size "
+                        "1200,700\nset key left top\n");
     json_array_foreach(json_object_get(record, "figures"), i, figure) {
         if (json_array_size(json_object_get(figure, "curves")) == 0) continue;
-        if ((status = write_plot(figure, directory)) != CLI_DONE || (status = write_numbers(figure, directory)) != CLI_DONE) break;
+        if ((status = write_plot(figure, directory)) != CLI_DONE
+            || (status = write_numbers(figure, directory)) != CLI_DONE)
+            break;
         print_script(figure, &out);
     }
     return status == CLI_DONE ? cli_file_close(&script, true) : (cli_file_close(&script, false), status);

@@ -1,6 +1,6 @@
-/* figure.h - figures of a record: curves over an axis, measured and predicted, and tables. A figure is a JSON object in the record's
- * "figures", so that whoever reads the record has what was drawn; here it is made, and printed as Markdown, as HTML, as SVG and
- * as columns of numbers. Knows nothing of what it shows.
+/* figure.h - figures of a record: curves over an axis, measured and predicted, and tables. A figure is a JSON object
+ * in the record's "figures", so that whoever reads the record has what was drawn; here it is made, and printed as
+ * Markdown, as HTML, as SVG and as columns of numbers. Knows nothing of what it shows.
  *
  *     { "key": "decode-16", "title": TEXT, "about": TEXT,
  *       "x": { "label": TEXT, "logarithmic": BOOL, "bytes": BOOL }, "y": the same,
@@ -25,8 +25,8 @@ void    cli_figure_add_row(json_t *figure, const char *const *cells, size_t n);
 typedef enum cli_figure_form { CLI_FIGURE_MD, CLI_FIGURE_HTML } cli_figure_form;
 void cli_figures_print(const json_t *record, cli_figure_form form, const cli_out *out);
 
-/* KEY.svg and KEY.tsv for each figure, and figures.gp, which gnuplot makes pictures of all of them with, into a directory that is
- * there. */
+/* KEY.svg and KEY.tsv for each figure, and figures.gp, which gnuplot makes pictures of all of them with, into a
+ * directory that is there. */
 int cli_figures_write(const json_t *record, const char *directory);
 
 #endif

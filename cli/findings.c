@@ -1,10 +1,11 @@
-/* findings.c - from rows of decode and prefill to the figures of the paper: times over depth, latencies and throughputs that add up
- * from them, growth and crossing points. Measures nothing, and asks no model: rows say what the cost model makes of them
+/* findings.c - from rows of decode and prefill to the figures of the paper: times over depth, latencies and
+ * throughputs that add up from them, growth and crossing points. Measures nothing, and asks no model: rows say what
+ * the cost model makes of them
  * ("formula", seconds of a repetition).
  *
- * The cost model counts bytes and operations; how well a kernel does at some number of sequences it cannot know. So its seconds
- * are scaled to what was measured at the least depth, for each model and number of sequences: that one agrees by construction, and
- * what is predicted is how times change with depth. */
+ * The cost model counts bytes and operations; how well a kernel does at some number of sequences it cannot know. So
+ * its seconds are scaled to what was measured at the least depth, for each model and number of sequences: that one
+ * agrees by construction, and what is predicted is how times change with depth. */
 #include "figure.h"
 #include "paper.h"
 
@@ -57,8 +58,11 @@ static steps decode_of(const json_t *rows, const char *model, uint64_t batch)
 
     json_array_foreach(rows, i, row) {
         double tokens = cli_get_number(row, "tokens");
-        if (!cli_is_test(row, "decode") || strcmp(cli_get_text(row, "model"), model) != 0 || cli_get_number(row, "batch") != (double)batch) continue;
-        add_point(&s, cli_get_number(row, "depth"), (double)batch / cli_get_number(row, "median"), cli_get_number(row, "formula") / tokens);
+        if (!cli_is_test(row, "decode") || strcmp(cli_get_text(row, "model"), model) != 0
+            || cli_get_number(row, "batch") != (double)batch)
+            continue;
+        add_point(&s, cli_get_number(row, "depth"), (double)batch / cli_get_number(row, "median"),
+                  cli_get_number(row, "formula") / tokens);
     }
     scale(&s);
     return s;
@@ -73,7 +77,9 @@ static steps prefill_of(const json_t *rows, const char *model, uint64_t batch)
 
     json_array_foreach(rows, i, row) {
         double tokens = cli_get_number(row, "tokens");
-        if (!cli_is_test(row, "prefill") || strcmp(cli_get_text(row, "model"), model) != 0 || cli_get_number(row, "batch") != (double)batch) continue;
+        if (!cli_is_test(row, "prefill") || strcmp(cli_get_text(row, "model"), model) != 0
+            || cli_get_number(row, "batch") != (double)batch)
+            continue;
         add_point(&s, tokens, tokens * (double)batch / cli_get_number(row, "median"), cli_get_number(row, "formula"));
     }
     scale(&s);
@@ -89,7 +95,8 @@ static double step_at(const steps *s, source from, double depth)
 
     for (size_t i = 0; i < s->n; i++) {
         if (s->depth[i] == depth) return y[i];
-        if (i > 0 && s->depth[i] > depth) return y[i - 1] + (y[i] - y[i - 1]) * (depth - s->depth[i - 1]) / (s->depth[i] - s->depth[i - 1]);
+        if (i > 0 && s->depth[i] > depth)
+            return y[i - 1] + (y[i] - y[i - 1]) * (depth - s->depth[i - 1]) / (s->depth[i] - s->depth[i - 1]);
         if (s->depth[i] > depth) return NAN;
     }
     return NAN;
@@ -126,7 +133,8 @@ static double crossing(const steps *one, const steps *other, source from, double
 }
 
 /* The most tokens a second of sequences of that length, over all numbers of sequences that were measured and fit. */
-static double throughput(const json_t *rows, const cli_paper *p, size_t model, size_t length, source from, uint64_t *batch)
+static double throughput(const json_t *rows, const cli_paper *p, size_t model, size_t length, source from,
+                         uint64_t *batch)
 {
     double tokens = (double)p->lengths.items[length], best = NAN;
     const json_t *row;
@@ -147,6 +155,27 @@ static double throughput(const json_t *rows, const cli_paper *p, size_t model, s
 
 /* -------------------------------------------------------------------------------------------------------- figures */
 
+static const char about_decode[] =
+    "Milliseconds for a token of each sequence, after as many tokens as the depth says. Dots: measured; dashed: predicted, "
+    "from the bytes and operations that a step has, scaled to the first of each column.";
+static const char about_growth[] =
+    "The deepest step over the first one; and the depth from which a step of %s takes half as long again as the model's "
+    "(\"-\": no depth that was measured).";
+static const char about_latency[] =
+    "Seconds until each sequence has generated so many tokens, reading the prompt not included: the steps above, added up "
+    "(the paper's figure 4).";
+static const char about_throughput[] =
+    "Tokens a second of all sequences together, each generating as many tokens as the length says without a prompt, with "
+    "the number of sequences that gives the most among those measured that fit into %s with the weights (the paper's "
+    "figure 1b).";
+static const char about_ratios[] =
+    "In parentheses, how many sequences it took. The paper prints three ratios for models of 1.3 billion parameters on a "
+    "TPU; to which lengths they belong its text does not say for sure.";
+static const char about_prefill[] =
+    "Tokens a second of one sequence that is empty before; predicted from the first of each column.";
+static const char about_states[] =
+    "Bytes on the device that a sequence of so many tokens takes, as eyrie info says them.";
+
 /* "hawk-100m" of "synthetic:hawk-100m", "hawk.json" of a path. */
 static const char *short_name(const char *model)
 {
@@ -163,8 +192,7 @@ static void decode_over_depth(json_t *record, const cli_paper *p, uint64_t batch
 
     snprintf(key, TEXT, "decode-%" PRIu64, batch);
     snprintf(title, TEXT, "A decode step over depth, batch %" PRIu64, batch);
-    figure = cli_figure_add(record, key, title, "Milliseconds for a token of each sequence, after as many tokens as the depth says. Predicted: the bytes and "
-                            "operations that a step has, scaled to the first of each column.");
+    figure = cli_figure_add(record, key, title, about_decode);
     cli_figure_set_axes(figure, (cli_axis){ "depth", false, false }, (cli_axis){ "ms a step", false, false });
     for (size_t m = 0; m < p->n_models; m++) {
         steps s = decode_of(json_object_get(record, "rows"), p->models[m], batch);
@@ -180,17 +208,19 @@ static void latency(json_t *record, const cli_paper *p, uint64_t batch, uint64_t
     json_t *figure;
 
     snprintf(key, TEXT, "latency-%" PRIu64 "-%" PRIu64, batch, prompt);
-    if (prompt) snprintf(title, TEXT, "Latency over generated tokens, after a prompt of %" PRIu64 ", batch %" PRIu64, prompt, batch);
+    if (prompt)
+        snprintf(title, TEXT, "Latency over generated tokens, after a prompt of %" PRIu64 ", batch %" PRIu64, prompt,
+                 batch);
     else snprintf(title, TEXT, "Latency over generated tokens, no prompt, batch %" PRIu64, batch);
-    figure = cli_figure_add(record, key, title, "Seconds until each sequence has generated so many tokens, reading the prompt not included: the steps above, added "
-                            "up (the paper's figure 4).");
+    figure = cli_figure_add(record, key, title, about_latency);
     cli_figure_set_axes(figure, (cli_axis){ "tokens", false, false }, (cli_axis){ "seconds", false, false });
     for (size_t m = 0; m < p->n_models; m++) {
         steps s = decode_of(json_object_get(record, "rows"), p->models[m], batch);
         json_t *curve = cli_figure_add_curve(figure, short_name(p->models[m]), true);
         for (size_t i = 0; i < p->lengths.n; i++) {
             double n = (double)p->lengths.items[i], start = (double)prompt;
-            cli_curve_add(curve, n, time_between(&s, MEASURED, start, start + n), time_between(&s, PREDICTED, start, start + n));
+            cli_curve_add(curve, n, time_between(&s, MEASURED, start, start + n),
+                          time_between(&s, PREDICTED, start, start + n));
         }
     }
 }
@@ -201,15 +231,14 @@ static void throughputs(json_t *record, const cli_paper *p)
     json_t *figure;
     uint64_t batch;
 
-    snprintf(about, sizeof about, "Tokens a second of all sequences together, each generating as many tokens as the length says without a prompt, with the number "
-             "of sequences that gives the most among those measured that fit into %s with the weights (the paper's figure 1b).",
-             cli_size((double)p->memory, memory));
+    snprintf(about, sizeof about, about_throughput, cli_size((double)p->memory, memory));
     figure = cli_figure_add(record, "throughput", "Highest throughput over length", about);
     cli_figure_set_axes(figure, (cli_axis){ "tokens", true, false }, (cli_axis){ "tokens/s", false, false });
     for (size_t m = 0; m < p->n_models; m++) {
         json_t *curve = cli_figure_add_curve(figure, short_name(p->models[m]), true);
         for (size_t i = 0; i < p->lengths.n; i++)
-            cli_curve_add(curve, (double)p->lengths.items[i], throughput(json_object_get(record, "rows"), p, m, i, MEASURED, &batch),
+            cli_curve_add(curve, (double)p->lengths.items[i],
+                          throughput(json_object_get(record, "rows"), p, m, i, MEASURED, &batch),
                           throughput(json_object_get(record, "rows"), p, m, i, PREDICTED, &batch));
     }
 }
@@ -223,7 +252,10 @@ static void format_ratio(char text[TEXT], double a, double b)
 /* Of the highest throughputs, over the last model's. */
 static void ratios(json_t *record, const cli_paper *p)
 {
-    static const struct { uint64_t length; const char *ratio; } printed[] = { { 1024, "1.8" }, { 2048, "3.3" }, { 4096, "6.6" } };
+    static const struct {
+        uint64_t length;
+        const char *ratio;
+    } printed[] = { { 1024, "1.8" }, { 2048, "3.3" }, { 4096, "6.6" } };
     const json_t *rows = json_object_get(record, "rows");
     const char *last = short_name(p->models[p->n_models - 1]);
     char texts[2 + 3 * CLI_PAPER_MODELS][TEXT], title[2 * TEXT];
@@ -231,8 +263,7 @@ static void ratios(json_t *record, const cli_paper *p)
     json_t *figure;
 
     snprintf(title, sizeof title, "Highest throughput over that of %s", last);
-    figure = cli_figure_add(record, "ratios", title, "In parentheses, how many sequences it took. The paper prints three ratios for models of 1.3 billion parameters on a TPU; to "
-                            "which lengths they belong its text does not say for sure.");
+    figure = cli_figure_add(record, "ratios", title, about_ratios);
     for (size_t k = 0; k < sizeof cells / sizeof *cells; k++) cells[k] = texts[k];
     for (size_t i = 0; i <= p->lengths.n; i++) {
         uint64_t batch, batch_last = 0;
@@ -251,7 +282,8 @@ static void ratios(json_t *record, const cli_paper *p)
                 snprintf(texts[n++], TEXT, "predicted");
                 continue;
             }
-            double predicted = throughput(rows, p, m, i - 1, PREDICTED, &batch), measured = throughput(rows, p, m, i - 1, MEASURED, &batch);
+            double predicted = throughput(rows, p, m, i - 1, PREDICTED, &batch),
+                   measured = throughput(rows, p, m, i - 1, MEASURED, &batch);
             char ratio[TEXT];
             format_ratio(ratio, measured, base[MEASURED]);
             snprintf(texts[n++], TEXT, "%.40s (%" PRIu64 ")", ratio, batch);
@@ -266,24 +298,26 @@ static void ratios(json_t *record, const cli_paper *p)
 
 static void prompts(json_t *record, const cli_paper *p)
 {
-    json_t *figure = cli_figure_add(record, "prefill", "Reading prompts over length", "Tokens a second of one sequence that is empty before. Predicted as above.");
+    json_t *figure = cli_figure_add(record, "prefill", "Reading prompts over length", about_prefill);
 
     cli_figure_set_axes(figure, (cli_axis){ "prompt", true, false }, (cli_axis){ "tokens/s", false, false });
     for (size_t m = 0; m < p->n_models; m++) {
         steps s = prefill_of(json_object_get(record, "rows"), p->models[m], p->batches.items[0]);
         json_t *curve = cli_figure_add_curve(figure, short_name(p->models[m]), true);
-        for (size_t i = 0; i < s.n; i++) cli_curve_add(curve, s.depth[i], s.depth[i] / s.measured[i], s.depth[i] / s.predicted[i]);
+        for (size_t i = 0; i < s.n; i++)
+            cli_curve_add(curve, s.depth[i], s.depth[i] / s.measured[i], s.depth[i] / s.predicted[i]);
     }
 }
 
 static void states(json_t *record, const cli_paper *p)
 {
-    json_t *figure = cli_figure_add(record, "cache", "A sequence's state over its context", "Bytes on the device that a sequence of so many tokens takes, as eyrie info says them.");
+    json_t *figure = cli_figure_add(record, "cache", "A sequence's state over its context", about_states);
 
     cli_figure_set_axes(figure, (cli_axis){ "context", true, false }, (cli_axis){ "bytes", true, true });
     for (size_t m = 0; m < p->n_models; m++) {
         json_t *curve = cli_figure_add_curve(figure, short_name(p->models[m]), false);
-        for (size_t i = 0; i < p->lengths.n; i++) cli_curve_add(curve, (double)p->lengths.items[i], (double)p->state[m][i], NAN);
+        for (size_t i = 0; i < p->lengths.n; i++)
+            cli_curve_add(curve, (double)p->lengths.items[i], (double)p->state[m][i], NAN);
     }
 }
 
@@ -293,7 +327,8 @@ static void format_depth(char text[TEXT], double depth)
     else snprintf(text, TEXT, "-");
 }
 
-/* How much longer the deepest step takes than the first, and from which depth the last model's takes half as long again. */
+/* How much longer the deepest step takes than the first, and from which depth the last model's takes half as long
+ * again. */
 static void growth(json_t *record, const cli_paper *p)
 {
     const json_t *rows = json_object_get(record, "rows");
@@ -302,8 +337,7 @@ static void growth(json_t *record, const cli_paper *p)
     const char *cells[8];
     json_t *figure;
 
-    snprintf(about, sizeof about, "The deepest step over the first one; and the depth from which a step of %s takes half as long again as the model's (\"-\": no depth that was "
-             "measured).", last);
+    snprintf(about, sizeof about, about_growth, last);
     figure = cli_figure_add(record, "growth", "Growth with depth, and crossing points", about);
     for (size_t k = 0; k < 8; k++) cells[k] = texts[k];
     snprintf(texts[0], TEXT, "model");

@@ -1,4 +1,4 @@
-/* kernels.c - tables of what kernels took, from the record's "kernels": those of a model's phase and batch together. */
+/* kernels.c - tables of what kernels took, from the record's "kernels": a table for each phase and batch of a model. */
 #include "bench.h"
 #include "figure.h"
 
@@ -9,7 +9,8 @@ enum { COLUMNS = 7, TEXT = 48 };
 
 static bool same_group(const json_t *a, const json_t *b)
 {
-    static const char *const keys[] = { "model", "weights", "kv", "compute", "chunk", "test", "tokens", "depth", "batch" };
+    static const char *const keys[] = { "model", "weights", "kv",    "compute", "chunk",
+                                        "test",  "tokens",  "depth", "batch" };
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i]))) return false;
@@ -36,7 +37,8 @@ static void add_row(json_t *figure, const json_t *k, double all)
 
 void cli_kernels_find(json_t *record)
 {
-    static const char *const head[COLUMNS] = { "kernel", "launches", "ms", "of the time", "GB/s", "GFLOP/s", "of the limit" };
+    static const char *const head[COLUMNS] = { "kernel", "launches", "ms",          "of the time",
+                                               "GB/s",   "GFLOP/s",  "of the limit" };
     const json_t *list = json_object_get(record, "kernels"), *k, *before = NULL, *other;
     json_t *figure = NULL;
     size_t i, n;
@@ -45,10 +47,13 @@ void cli_kernels_find(json_t *record)
 
     json_array_foreach(list, i, k) {        /* those of a group follow each other */
         if (!before || !same_group(before, k)) {
-            snprintf(title, sizeof title, "Kernels of %.200s, %s of %.0f tokens at depth %.0f, batch %.0f", cli_get_text(k, "model"),
-                     cli_get_text(k, "test"), cli_get_number(k, "tokens"), cli_get_number(k, "depth"), cli_get_number(k, "batch"));
-            figure = cli_figure_add(record, "kernels", title, "Timed launch by launch, which is slower than all at once; bytes and operations as "
-                                    "plans count them, of attention where windows are full alone.");
+            snprintf(title, sizeof title, "Kernels of %.200s, %s of %.0f tokens at depth %.0f, batch %.0f",
+                     cli_get_text(k, "model"), cli_get_text(k, "test"), cli_get_number(k, "tokens"),
+                     cli_get_number(k, "depth"), cli_get_number(k, "batch"));
+            figure =
+                cli_figure_add(record, "kernels", title,
+                               "Timed launch by launch, which is slower than all at once; bytes and operations as "
+                               "plans count them, of attention where windows are full alone.");
             cli_figure_add_row(figure, head, COLUMNS);
             all = 0;
             json_array_foreach(list, n, other)

@@ -21,7 +21,8 @@ static eyrie_status prepare(cli_lab *l, const cli_trial *t, eyrie_error *err)
     eyrie_status st = EYRIE_OK;
 
     for (uint64_t i = 0; i < c->batch && st == EYRIE_OK; i++)
-        st = c->decode || c->depth > 0 ? eyrie_seq_fork(&l->seqs[i], t->base->seq, err) : eyrie_seq_open(&l->seqs[i], l->engine, err);
+        st = c->decode || c->depth > 0 ? eyrie_seq_fork(&l->seqs[i], t->base->seq, err)
+                                       : eyrie_seq_open(&l->seqs[i], l->engine, err);
     return st;
 }
 
@@ -30,18 +31,21 @@ static double predicted_so_far(const cli_lab *l)
 {
     eyrie_stats stats = { .struct_size = sizeof stats };
 
-    return eyrie_engine_get_stats(l->engine, &stats, NULL) == EYRIE_OK ? stats.prefill_predicted + stats.decode_predicted : 0;
+    return eyrie_engine_get_stats(l->engine, &stats, NULL) == EYRIE_OK
+               ? stats.prefill_predicted + stats.decode_predicted
+               : 0;
 }
 
-/* The work of a cell with `tokens` tokens, timed. A prompt's first answer belongs to it; what a filled sequence has pending is
- * the prompt's first token. */
+/* The work of a cell with `tokens` tokens, timed. A prompt's first answer belongs to it; what a filled sequence has
+ * pending is the prompt's first token. */
 static eyrie_status run(cli_lab *l, const cli_cell *c, uint64_t tokens, double *seconds, eyrie_error *err)
 {
     eyrie_status st = EYRIE_OK;
 
     *seconds = cli_seconds();
     for (uint64_t i = 0; i < c->batch && st == EYRIE_OK; i++) {
-        eyrie_request r = c->decode ? cli_lab_request(l, 0, tokens) : cli_lab_request(l, tokens - eyrie_seq_pending(l->seqs[i], NULL), 1);
+        eyrie_request r = c->decode ? cli_lab_request(l, 0, tokens)
+                                    : cli_lab_request(l, tokens - eyrie_seq_pending(l->seqs[i], NULL), 1);
         st = eyrie_seq_submit(l->seqs[i], &r, err);
     }
     if (st == EYRIE_OK) st = cli_lab_finish(l, err);
@@ -68,7 +72,8 @@ static eyrie_status measure_limits(cli_lab *l, const cli_cell *c, cli_limits *no
     eyrie_status st = measure_limit(l, EYRIE_METRIC_F32, &l->b->f32, &now->f32, err);
 
     now->unit = 0;
-    if (st == EYRIE_OK && l->info.matrix_unit && !c->decode) st = measure_limit(l, EYRIE_METRIC_UNIT, &l->b->unit, &now->unit, err);
+    if (st == EYRIE_OK && l->info.matrix_unit && !c->decode)
+        st = measure_limit(l, EYRIE_METRIC_UNIT, &l->b->unit, &now->unit, err);
     return st == EYRIE_OK ? measure_limit(l, EYRIE_METRIC_READ, &l->b->read, &now->read, err) : st;
 }
 
@@ -119,7 +124,8 @@ static eyrie_status profile(cli_lab *l, cli_trial *t, eyrie_error *err)
     if (st == EYRIE_OK) st = eyrie_profile_take(p, kernels, MOST_KERNELS, &n, err);
     eyrie_profile_close(p);
     close_sequences(l, t->cell.batch);
-    if (st == EYRIE_OK && !cli_bench_interrupted(l->b)) cli_lab_add_kernels(l, t, kernels, n < MOST_KERNELS ? n : MOST_KERNELS, &now);
+    if (st == EYRIE_OK && !cli_bench_interrupted(l->b))
+        cli_lab_add_kernels(l, t, kernels, n < MOST_KERNELS ? n : MOST_KERNELS, &now);
     return st;
 }
 
@@ -164,7 +170,8 @@ static double round_until(const turns *all, size_t k, size_t i)
     double sum = 0;
 
     for (size_t m = 0; m < all->n && m <= k; m++)
-        for (size_t j = 0; j < all->list[m].e->n && (m < k || j < i); j++) sum += all->list[m].trials[j].expected + 0.25;  /* limits are measured, too */
+        for (size_t j = 0; j < all->list[m].e->n && (m < k || j < i); j++)
+            sum += all->list[m].trials[j].expected + 0.25; /* limits are measured, too */
     return sum;
 }
 
@@ -173,7 +180,8 @@ static double time_left(const turns *all, uint64_t round, size_t k, size_t i)
     double whole = round_until(all, all->n, 0);
 
     if (round == 0) return NAN;
-    return whole * (double)(all->repetitions - round + 1) - round_until(all, k, i) + all->after * whole * (double)(all->repetitions + 1);
+    return whole * (double)(all->repetitions - round + 1) - round_until(all, k, i)
+           + all->after * whole * (double)(all->repetitions + 1);
 }
 
 static void show_trial(const turns *all, uint64_t round, size_t k, size_t i)
@@ -183,8 +191,9 @@ static void show_trial(const turns *all, uint64_t round, size_t k, size_t i)
 
     if (round == 0) snprintf(what, sizeof what, "a first time that does not count");
     else snprintf(what, sizeof what, "repetition %" PRIu64 " of %" PRIu64, round, all->repetitions);
-    cli_bench_show(all->b, time_left(all, round, k, i), "%s: %s %" PRIu64 " tokens at depth %" PRIu64 ", batch %" PRIu64 ": %s",
-                   all->list[k].e->model, c->decode ? "decode" : "prefill", c->tokens, c->depth, c->batch, what);
+    cli_bench_show(all->b, time_left(all, round, k, i),
+                   "%s: %s %" PRIu64 " tokens at depth %" PRIu64 ", batch %" PRIu64 ": %s", all->list[k].e->model,
+                   c->decode ? "decode" : "prefill", c->tokens, c->depth, c->batch, what);
 }
 
 /* Round 0 does not count. After the deadline there is a first repetition still: without, nothing would be known. */
@@ -195,7 +204,9 @@ static eyrie_status measure(turns *all, eyrie_error *err)
     for (uint64_t round = 0; round <= all->repetitions; round++)
         for (size_t k = 0; k < all->n; k++)
             for (size_t i = 0; i < all->list[k].e->n; i++) {
-                if (st != EYRIE_OK || cli_bench_interrupted(all->b) || (round > 1 && cli_seconds() > all->b->deadline)) return st;
+                if (st != EYRIE_OK || cli_bench_interrupted(all->b)
+                    || (round > 1 && cli_seconds() > all->b->deadline))
+                    return st;
                 show_trial(all, round, k, i);
                 st = repeat(&all->list[k], &all->list[k].trials[i], round > 0, err);
             }
@@ -204,13 +215,17 @@ static eyrie_status measure(turns *all, eyrie_error *err)
 
 int cli_lab_run(cli_benchmark *b, const cli_experiment *experiments, size_t n, uint64_t repetitions, double after)
 {
-    turns all = { .b = b, .list = cli_resize(NULL, n, sizeof *all.list), .n = n, .repetitions = repetitions, .after = after };
+    turns all = {
+        .b = b, .list = cli_resize(NULL, n, sizeof *all.list), .n = n, .repetitions = repetitions, .after = after
+    };
     eyrie_error err;
     int status = CLI_DONE;
 
     for (size_t k = 0; k < n; k++) all.list[k] = (cli_lab){ .b = b, .e = &experiments[k] };
-    for (size_t k = 0; k < n && status == CLI_DONE && !cli_bench_interrupted(b); k++) status = cli_lab_open(&all.list[k]);
-    if (status == CLI_DONE && eyrie_meter_open(&all.meter, b->device, &err) != EYRIE_OK) status = cli_lab_failed(b, &err);
+    for (size_t k = 0; k < n && status == CLI_DONE && !cli_bench_interrupted(b); k++)
+        status = cli_lab_open(&all.list[k]);
+    if (status == CLI_DONE && eyrie_meter_open(&all.meter, b->device, &err) != EYRIE_OK)
+        status = cli_lab_failed(b, &err);
     for (size_t k = 0; k < n; k++) all.list[k].meter = all.meter;
     if (status == CLI_DONE && measure(&all, &err) != EYRIE_OK) status = cli_lab_failed(b, &err);
     for (size_t k = 0; k < n && b->o->profile && status == CLI_DONE; k++)

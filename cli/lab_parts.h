@@ -1,5 +1,5 @@
-/* lab_parts.h - what is in a lab, for the files that make it up: lab_setup.c opens models and fills sequences, lab.c times, lab_rows.c
- * writes down what came of it. */
+/* lab_parts.h - what is in a lab, for the files that make it up: lab_setup.c opens models and fills sequences, lab.c
+ * times, lab_rows.c writes down what came of it. */
 #ifndef CLI_LAB_PARTS_H
 #define CLI_LAB_PARTS_H
 

@@ -53,7 +53,10 @@ void cli_lab_add_row(const cli_lab *l, const cli_trial *t)
     cli_set(row, "flops", cli_number(t->flops));
     cli_set(row, "bytes_per_second", cli_number(t->bytes / seconds));
     cli_set(row, "flops_per_second", cli_number(t->flops / seconds));
-    cli_set(row, "limit", json_string(t->memory_bound ? "read" : l->info.matrix_unit && !c->decode ? "matrix unit" : "f32"));
+    cli_set(row, "limit",
+            json_string(t->memory_bound                     ? "read"
+                        : l->info.matrix_unit && !c->decode ? "matrix unit"
+                                                            : "f32"));
     cli_set(row, "share", cli_number(median_of(&t->shares)));
     cli_set(row, "shares", list_of(&t->shares));
     cli_set(row, "read_limits", list_of(&t->read));
@@ -75,7 +78,8 @@ void cli_lab_describe(const cli_lab *l)
     set_setting(l, object);
     cli_set(object, "family", json_string(i->family));
     cli_set(object, "matrix_unit", json_boolean(i->matrix_unit));
-    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) cli_set(object, counts[k].key, json_integer((json_int_t)counts[k].value));
+    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++)
+        cli_set(object, counts[k].key, json_integer((json_int_t)counts[k].value));
     cli_append(array_in(l->b->record, "models"), object);
 }
 
@@ -89,7 +93,8 @@ static bool is_counted(const cli_lab *l, const cli_cell *c, const char *kernel)
 }
 
 /* Kernels of the matrix unit are measured by what it allows: the rate of the others' arithmetic is another. */
-void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kernel_time *kernels, size_t n, const cli_limits *now)
+void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kernel_time *kernels, size_t n,
+                         const cli_limits *now)
 {
     json_t *list = array_in(l->b->record, "kernels");
 
@@ -111,7 +116,11 @@ void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kerne
         cli_set(object, "flops", cli_number(flops));
         cli_set(object, "bytes_per_second", cli_number(bytes / k->seconds));
         cli_set(object, "flops_per_second", cli_number(flops / k->seconds));
-        cli_set(object, "limit", json_string(!counted ? "" : reading > computing ? "read" : on_unit ? "matrix unit" : "f32"));
+        cli_set(object, "limit",
+                json_string(!counted              ? ""
+                            : reading > computing ? "read"
+                            : on_unit             ? "matrix unit"
+                                                  : "f32"));
         cli_set(object, "share", cli_number((reading > computing ? reading : computing) / k->seconds));
         cli_append(list, object);
     }

@@ -1,5 +1,5 @@
-/* lab_setup.c - opens models for what is to be timed: room for the longest sequence and the most of them, and a sequence filled to
- * each depth. */
+/* lab_setup.c - opens models for what is to be timed: room for the longest sequence and the most of them, and a
+ * sequence filled to each depth. */
 #include "lab_parts.h"
 
 #include <inttypes.h>
@@ -9,22 +9,25 @@
 
 enum { TOKENS = 1 << 16 };
 
-/* What a cell moves and computes at least: the weights once a step, the state that a token reads, two operations for each weight
- * and token, and attention. The window fills up with the position. */
+/* What a cell moves and computes at least: the weights once a step, the state that a token reads, two operations for
+ * each weight and token, and attention. The window fills up with the position. */
 static void work_of(const eyrie_model_info *i, cli_trial *t)
 {
     const cli_cell *c = &t->cell;
     double number = i->kv == EYRIE_FORMAT_F32 ? 4 : 2, keys = 0;
     double a_key = 2.0 * i->attention_layers * i->kv_heads * i->head_dim * number;          /* bytes of a position */
     double a_key_flops = 4.0 * i->attention_layers * i->heads * i->head_dim;
-    uint64_t window = i->window && (!i->context || i->window < i->context) ? i->window : i->context ? i->context - 1 : 0;
+    uint64_t window = i->window && (!i->context || i->window < i->context) ? i->window
+                      : i->context                                         ? i->context - 1
+                                                                           : 0;
     double ring = i->attention_layers ? 64 * ceil((double)(window + 1) / 64) * a_key : 0;
     double weights = (double)i->decode_bytes - (double)i->state_bytes, rest = fmax(0, (double)i->state_bytes - ring);
     double token = (double)i->decode_flops - (i->attention_layers ? a_key_flops * (double)(window + 1) : 0);
     double head = 2.0 * i->vocab * i->width, n = (double)c->tokens, batch = (double)c->batch;
     uint64_t first = c->depth > 0 || !c->decode ? c->depth : 1;
 
-    for (uint64_t p = first; p < first + c->tokens && i->attention_layers; p++) keys += (double)(p < window ? p : window) + 1;
+    for (uint64_t p = first; p < first + c->tokens && i->attention_layers; p++)
+        keys += (double)(p < window ? p : window) + 1;
     if (c->decode) {
         t->bytes = n * weights + batch * (n * rest + keys * a_key);
         t->flops = batch * (n * token + keys * a_key_flops);
@@ -47,12 +50,13 @@ eyrie_status cli_lab_finish(cli_lab *l, eyrie_error *err)
 {
     eyrie_status st = EYRIE_OK;
 
-    for (bool busy = true; busy && st == EYRIE_OK && !cli_bench_interrupted(l->b);) st = eyrie_engine_step(l->engine, &busy, err);
+    for (bool busy = true; busy && st == EYRIE_OK && !cli_bench_interrupted(l->b);)
+        st = eyrie_engine_step(l->engine, &busy, err);
     return st;
 }
 
-/* Each depth goes on from the one before. A sequence of depth 0 has read one token if it is to generate: something has to be
- * there to go on from. */
+/* Each depth goes on from the one before. A sequence of depth 0 has read one token if it is to generate: something
+ * has to be there to go on from. */
 static eyrie_status fill(cli_lab *l, eyrie_error *err)
 {
     eyrie_status st = EYRIE_OK;
@@ -60,10 +64,12 @@ static eyrie_status fill(cli_lab *l, eyrie_error *err)
     for (size_t i = 0; i < l->n_bases && st == EYRIE_OK && !cli_bench_interrupted(l->b); i++) {
         cli_base *this = &l->bases[i];
         uint64_t depth = this->depth ? this->depth : 1, pending;
-        st = i == 0 ? eyrie_seq_open(&this->seq, l->engine, err) : eyrie_seq_fork(&this->seq, l->bases[i - 1].seq, err);
+        st = i == 0 ? eyrie_seq_open(&this->seq, l->engine, err)
+                    : eyrie_seq_fork(&this->seq, l->bases[i - 1].seq, err);
         while (st == EYRIE_OK && eyrie_seq_position(this->seq) < depth && !cli_bench_interrupted(l->b)) {
             uint64_t left = depth - eyrie_seq_position(this->seq);
-            cli_bench_show(l->b, NAN, "%s: filling a sequence: %" PRIu64 " of %" PRIu64 " tokens", l->e->model, depth - left, depth);
+            cli_bench_show(l->b, NAN, "%s: filling a sequence: %" PRIu64 " of %" PRIu64 " tokens", l->e->model,
+                           depth - left, depth);
             pending = eyrie_seq_pending(this->seq, NULL);
             if (left > TOKENS / 32) left = TOKENS / 32;
             eyrie_request r = cli_lab_request(l, left - pending, 1);
@@ -146,7 +152,8 @@ static int choose_context(const cli_experiment *e, eyrie_model_opts *opts)
 
     if (eyrie_model_inspect(e->model, opts, &info, &err) != EYRIE_OK) return cli_fail("%s", err.text);
     if (given && given < most)
-        return cli_fail("depth and tokens come to %" PRIu64 " in a sequence; --context %" PRIu64 " holds less", most, given);
+        return cli_fail("depth and tokens come to %" PRIu64 " in a sequence; --context %" PRIu64 " holds less", most,
+                        given);
     if (!given && info.context) opts->context = most;
     return CLI_DONE;
 }
@@ -154,7 +161,9 @@ static int choose_context(const cli_experiment *e, eyrie_model_opts *opts)
 int cli_lab_failed(cli_benchmark *b, const eyrie_error *err)
 {
     cli_bench_wipe(b);
-    return cli_fail("%s%s", err->text, err->status == EYRIE_EMEMORY ? "; slots are here the most sequences of -b and one for each -d" : "");
+    return cli_fail("%s%s", err->text,
+                    err->status == EYRIE_EMEMORY ? "; slots are here the most sequences of -b and one for each -d"
+                                                 : "");
 }
 
 int cli_lab_open(cli_lab *l)
@@ -182,7 +191,9 @@ void cli_lab_close(cli_lab *l)
 {
     for (size_t i = 0; i < l->e->n && l->trials; i++) {
         const cli_trial *t = &l->trials[i];
-        const cli_rates *const all[] = { &t->rates, &t->seconds, &t->shares, &t->predicted, &t->read, &t->flop_limit };
+        const cli_rates *const all[] = {
+            &t->rates, &t->seconds, &t->shares, &t->predicted, &t->read, &t->flop_limit
+        };
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) free(all[k]->values);
     }
     for (size_t i = 0; i < l->n_bases; i++) (void)eyrie_seq_close(l->bases[i].seq);

@@ -30,12 +30,16 @@ typedef struct study {
     char             names[3][64];
 } study;
 
-static cli_counts given_or(const cli_counts *given, uint64_t *usual, size_t n) { return given->n ? *given : (cli_counts){ usual, n, 0 }; }
+static cli_counts given_or(const cli_counts *given, uint64_t *usual, size_t n)
+{
+    return given->n ? *given : (cli_counts){ usual, n, 0 };
+}
 
 static void choose_axes(cli_paper *p, const cli_options *o)
 {
     static uint64_t depths[] = { 0, 1024, 2048, 4096, 8192 }, few_depths[] = { 0, 2048 }, batches[] = { 1, 16 };
-    static uint64_t prompts[] = { 512, 1024, 2048, 4096 }, prompt[] = { 512 }, lengths[] = { 512, 1024, 2048, 4096 }, few_lengths[] = { 512, 1024, 2048 };
+    static uint64_t prompts[] = { 512, 1024, 2048, 4096 }, prompt[] = { 512 }, lengths[] = { 512, 1024, 2048, 4096 },
+                    few_lengths[] = { 512, 1024, 2048 };
 
     p->depths = o->quick ? given_or(&o->depths, few_depths, 2) : given_or(&o->depths, depths, 5);
     p->batches = given_or(&o->batches, batches, 2);
@@ -50,7 +54,8 @@ static void choose_models(study *s)
     const cli_options *o = s->b->o;
     cli_paper *p = &s->paper;
 
-    for (p->n_models = 0; p->n_models + 1 < o->words.n; p->n_models++) p->models[p->n_models] = o->words.items[p->n_models + 1];
+    for (p->n_models = 0; p->n_models + 1 < o->words.n; p->n_models++)
+        p->models[p->n_models] = o->words.items[p->n_models + 1];
     for (size_t i = 0; i < 3 && o->words.n == 1; i++) {
         snprintf(s->names[i], sizeof s->names[i], "synthetic:%s-%s", families[i], o->size ? o->size : "100m");
         p->models[p->n_models++] = s->names[i];
@@ -67,8 +72,8 @@ static eyrie_model_opts with_context(const study *s, uint64_t context)
     return opts;
 }
 
-/* How many sequences of each length fit beside each model's weights, and what one takes. The budget, where none is given, leaves a
- * quarter of the device's free memory to the sequences that others are forked from. */
+/* How many sequences of each length fit beside each model's weights, and what one takes. The budget, where none is
+ * given, leaves a quarter of the device's free memory to the sequences that others are forked from. */
 static int find_room(study *s)
 {
     cli_paper *p = &s->paper;
@@ -78,7 +83,8 @@ static int find_room(study *s)
 
     cli_bench_show(s->b, NAN, "counting bytes");
     if (eyrie_model_predict(p->models[0], &s->opts, s->b->device, 0, &costs, &err) != EYRIE_OK
-        || eyrie_device_recall(s->b->device, &s->rates, &(bool){ false }, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+        || eyrie_device_recall(s->b->device, &s->rates, &(bool){ false }, &err) != EYRIE_OK)
+        return cli_fail("%s", err.text);
     s->memory = costs.memory / 4 * 3;       /* scratch and the meter need some, too */
     p->memory = s->b->o->memory ? s->b->o->memory : s->memory;
     if (p->memory > costs.memory)
@@ -91,8 +97,9 @@ static int find_room(study *s)
             p->room[m][i] = costs.sequences < MOST_BATCH ? costs.sequences : MOST_BATCH;
             p->state[m][i] = info.state_bytes;
             if (costs.sequences == 0)
-                return cli_fail("%s: weights of %" PRIu64 " bytes and %" PRIu64 " for a sequence of %" PRIu64 " tokens do not fit into %" PRIu64
-                                "; a larger --memory or a shorter -n", p->models[m], info.weight_bytes, info.state_bytes, p->lengths.items[i], p->memory);
+                return cli_fail("%s: weights of %" PRIu64 " bytes and %" PRIu64 " for a sequence of %" PRIu64
+                                " tokens do not fit into %" PRIu64 "; a larger --memory or a shorter -n",
+                                p->models[m], info.weight_bytes, info.state_bytes, p->lengths.items[i], p->memory);
         }
     return CLI_DONE;
 }
@@ -106,7 +113,10 @@ static void add_cell(plan *p, cli_cell cell)
 }
 
 /* So few tokens that the depth hardly changes. */
-static uint64_t tokens_of(const study *s, uint64_t batch) { return s->b->o->quick ? SEVERAL : batch > 4 ? 2 * SEVERAL : 4 * SEVERAL; }
+static uint64_t tokens_of(const study *s, uint64_t batch)
+{
+    return s->b->o->quick ? SEVERAL : batch > 4 ? 2 * SEVERAL : 4 * SEVERAL;
+}
 
 /* Steps over depth, and prompts. */
 static void plan_curves(study *s, size_t model)
@@ -119,7 +129,8 @@ static void plan_curves(study *s, size_t model)
         if (p->prompts.items[i]) add_cell(own, (cli_cell){ false, p->prompts.items[i], 0, p->batches.items[0] });
     for (size_t d = 0; d < p->depths.n; d++)
         for (size_t b = 0; b < p->batches.n; b++)
-            add_cell(own, (cli_cell){ true, tokens_of(s, p->batches.items[b]), p->depths.items[d], p->batches.items[b] });
+            add_cell(own,
+                     (cli_cell){ true, tokens_of(s, p->batches.items[b]), p->depths.items[d], p->batches.items[b] });
 }
 
 static bool is_among(const cli_counts *list, uint64_t n)
@@ -152,8 +163,11 @@ static int expect(const study *s, plan *p)
 
     for (size_t i = 0; i < p->n; i++) {
         const cli_cell *c = &p->cells[i];
-        eyrie_work work = { .generates = c->decode, .sequences = c->batch, .position = c->depth, .tokens = c->tokens };
-        if (eyrie_model_cost(s->paper.models[p->model], &s->opts, &s->rates, &work, 1, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+        eyrie_work work = {
+            .generates = c->decode, .sequences = c->batch, .position = c->depth, .tokens = c->tokens
+        };
+        if (eyrie_model_cost(s->paper.models[p->model], &s->opts, &s->rates, &work, 1, &err) != EYRIE_OK)
+            return cli_fail("%s", err.text);
         p->seconds += work.seconds;
     }
     return CLI_DONE;
@@ -185,8 +199,8 @@ static size_t group_from(const cli_experiment *list, size_t first, size_t n, uin
     return i - first;
 }
 
-/* All that have room beside each other are measured in turn, so that what a machine does over minutes is not taken for what models
- * do. Where there is little time, each group has its share of what is left. */
+/* All that have room beside each other are measured in turn, so that what a machine does over minutes is not taken
+ * for what models do. Where there is little time, each group has its share of what is left. */
 static int run_plans(study *s)
 {
     cli_benchmark *b = s->b;
@@ -198,7 +212,8 @@ static int run_plans(study *s)
     for (size_t i = 0; i < s->n; i++) {
         const plan *p = &s->plans[i];
         left += p->seconds;
-        list[i] = (cli_experiment){ s->paper.models[p->model], o->compute ? o->compute : "auto", s->opts, p->cells, p->n };
+        list[i] = (cli_experiment){ s->paper.models[p->model], o->compute ? o->compute : "auto", s->opts, p->cells,
+                                    p->n };
     }
     for (size_t i = 0, n; i < s->n && status == CLI_DONE && !cli_bench_interrupted(b); i += n) {
         double now = cli_seconds(), these = 0;
@@ -223,7 +238,8 @@ static double median_of(const cli_rates *r, double otherwise)
 static int add_formula(study *s)
 {
     const json_t *rows = s->b->rows;
-    eyrie_rates decode = { .read_bytes = median_of(&s->b->read, s->rates.read_bytes), .fma_flops = median_of(&s->b->f32, s->rates.fma_flops) };
+    eyrie_rates decode = { .read_bytes = median_of(&s->b->read, s->rates.read_bytes),
+                           .fma_flops = median_of(&s->b->f32, s->rates.fma_flops) };
     eyrie_rates prefill = { .read_bytes = decode.read_bytes, .fma_flops = median_of(&s->b->unit, decode.fma_flops) };
     eyrie_error err;
     json_t *row;
@@ -231,9 +247,13 @@ static int add_formula(study *s)
 
     json_array_foreach(rows, i, row) {
         bool generates = cli_is_test(row, "decode");
-        eyrie_work work = { .generates = generates, .sequences = (uint64_t)cli_get_number(row, "batch"), .position = (uint64_t)cli_get_number(row, "depth"),
+        eyrie_work work = { .generates = generates,
+                            .sequences = (uint64_t)cli_get_number(row, "batch"),
+                            .position = (uint64_t)cli_get_number(row, "depth"),
                             .tokens = (uint64_t)cli_get_number(row, "tokens") };
-        if (eyrie_model_cost(cli_get_text(row, "model"), &s->opts, generates ? &decode : &prefill, &work, 1, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+        if (eyrie_model_cost(cli_get_text(row, "model"), &s->opts, generates ? &decode : &prefill, &work, 1, &err)
+            != EYRIE_OK)
+            return cli_fail("%s", err.text);
         cli_set(row, "formula", cli_number(work.seconds));
     }
     return CLI_DONE;
@@ -244,11 +264,14 @@ static int add_formula(study *s)
 int cli_bench_paper_check(const cli_options *o)
 {
     if (o->words.n > 1 && o->size) return cli_wrong_usage(o->command, "paper takes --size or models, not both");
-    if (o->words.n > 1 + CLI_PAPER_MODELS) return cli_wrong_usage(o->command, "paper takes %d models at most", CLI_PAPER_MODELS);
+    if (o->words.n > 1 + CLI_PAPER_MODELS)
+        return cli_wrong_usage(o->command, "paper takes %d models at most", CLI_PAPER_MODELS);
     if (o->words.n == 2) return cli_wrong_usage(o->command, "paper compares models with the last: at least two");
     if (o->chunks.n > 1 || (o->weights && strchr(o->weights, ',')) || (o->compute && strchr(o->compute, ',')))
-        return cli_wrong_usage(o->command, "paper measures one setting: one of --weights, --compute and --chunk each");
-    if (o->generated.n && o->generated.items[0] == 0) return cli_wrong_usage(o->command, "paper generates something: lengths of -n from 1 up");
+        return cli_wrong_usage(o->command,
+                               "paper measures one setting: one of --weights, --compute and --chunk each");
+    if (o->generated.n && o->generated.items[0] == 0)
+        return cli_wrong_usage(o->command, "paper generates something: lengths of -n from 1 up");
     return CLI_DONE;
 }
 

@@ -1,12 +1,13 @@
-/* phases.c - the rows of `eyrie bench -m MODEL`: reading prompts and generating, for every setting, length, depth and batch
- * that the options ask for. lab.h times them. */
+/* phases.c - the rows of `eyrie bench -m MODEL`: reading prompts and generating, for every setting, length, depth and
+ * batch that the options ask for. lab.h times them. */
 #include "lab.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* What to measure where the options do not say; quick: if it is to be. */
-static cli_counts or_default(const cli_counts *given, bool quick, uint64_t *usual, size_t n_usual, uint64_t *little, size_t n_little)
+static cli_counts or_default(const cli_counts *given, bool quick, uint64_t *usual, size_t n_usual, uint64_t *little,
+                             size_t n_little)
 {
     if (given->n) return *given;
     return quick ? (cli_counts){ little, n_little, 0 } : (cli_counts){ usual, n_usual, 0 };
@@ -20,9 +21,11 @@ static axes axes_of(const cli_options *o)
 {
     static uint64_t p512 = 512, p128 = 128, n128 = 128, n16 = 16, zero = 0, one = 1, few[] = { 1, 4 };
 
-    return (axes){ or_default(&o->prompts, o->quick, &p512, 1, &p128, 1), or_default(&o->generated, o->quick, &n128, 1, &n16, 1),
-                   or_default(&o->depths, o->quick, &zero, 1, &zero, 1), or_default(&o->batches, o->quick, &one, 1, few, 2),
-                   or_default(&o->chunks, o->quick, &zero, 1, &zero, 1) };     /* chunk 0: the library's choice */
+    return (axes){ or_default(&o->prompts, o->quick, &p512, 1, &p128, 1),
+                   or_default(&o->generated, o->quick, &n128, 1, &n16, 1),
+                   or_default(&o->depths, o->quick, &zero, 1, &zero, 1),
+                   or_default(&o->batches, o->quick, &one, 1, few, 2),
+                   or_default(&o->chunks, o->quick, &zero, 1, &zero, 1) }; /* chunk 0: the library's choice */
 }
 
 /* In the order of lengths, depths and batches; prefill first. The caller frees. */
@@ -38,7 +41,8 @@ static cli_cell *cells_of(const axes *a, size_t *n)
             for (size_t d = 0; d < a->depths.n; d++)
                 for (size_t k = 0; k < a->batches.n && tokens->items[t] > 0; k++) {
                     cli_grow(&cells, &capacity, *n + 1, sizeof *cells);
-                    cells[(*n)++] = (cli_cell){ decode != 0, tokens->items[t], a->depths.items[d], a->batches.items[k] };
+                    cells[(*n)++] = (cli_cell){ decode != 0, tokens->items[t], a->depths.items[d],
+                                                a->batches.items[k] };
                 }
     }
     return cells;
@@ -69,7 +73,8 @@ int cli_bench_phases(cli_benchmark *b, const char *model)
 {
     const cli_options *o = b->o;
     axes a = axes_of(o);
-    size_t n_weights = count_of(o->weights), n_compute = count_of(o->compute), all = n_weights * n_compute * a.chunks.n, n;
+    size_t n_weights = count_of(o->weights), n_compute = count_of(o->compute),
+           all = n_weights * n_compute * a.chunks.n, n;
     cli_cell *cells = cells_of(&a, &n);
     char weights[24], compute[24];
     int status = CLI_DONE;

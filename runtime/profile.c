@@ -66,7 +66,8 @@ static int compare(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-eyrie_status eyrie_profile_take(eyrie_profile *p, eyrie_kernel_time *list, size_t capacity, size_t *n, eyrie_error *err)
+eyrie_status eyrie_profile_take(eyrie_profile *p, eyrie_kernel_time *list, size_t capacity, size_t *n,
+                                eyrie_error *err)
 {
     bool missing;
 

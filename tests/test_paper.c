@@ -1,5 +1,6 @@
-/* test_paper.c - `eyrie bench paper` and its figures: what adds up from steps whose times are formulas, against what is worked out by
- * hand; what is refused; and all of it end to end on tiny models, with figures as files. Not for how fast anything is. */
+/* test_paper.c - `eyrie bench paper` and its figures: what adds up from steps whose times are formulas, against what
+ * is worked out by hand; what is refused; and all of it end to end on tiny models, with figures as files. Not for how
+ * fast anything is. */
 #include "testing.h"
 
 #include "command.h"
@@ -37,7 +38,8 @@ static const json_t *value_of(const json_t *figure, size_t curve, const char *li
 
 static const char *cell(const json_t *figure, size_t row, size_t column)
 {
-    const char *text = json_string_value(json_array_get(json_array_get(json_object_get(figure, "table"), row), column));
+    const char *text = json_string_value(
+        json_array_get(json_array_get(json_object_get(figure, "table"), row), column));
 
     assert_non_null(text);
     return text;
@@ -45,15 +47,16 @@ static const char *cell(const json_t *figure, size_t row, size_t column)
 
 /* -------------------------------------------------------------------------------------------------------- adding up */
 
-/* A step of `batch` sequences takes so many seconds; the cost model says half as much, and of the slope two thirds of that. */
+/* A step of `batch` sequences takes so many seconds; the cost model says half as much, and of the slope two thirds of
+ * that. */
 static void add_steps(json_t *rows, const char *model, int batch, double at_0, double per_token)
 {
     static const int depths[] = { 0, 100, 400, 800 };
 
     for (size_t i = 0; i < COUNT(depths); i++) {
         double step = at_0 + per_token * depths[i], formula = (at_0 + per_token * depths[i] * 2 / 3) / 2;
-        json_t *row = json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "test", "decode", "model", model, "tokens", 4, "depth", depths[i],
-                                "batch", batch, "median", batch / step, "formula", 4 * formula);
+        json_t *row = json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "test", "decode", "model", model, "tokens", 4,
+                                "depth", depths[i], "batch", batch, "median", batch / step, "formula", 4 * formula);
         assert_int_equal(json_array_append_new(rows, row), 0);
     }
 }
@@ -68,11 +71,18 @@ static json_t *made_up(cli_paper *p)
     add_steps(rows, "synthetic:hawk", 8, 2, 0);
     add_steps(rows, "a/mqa.json", 1, 1, 0.005);
     add_steps(rows, "a/mqa.json", 8, 2, 0.02);
-    assert_int_equal(json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "test", "prefill", "model", "synthetic:hawk",
-                                                           "tokens", 512, "depth", 0, "batch", 1, "median", 256.0, "formula", 1.0)), 0);
-    *p = (cli_paper){ .models = { "synthetic:hawk", "a/mqa.json" }, .n_models = 2, .depths = { depths, 4, 0 }, .batches = { batches, 2, 0 },
-                      .lengths = { lengths, 3, 0 }, .memory = 1 << 20,
-                      .room = { { 8, 8, 8 }, { 8, 7, 7 } }, .state = { { 5, 5, 5 }, { 10, 40, 160 } } };
+    assert_int_equal(json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "test", "prefill",
+                                                           "model", "synthetic:hawk", "tokens", 512, "depth", 0,
+                                                           "batch", 1, "median", 256.0, "formula", 1.0)),
+                     0);
+    *p = (cli_paper){ .models = { "synthetic:hawk", "a/mqa.json" },
+                      .n_models = 2,
+                      .depths = { depths, 4, 0 },
+                      .batches = { batches, 2, 0 },
+                      .lengths = { lengths, 3, 0 },
+                      .memory = 1 << 20,
+                      .room = { { 8, 8, 8 }, { 8, 7, 7 } },
+                      .state = { { 5, 5, 5 }, { 10, 40, 160 } } };
     return json_pack("{s:o}", "rows", rows);
 }
 
@@ -211,7 +221,9 @@ static bool has_device(const char *dir)
     return known == 1;
 }
 
-#define PATH(variable, name) char variable[4096]; (void)snprintf(variable, sizeof variable, "%s", path_of(*state, name))
+#define PATH(variable, name)                                                                                         \
+    char variable[4096];                                                                                             \
+    (void)snprintf(variable, sizeof variable, "%s", path_of(*state, name))
 
 static json_t *load(const char *dir, const char *name)
 {
@@ -225,7 +237,8 @@ static json_t *load(const char *dir, const char *name)
 static void refuses_what_does_not_fit(void **state)
 {
     if (!has_device(*state)) skip();
-    expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "100K"), 1, "do not fit into 102400");
+    expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "100K"), 1,
+                   "do not fit into 102400");
     expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "99999G"), 1, "bytes free");
     expect_failure(run(*state, "bench", "paper", "synthetic:bogus-1b", TINY("mqa")), 1, "griffin,mqa}");
 }
@@ -233,8 +246,10 @@ static void refuses_what_does_not_fit(void **state)
 /* Every cell has its row, states are what eyrie info says, and there are as many figures as files. */
 static void figures_of_tiny_models(void **state)
 {
-    static const char *const models[] = { TINY("hawk"), TINY("griffin"), TINY("mqa") }, *const contexts[] = { "18", "42" };
-    static const char *const files[] = { "decode-1.svg", "decode-3.tsv", "latency-3-32.svg", "throughput.svg", "prefill.tsv", "cache.svg", "figures.gp" };
+    static const char *const models[] = { TINY("hawk"), TINY("griffin"), TINY("mqa") }, *const contexts[] = { "18",
+                                                                                                              "42" };
+    static const char *const files[] = { "decode-1.svg", "decode-3.tsv", "latency-3-32.svg", "throughput.svg",
+                                         "prefill.tsv",  "cache.svg",    "figures.gp" };
     PATH(file, "out.json");
     json_t *record, *again, *info;
     size_t rows[2] = { 0, 0 }, i;
@@ -242,8 +257,8 @@ static void figures_of_tiny_models(void **state)
     result r;
 
     if (!has_device(*state)) skip();
-    r = run(*state, "bench", "paper", models[0], models[1], models[2], "-d", "0,16,64", "-b", "1,3", "-p", "8,16", "-n", "16,40", "-r", "2",
-            "--memory", "64M", "-o", file, "--figures", *state);
+    r = run(*state, "bench", "paper", models[0], models[1], models[2], "-d", "0,16,64", "-b", "1,3", "-p", "8,16",
+            "-n", "16,40", "-r", "2", "--memory", "64M", "-o", file, "--figures", *state);
     expect_status(&r, 0);
     expect_contains(r.out, "Highest throughput over that of mqa");
     expect_contains(r.out, "Kernels of");
@@ -279,8 +294,8 @@ static void figures_of_tiny_models(void **state)
 static void interrupts(void **state)
 {
     PATH(file, "out.json");
-    const char *const args[] = { "bench", "paper", TINY("hawk"), TINY("mqa"), "-d", "0,16", "-b", "1,2", "-p", "8", "-n", "16", "-r", "1000",
-                                 "-o", file, NULL };
+    const char *const args[] = { "bench", "paper", TINY("hawk"), TINY("mqa"), "-d",   "0,16", "-b", "1,2", "-p",
+                                 "8",     "-n",    "16",         "-r",        "1000", "-o",   file, NULL };
     json_t *record;
     pid_t child;
     result r;

@@ -1,5 +1,5 @@
-/* test_profile.c - times of kernels: what plans count of launches agrees with what the model is said to take, nothing is told twice, and
- * engines run as before after it. Not for how long anything takes. */
+/* test_profile.c - times of kernels: what plans count of launches agrees with what the model is said to take, nothing
+ * is told twice, and engines run as before after it. Not for how long anything takes. */
 #include "running.h"
 
 #include <eyrie/eyrie_tools.h>
@@ -13,7 +13,11 @@ static size_t n;
 static void generate(eyrie_engine *e, uint64_t tokens)
 {
     static const int32_t prompt[] = { 2, 5, 9 };
-    eyrie_request r = { .struct_size = sizeof r, .tokens = prompt, .n_tokens = COUNT(prompt), .max_tokens = tokens, .flags = EYRIE_IGNORE_EOS };
+    eyrie_request r = { .struct_size = sizeof r,
+                        .tokens = prompt,
+                        .n_tokens = COUNT(prompt),
+                        .max_tokens = tokens,
+                        .flags = EYRIE_IGNORE_EOS };
     eyrie_seq *s = open_seq(e);
 
     assert_ok(eyrie_seq_submit(s, &r, &err));
@@ -21,8 +25,8 @@ static void generate(eyrie_engine *e, uint64_t tokens)
     assert_ok(eyrie_seq_close(s));
 }
 
-/* Plans count inputs and results of each launch, too, and attention by a full window like the information does; all of that is little
- * beside the weights. What is generated after the prompt's own token takes a step each. */
+/* Plans count inputs and results of each launch, too, and attention by a full window like the information does; all
+ * of that is little beside the weights. What is generated after the prompt's own token takes a step each. */
 static void counts_are_those_of_the_model(void **state)
 {
     eyrie_model *m = open_model(SHAKESPEARE, (eyrie_model_opts){ .slots = 1 });
