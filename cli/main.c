@@ -92,10 +92,12 @@ static const cli_command commands[] = {
       "  eyrie tune -m synthetic:recurrentgemma-2b --json\n",
       cli_tune },
     { CLI_BENCH, "bench", "measures a device and a model on it, and compares",
-      "(-m MODEL | device | report | show FILE | compare FILE FILE) [options]",
+      "(-m MODEL | device | report | paper [MODEL ...] | show FILE | compare FILE FILE) [options]",
       "With -m: how fast the model reads prompts and generates, for all lengths, depths, batches and settings that are asked\n"
       "for, beside what the device allows, which is measured in between. device: what the device allows, in all its caches.\n"
-      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. show: a record in another\n"
+      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. paper: Hawk, Griffin and\n"
+      "MQA of one --size side by side, or the models named, compared with the last: the Griffin paper's figures, measured and\n"
+      "predicted, with -d depths, -b batches, -p prompts, -n lengths and throughput within --memory. show: a record in another\n"
       "form. compare: two records side by side, and whether the second is slower or faster by more than chance; exit status 3\n"
       "if something is slower. Records are JSON, as -o writes them. Ctrl-C ends the measuring; what is done is printed and\n"
       "written. Building kernels, filling sequences and a first repetition are not timed.\n",
@@ -103,6 +105,7 @@ static const cli_command commands[] = {
       "  eyrie bench -m synthetic:griffin-100m -p 512,2048 -n 128 -d 0,4096 -b 1,4,16 -r 5 -o griffin.json\n"
       "  eyrie bench -m models/shakespeare --weights bf16,q8 --quick --output csv\n"
       "  eyrie bench report -o report.json --html report.html\n"
+      "  eyrie bench paper --size 100m --memory 2G -o paper.json --html paper.html --figures paper\n"
       "  eyrie bench compare before.json after.json\n",
       cli_bench },
     { CLI_SIM, "sim", "simulates the scheduler on devices that are numbers",

@@ -59,8 +59,8 @@ struct cli_options {
     cli_texts          words;                   /* arguments that are no options, of commands that take some */
     cli_counts         prompts, generated, depths, batches, chunks;     /* of bench, which has no n and no chunk */
     uint64_t           repetitions;
-    bool               quick;
-    const char        *form, *html;
+    bool               quick, profile;
+    const char        *form, *html, *figures, *size;
     const char        *op;                      /* of selftest */
     cli_texts          on;                      /* of sim: its devices */
     float              rate;

@@ -1,5 +1,6 @@
 /* record.c - see record.h. */
 #include "record.h"
+#include "figure.h"
 #include "statistics.h"
 
 #include <eyrie/eyrie.h>
@@ -437,6 +438,7 @@ static void print_tables(const json_t *record, const cli_out *out)
     if (*cli_get_text(record, "energy")) cli_out_print(out, "- energy: %s\n", cli_get_text(record, "energy"));
     print_bandwidth(rows, out);
     print_others(rows, out);
+    cli_figures_print(record, CLI_FIGURE_MD, out);
     json_array_foreach(rows, i, row) {      /* rows of one setting follow each other */
         if (!json_object_get(row, "model") || strcmp(cli_setting(row, now), before) == 0) continue;
         memcpy(before, now, sizeof before);

@@ -195,7 +195,7 @@ static eyrie_status launch(const ey_plan *p, const ey_record *r, eyrie_error *er
         if ((code = set_arg(p, r, k)) != CL_SUCCESS)
             return ey_fail_cl(err, code, "kernel %s: setting argument %u", r->label, (unsigned)k);
     EY_CL(code, clEnqueueNDRangeKernel, p->dev->queue, r->kernel, 3, NULL, r->global, r->local, 0, NULL, event);
-    if (marks && code == CL_SUCCESS) ey_marks_add(marks, r->label);
+    if (marks && code == CL_SUCCESS) ey_marks_add(marks, r->label, r->cost.bytes, r->cost.flops);
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "kernel %s: launching it", r->label);
 }
 
