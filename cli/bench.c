@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "device.h"
 #include "probing.h"
+#include "serving.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -85,11 +86,6 @@ typedef struct places {
 } places;
 
 static void write_file(void *user, const char *bytes, size_t n) { (void)cli_file_write(user, bytes, n); }
-static void write_output(void *user, const char *bytes, size_t n)
-{
-    (void)user;
-    cli_write(bytes, n);
-}
 
 static int open_places(places *p, const cli_options *o)
 {
@@ -114,7 +110,7 @@ static int close_places(places *p, const cli_options *o, const json_t *record, b
     if (keep) {
         if (p->has_file) cli_record_print(record, o->form ? o->form : "json", &(cli_out){ write_file, &p->file });
         if (p->has_page) cli_page_print(record, &(cli_out){ write_file, &p->page });
-        cli_record_print(record, p->has_file || !o->form ? "md" : o->form, &(cli_out){ write_output, NULL });
+        cli_record_print(record, p->has_file || !o->form ? "md" : o->form, &cli_standard_output);
     }
     if (p->has_file) status = cli_file_close(&p->file, keep);
     if (p->has_page && cli_file_close(&p->page, keep) != CLI_DONE) status = CLI_FAILED;
@@ -174,7 +170,7 @@ static int check_kernels(cli_benchmark *b)
 
 /* ---------------------------------------------------------------------------------------------------------- command */
 
-enum { DEVICE = 1, REPORT = 2, MODEL_ONLY = 4 };
+enum { DEVICE = 1, REPORT = 2, MODEL_ONLY = 4, SERVE = 8 };
 
 static int measure(cli_benchmark *b, unsigned what)
 {
@@ -185,6 +181,7 @@ static int measure(cli_benchmark *b, unsigned what)
     b->line = cli_progress_new();
     b->deadline = o->quick ? cli_seconds() + QUICK_SECONDS : INFINITY;
     if (what & DEVICE) status = cli_bench_survey(b);
+    if (what & SERVE) status = cli_bench_serve(b);
     if (status == CLI_DONE && (what & (REPORT | MODEL_ONLY)) && !cli_bench_interrupted(b))
         status = cli_bench_phases(b, o->model ? o->model : QUICK_MODEL);
     cli_bench_wipe(b);
@@ -248,16 +245,18 @@ static bool is_nothing(const cli_counts *list) { return list->n == 1 && list->it
 int cli_bench(const cli_options *o)
 {
     static const struct { const char *name; size_t words; const char *wants; } kinds[] = {
-        { "device", 1, "no more words" }, { "report", 1, "no more words" }, { "show", 2, "one file" }, { "compare", 3, "two files" } };
+        { "device", 1, "no more words" }, { "report", 1, "no more words" }, { "show", 2, "one file" }, { "compare", 3, "two files" },
+        { "serve", 1, "no more words" } };
     const char *word = o->words.n ? o->words.items[0] : NULL;
     size_t i = 0;
+    int status;
 
-    if (!word && !o->model) return cli_wrong_usage(o->command, "nothing to measure: -m MODEL, or one of device, report, show and compare");
+    if (!word && !o->model) return cli_wrong_usage(o->command, "nothing to measure: -m MODEL, or one of serve, device, report, show and compare");
     if (is_nothing(&o->prompts) && is_nothing(&o->generated)) return cli_wrong_usage(o->command, "nothing to measure: -p 0 and -n 0");
     if (!word) return run(o, MODEL_ONLY);
     while (i < sizeof kinds / sizeof *kinds && strcmp(kinds[i].name, word) != 0) i++;
     if (i == sizeof kinds / sizeof *kinds)
-        return cli_wrong_usage(o->command, "unknown '%s': there are device, report, show FILE and compare A B, or -m MODEL alone", word);
+        return cli_wrong_usage(o->command, "unknown '%s': there are serve, device, report, show FILE and compare A B, or -m MODEL alone", word);
     if (o->words.n != kinds[i].words) return cli_wrong_usage(o->command, "%s takes %s", word, kinds[i].wants);
     if (i == 3) {
         if (o->form && strcmp(o->form, "md") != 0 && strcmp(o->form, "json") != 0)
@@ -265,5 +264,6 @@ int cli_bench(const cli_options *o)
         return cli_bench_compare(o->words.items[1], o->words.items[2], o->threshold >= 0 ? (double)o->threshold : 3,
                                  o->form && strcmp(o->form, "json") == 0);
     }
-    return i == 2 ? show(o) : run(o, i == 0 ? DEVICE : DEVICE | REPORT);
+    if (i == 4 && (status = cli_bench_serve_check(o)) != CLI_DONE) return status;
+    return i == 2 ? show(o) : run(o, i == 0 ? DEVICE : i == 4 ? SERVE : DEVICE | REPORT);
 }

@@ -10,20 +10,21 @@ enum { SINGLE = 8, IN_OCTAVE = 4, CLASSES = SINGLE + 17 * IN_OCTAVE, RECENT = 9,
 
 /* Farther from the formula is no step of this device but an accident: asleep, stopped in a debugger, a clock that was set. */
 #define MOST_FACTOR 1000.0
+#define MOST_HOST   1.0      /* s */
 
-/* measured / formula of the last steps of a class. Their median is the factor: up to four of nine steps may be disturbed,
- * by whatever much, and it does not move; a device that has changed its pace is followed after five steps; nothing is
+/* measured / formula of the last steps of a class, or the host's seconds for each. Their median counts: up to four of nine steps
+ * may be disturbed, by whatever much, and it does not move; a device that has changed its pace is followed after five steps; nothing is
  * accumulated, so nothing can diverge. Least squares on bandwidth, peak and launch would be spoilt by one step that slept,
  * and could not say that one tile does worse than its neighbours, which is what is to be learnt here. */
 typedef struct recent {
-    float    factors[RECENT];   /* a ring */
+    float    values[RECENT];    /* a ring */
     uint32_t n, next;
 } recent;
 
 struct ey_costs {
     ey_shape shape;
     ey_pace  pace[EY_PHASES];
-    recent   recents[EY_PHASES][CLASSES];
+    recent   recents[EY_PHASES][CLASSES], hosts[EY_PHASES][CLASSES];    /* factors; seconds */
 };
 
 /* --------------------------------------------------------------------------------------------------------- demands */
@@ -135,37 +136,39 @@ static double median(const float *values, uint32_t n)
     return (double)sorted[(n - 1) / 2];
 }
 
-/* Of a class by its neighbours that have run, nearer ones more; 1 where no class has. */
-static double guess(const recent *r, uint32_t k)
+/* Of a class by its neighbours that have run, nearer ones more; `otherwise` where no class has. */
+static double guess(const recent *r, uint32_t k, double otherwise)
 {
     uint32_t below = k, above = k + 1;
 
     while (below > 0 && r[below - 1].n == 0) below--;
     while (above < CLASSES && r[above].n == 0) above++;
     bool has_below = below > 0, has_above = above < CLASSES;
-    if (!has_below && !has_above) return 1;
-    double low = has_below ? median(r[below - 1].factors, r[below - 1].n) : 0;
-    double high = has_above ? median(r[above].factors, r[above].n) : 0;
+    if (!has_below && !has_above) return otherwise;
+    double low = has_below ? median(r[below - 1].values, r[below - 1].n) : 0;
+    double high = has_above ? median(r[above].values, r[above].n) : 0;
     if (!has_below) return high;
     if (!has_above) return low;
     return low + (high - low) * (k - (below - 1)) / (above - (below - 1));
 }
 
 /* Until its ring is full, the guess has a vote: the first step of a size may be the one in which a driver compiled. */
-static double factor(const recent *r, uint32_t k)
+static double learnt(const recent *r, uint32_t k, double otherwise)
 {
     float votes[RECENT + 1];
 
-    if (r[k].n == 0) return guess(r, k);
-    memcpy(votes, r[k].factors, r[k].n * sizeof *votes);
+    if (r[k].n == 0) return guess(r, k, otherwise);
+    memcpy(votes, r[k].values, r[k].n * sizeof *votes);
     if (r[k].n == RECENT) return median(votes, RECENT);
-    votes[r[k].n] = (float)guess(r, k);
+    votes[r[k].n] = (float)guess(r, k, otherwise);
     return median(votes, r[k].n + 1);
 }
 
+static double factor(const recent *r, uint32_t k) { return learnt(r, k, 1); }
+
 static void put(recent *r, double value)
 {
-    r->factors[r->next] = (float)value;
+    r->values[r->next] = (float)value;
     r->next = (r->next + 1) % RECENT;
     if (r->n < RECENT) r->n++;
 }
@@ -208,6 +211,23 @@ void ey_cost_learn(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n,
     if (ratio >= 1 / MOST_FACTOR && ratio <= MOST_FACTOR) put(&c->recents[phase][class_of(w.tokens)], ratio);
 }
 
+static uint32_t class_of_rows(const ey_load *rows, uint32_t n)
+{
+    double tokens = 0;
+    for (uint32_t i = 0; i < n; i++) tokens += rows[i].n;
+    return class_of(tokens);
+}
+
+double ey_cost_host(const ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n)
+{
+    return n == 0 ? 0 : learnt(c->hosts[phase], class_of_rows(rows, n), 0);
+}
+
+void ey_cost_learn_host(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, double seconds)
+{
+    if (n > 0 && seconds > 0 && seconds < MOST_HOST) put(&c->hosts[phase][class_of_rows(rows, n)], seconds);
+}
+
 /* n rows of a decode step, or n tokens of a prefill step, at the beginning of their sequences. */
 static ey_loads plain(ey_phase phase, double n)
 {
@@ -241,13 +261,13 @@ double ey_cost_ridge(const ey_costs *c, ey_phase phase)
 /* ---------------------------------------------------------------------------------------------------------- keeping */
 
 #define FASTEST 1e24             /* bytes or FLOPs a second */
-#define VERSION 0x45594331u     /* counts up with every change of the record or of what its numbers mean */
+#define VERSION 0x45594332u     /* counts up with every change of the record or of what its numbers mean */
 
 typedef struct record {
     uint32_t version, bytes;
     ey_shape shape;
     ey_pace  pace[EY_PHASES];
-    float    factors[EY_PHASES][CLASSES];   /* 0: no step was of the class */
+    float    factors[EY_PHASES][CLASSES], hosts[EY_PHASES][CLASSES];    /* 0: no step was of the class */
 } record;
 
 size_t ey_costs_size(void) { return sizeof(record); }
@@ -262,8 +282,10 @@ void ey_costs_save(const ey_costs *c, void *blob)
     r.shape = c->shape;
     memcpy(r.pace, c->pace, sizeof r.pace);
     for (uint32_t phase = 0; phase < EY_PHASES; phase++)
-        for (uint32_t k = 0; k < CLASSES; k++)
+        for (uint32_t k = 0; k < CLASSES; k++) {
             if (c->recents[phase][k].n) r.factors[phase][k] = (float)factor(c->recents[phase], k);
+            if (c->hosts[phase][k].n) r.hosts[phase][k] = (float)learnt(c->hosts[phase], k, 0);
+        }
     memcpy(blob, &r, sizeof r);
 }
 
@@ -290,13 +312,18 @@ bool ey_costs_load(ey_costs *c, const void *blob, size_t size)
         for (uint32_t k = 0; k < CLASSES; k++) {
             double f = (double)r.factors[phase][k];
             if (f != 0 && !within(f, 1 / MOST_FACTOR, MOST_FACTOR)) return false;
+            if (!within((double)r.hosts[phase][k], 0, MOST_HOST)) return false;
         }
     }
     memcpy(c->pace, r.pace, sizeof c->pace);
     memcpy(c->shape.launches, r.shape.launches, sizeof c->shape.launches);
     memset(c->recents, 0, sizeof c->recents);
+    memset(c->hosts, 0, sizeof c->hosts);
     for (uint32_t phase = 0; phase < EY_PHASES; phase++)
         for (uint32_t k = 0; k < CLASSES; k++)          /* a few votes: more than one new step, fewer than it takes to change */
-            for (uint32_t i = 0; i < KEPT && r.factors[phase][k] != 0; i++) put(&c->recents[phase][k], (double)r.factors[phase][k]);
+            for (uint32_t i = 0; i < KEPT; i++) {
+                if (r.factors[phase][k] != 0) put(&c->recents[phase][k], (double)r.factors[phase][k]);
+                if (r.hosts[phase][k] != 0) put(&c->hosts[phase][k], (double)r.hosts[phase][k]);
+            }
     return true;
 }

@@ -82,6 +82,11 @@ double ey_loads_seconds(const ey_costs *c, ey_phase phase, const ey_loads *w, ui
 /* A whole step took so long: the sum of its parts, without what ran between them. */
 void ey_cost_learn(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, double seconds);
 
+/* What the host does for a step, or for a part of one, before and after it (deciding, sampling, text), s; not in the seconds above.
+ * Learnt by the same sizes; 0 where nothing was. */
+double ey_cost_host(const ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n);
+void   ey_cost_learn_host(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, double seconds);
+
 /* Rows of a decode step, or tokens of a prefill step, from which computing takes longer than reading; near position 0. With
  * what was learnt. INFINITY: none do. */
 double ey_cost_ridge(const ey_costs *c, ey_phase phase);
