@@ -6,7 +6,8 @@
 
 /* Sizes of steps fall into classes: 1 to 8 each, then four in an octave, up to 2^20 tokens, the largest chunk. Finer than
  * the buckets that plans are recorded for, since a step of 9 rows in tiles of 8 is not one of 16. */
-enum { SINGLE = 8, IN_OCTAVE = 4, CLASSES = SINGLE + 17 * IN_OCTAVE, RECENT = 9, KEPT = 3 };
+enum { SINGLE = 8, IN_OCTAVE = 4, CLASSES = SINGLE + 17 * IN_OCTAVE, RECENT = 9, KEPT = 3,
+       SAMPLES = 256 };
 
 /* Farther from the formula is no step of this device but an accident: asleep, stopped in a debugger, a clock that was set. */
 #define MOST_FACTOR 1000.0
@@ -19,6 +20,8 @@ enum { SINGLE = 8, IN_OCTAVE = 4, CLASSES = SINGLE + 17 * IN_OCTAVE, RECENT = 9,
 typedef struct recent {
     float    values[RECENT];    /* a ring */
     uint32_t n, next;
+    float    samples[SAMPLES];  /* of all that ran in this process but the first, in which a driver may have compiled */
+    uint64_t seen;              /* all, that one too */
 } recent;
 
 struct ey_costs {
@@ -173,6 +176,21 @@ static void put(recent *r, double value)
     if (r->n < RECENT) r->n++;
 }
 
+/* Of n values each is among the samples with the same probability (reservoir sampling, with a hash for the dice). */
+static void put_sample(recent *r, double value)
+{
+    uint64_t n = r->seen++, at = n <= SAMPLES ? n - 1 : (n * 0x9E3779B97F4A7C15ull >> 20) % n;
+
+    put(r, value);
+    if (n > 0 && at < SAMPLES) r->samples[at] = (float)value;
+}
+
+static double sample(const recent *r, uint32_t k, double otherwise, double chance)
+{
+    uint64_t n = ey_min(r[k].seen, SAMPLES + 1);
+    return n > 1 ? (double)r[k].samples[(uint32_t)(chance * (double)(n - 1))] : learnt(r, k, otherwise);
+}
+
 ey_costs *ey_costs_new(const ey_shape *shape, const ey_pace pace[EY_PHASES])
 {
     ey_costs *c = ey_calloc(1, sizeof *c);
@@ -208,24 +226,23 @@ void ey_cost_learn(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n,
     ey_loads w = sum(&c->shape, rows, n);
     double ratio = n == 0 ? 0 : seconds / formula(&c->shape, &c->pace[phase], phase, &w, 0, UINT32_MAX);
 
-    if (ratio >= 1 / MOST_FACTOR && ratio <= MOST_FACTOR) put(&c->recents[phase][class_of(w.tokens)], ratio);
-}
-
-static uint32_t class_of_rows(const ey_load *rows, uint32_t n)
-{
-    double tokens = 0;
-    for (uint32_t i = 0; i < n; i++) tokens += rows[i].n;
-    return class_of(tokens);
-}
-
-double ey_cost_host(const ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n)
-{
-    return n == 0 ? 0 : learnt(c->hosts[phase], class_of_rows(rows, n), 0);
+    if (ratio >= 1 / MOST_FACTOR && ratio <= MOST_FACTOR) put_sample(&c->recents[phase][class_of(w.tokens)], ratio);
 }
 
 void ey_cost_learn_host(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, double seconds)
 {
-    if (n > 0 && seconds > 0 && seconds < MOST_HOST) put(&c->hosts[phase][class_of_rows(rows, n)], seconds);
+    ey_loads w = sum(&c->shape, rows, n);
+
+    if (n > 0 && seconds > 0 && seconds < MOST_HOST) put_sample(&c->hosts[phase][class_of(w.tokens)], seconds);
+}
+
+double ey_cost_sample(const ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, uint32_t from, uint32_t to, double chance)
+{
+    ey_loads w = sum(&c->shape, rows, n);
+    uint32_t k = class_of(w.tokens);
+
+    return sample(c->recents[phase], k, 1, chance) * formula(&c->shape, &c->pace[phase], phase, &w, from, to)
+           + sample(c->hosts[phase], k, 0, chance);
 }
 
 /* n rows of a decode step, or n tokens of a prefill step, at the beginning of their sequences. */

@@ -66,7 +66,7 @@ typedef struct simulation {
     uint32_t      *leaving_from;
     size_t         leaving_capacity;
     eyrie_arrival  next;
-    uint64_t       came;
+    uint64_t       came, dice;
     eyrie_tally   *first, *between, *whole;
     eyrie_sim_report *report;
 } simulation;
@@ -192,6 +192,13 @@ static void add_demand(simulation *s, machine *m, ey_phase phase, uint32_t n)
     s->computing += d.flops / pace->peak;
 }
 
+/* Evenly from [0, 1); Knuth's generator, of MMIX. The same in every simulation. */
+static double chance(simulation *s)
+{
+    s->dice = s->dice * 6364136223846793005ull + 1442695040888963407ull;
+    return (double)(s->dice >> 11) / 9007199254740992.0;
+}
+
 /* Asks the policy, and plans the end of the step that it names, if there is one. */
 static eyrie_status start(simulation *s, uint32_t number, eyrie_error *err)
 {
@@ -212,7 +219,7 @@ static eyrie_status start(simulation *s, uint32_t number, eyrie_error *err)
             m->row_jobs[i] = m->jobs[m->picks[i].seq];
             m->loads[i] = (ey_load){ m->row_jobs[i]->position, 1, 1 };
         }
-        seconds = ey_cost_seconds(m->spec->costs, EY_DECODE, m->loads, m->n_rows);
+        seconds = ey_cost_sample(m->spec->costs, EY_DECODE, m->loads, m->n_rows, 0, UINT32_MAX, chance(s));
         add_demand(s, m, EY_DECODE, m->n_rows);
         s->report->decode_steps++;
     } else {
@@ -221,13 +228,11 @@ static eyrie_status start(simulation *s, uint32_t number, eyrie_error *err)
             add_demand(s, m, EY_PREFILL, m->n_reading);
             s->report->prefill_steps++;
         }
-        seconds = ey_cost_part(m->spec->costs, EY_PREFILL, m->loads, m->n_reading, m->step.from, m->step.to);
+        seconds = ey_cost_sample(m->spec->costs, EY_PREFILL, m->loads, m->n_reading, m->step.from, m->step.to, chance(s));
     }
     s->busy += seconds;
     m->decoded = m->step.phase == EY_DECODE;
     m->running = true;
-    seconds += m->decoded ? ey_cost_host(m->spec->costs, EY_DECODE, m->loads, m->n_rows)
-                          : ey_cost_host(m->spec->costs, EY_PREFILL, m->loads, m->n_reading);
     return plan(s, (event){ .at = s->now + seconds, .kind = STEP, .machine = number }, err);
 }
 
