@@ -65,7 +65,8 @@ typedef struct simulation {
     queue          leaving; /* read, for a device that decodes and has no slot yet; their device is `from` in order */
     uint32_t      *leaving_from;
     size_t         leaving_capacity;
-    eyrie_arrival  next;
+    eyrie_arrival  next;    /* is planned, if one is coming */
+    bool           coming, no_more;
     uint64_t       came, dice;
     eyrie_tally   *first, *between, *whole;
     eyrie_sim_report *report;
@@ -300,28 +301,30 @@ static eyrie_status let_in(simulation *s, eyrie_error *err)
 
 /* ---------------------------------------------------------------------------------------------------------- progress */
 
+/* With as many clients as there may be, the next request waits until one has its answer, and comes then. */
+static bool is_full(const simulation *s) { return s->setup->clients && s->came - s->report->requests >= s->setup->clients; }
+
+/* The next one, unless it is planned already. */
 static eyrie_status plan_arrival(simulation *s, eyrie_error *err)
 {
     double last = s->next.seconds;
 
+    if (s->coming || s->no_more || is_full(s)) return EYRIE_OK;
     s->next = (eyrie_arrival){ .seconds = last };
-    if (!s->setup->arrivals(s->setup->user, &s->next)) return EYRIE_OK;
-    s->came++;
+    s->no_more = !s->setup->arrivals(s->setup->user, &s->next);
+    if (s->no_more) return EYRIE_OK;
+    s->coming = true;
     if (!(s->next.seconds >= last) || s->next.prompt == 0 || s->next.output == 0)
         return ey_fail(err, EYRIE_EINVAL, "request %" PRIu64 " comes at %g s with %" PRIu64 " tokens to read and %" PRIu64 " to generate; it has to "
-                       "come after the one before it, at %g s, and to have both", s->came, s->next.seconds, s->next.prompt, s->next.output, last);
+                       "come after the one before it, at %g s, and to have both", s->came + 1, s->next.seconds, s->next.prompt, s->next.output, last);
     if (s->setup->context && (s->next.prompt > s->setup->context || s->next.output > s->setup->context - s->next.prompt))
         return ey_fail(err, EYRIE_EINVAL, "request %" PRIu64 " has %" PRIu64 " tokens to read and %" PRIu64 " to generate, and the context is %" PRIu64
-                       " long; a longer --context makes room", s->came, s->next.prompt, s->next.output, s->setup->context);
+                       " long; a longer --context makes room", s->came + 1, s->next.prompt, s->next.output, s->setup->context);
     return plan(s, (event){ .at = fmax(s->next.seconds, s->now), .kind = ARRIVAL }, err);
 }
 
-/* With as many clients as may be, the next request waits until one has its answer, and comes then. */
-static bool is_full(const simulation *s) { return s->setup->clients && s->came - s->report->requests >= s->setup->clients; }
-
 static eyrie_status finish(simulation *s, machine *m, job *j, eyrie_error *err)
 {
-    bool was_full = is_full(s);
     eyrie_status st;
 
     eyrie_tally_add(s->whole, s->now - j->came);
@@ -329,7 +332,7 @@ static eyrie_status finish(simulation *s, machine *m, job *j, eyrie_error *err)
     dismiss(m, j);
     --*m->slots_used;
     ey_free(j);
-    if ((st = let_in(s, err)) != EYRIE_OK || !was_full) return st;
+    if ((st = let_in(s, err)) != EYRIE_OK) return st;
     return plan_arrival(s, err);
 }
 
@@ -402,11 +405,13 @@ static eyrie_status arrive(simulation *s, uint32_t *number, eyrie_error *err)
 
     if (!j) return ey_fail(err, EYRIE_ENOMEM, "a simulated request");
     *j = (job){ .came = s->now, .last = s->now, .unread = s->next.prompt, .left = s->next.output, .priority = s->next.priority };
+    s->came++;
+    s->coming = false;
     m->unread += (double)j->unread;
     push(&m->behind, j);
     for (uint32_t i = 0; i < s->setup->n_devices; i++) waiting += s->machines[i].behind.n + s->machines[i].unslotted;
     s->report->most_waiting = ey_max(s->report->most_waiting, waiting);
-    return is_full(s) ? EYRIE_OK : plan_arrival(s, err);
+    return plan_arrival(s, err);
 }
 
 /* ------------------------------------------------------------------------------------------------------- from outside */
@@ -506,6 +511,7 @@ eyrie_status ey_sim_run(const ey_sim_setup *setup, eyrie_sim_report *report, eyr
             EY_TRY(start(s, e.from, err));
         }
         EY_TRY(start(s, e.machine, err));
+        for (uint32_t i = 0; setup->one_pool && i < setup->n_devices; i++) EY_TRY(start(s, i, err));   /* a slot may be free there, too */
         if (setup->expected) ey_tell(&setup->progress, "simulating", fmin(1, (double)report->requests / (double)setup->expected));
     }
     tell(s, report);
