@@ -233,6 +233,7 @@ static int warm_up(server *s)
     size_t n = 0, capacity = 0;
     int status;
 
+    free(s->list);
     s->list = NULL;
     for (uint64_t size = 8; size < 2 * chunk; size *= 2)
         for (int i = 0; i < WARM_ROUNDS; i++) {
@@ -251,8 +252,7 @@ static int warm_up(server *s)
     s->n = n;
     s->scenario = CLI_OFFLINE;
     if (status == CLI_DONE) status = serve(s, false);
-    free(s->list);
-    s->list = NULL;
+    s->answered = s->came = 0;
     return status;
 }
 
@@ -396,8 +396,10 @@ static int measure(server *s)
     const cli_options *o = s->b->o;
     eyrie_sim_report report;
     json_t *row;
-    int status = warm_up(s);
+    int status = draw_list(s, (double)o->rate);
 
+    if (status == CLI_DONE) status = check_lengths(s);      /* before anything that takes time */
+    if (status == CLI_DONE) status = warm_up(s);
     if (status != CLI_DONE) return status;
     row = add_row(s);
     if (!o->search) {
@@ -420,15 +422,18 @@ int cli_bench_serve(cli_benchmark *b)
     cli_file arrivals = { .path = NULL };
     int status;
 
-    if (own.file && (status = draw_list(&s, 0)) != CLI_DONE) return status;      /* what is wrong in it is said before all else */
-    free(s.list);
+    if (own.file && (status = draw_list(&s, 0)) != CLI_DONE) {      /* what is wrong in it is said before all else */
+        free(s.list);
+        return status;
+    }
     if (own.record_arrivals && (status = cli_file_open(&arrivals, own.record_arrivals)) != CLI_DONE) {
         (void)cli_file_close(&arrivals, false);
+        free(s.list);
         return status;
     }
     b->device = NULL;
     if ((status = cli_session_open_engine(&s.session, &own, device)) == CLI_DONE) status = measure(&s);
-    if (own.record_arrivals && s.list && s.came > 0 && (status == CLI_DONE || b->signal)) {
+    if (own.record_arrivals && s.came > 0 && (status == CLI_DONE || b->signal)) {
         int written = cli_requests_write(&arrivals, s.list, s.came);
         if (status == CLI_DONE) status = written;
     } else if (own.record_arrivals) {
