@@ -40,8 +40,9 @@ typedef struct section {
     option      options[15];    /* the last has no name */
 } section;
 
-enum { GENERATE = CLI_RUN | CLI_CHAT, SAMPLE = GENERATE | CLI_BATCH, READ = CLI_RUN | CLI_SCORE, STEPS = SAMPLE | READ, MODEL = STEPS | CLI_INFO | CLI_TUNE,
-       TOOLS = CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | CLI_BENCH, PROMPT = 0 /* number of the section */,
+enum { GENERATE = CLI_RUN | CLI_CHAT, SAMPLE = GENERATE | CLI_BATCH, READ = CLI_RUN | CLI_SCORE, STEPS = SAMPLE | READ,
+       MODEL = STEPS | CLI_INFO | CLI_TUNE, REQUESTS = CLI_SIM | CLI_BENCH,
+       TOOLS = CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | REQUESTS, PROMPT = 0 /* number of the section */,
        MOST_COUNTS = 64 /* in a list */ };
 
 #define FIELD(name) offsetof(cli_options, name)
@@ -110,17 +111,28 @@ static const section sections[] = {
         { "--threshold", "F", "differences up to F percent are none, whatever else is said of them (default 3)", CLI_BENCH, NUMBER,
           FIELD(threshold), 0, 0 },
         { 0 } } },
-    { "The devices and the requests", {
-        { "--on", "SPEC", "a device: bandwidth=60G,flops=2T,memory=24G and perhaps prefill-flops, decode-flops, launch, link,\n"
-          "                           count=N and phase=prefill|decode; may be given more than once", CLI_SIM, TEXTS, FIELD(on), 0, 0 },
-        { "-f", "FILE", "requests that come, a line each: seconds,tokens to read,tokens to generate[,priority]", CLI_SIM, STRING,
+    { "The requests (of bench: serve)", {
+        { "--scenario", "single|offline|server", "how they come: the next when one is answered, all at once, or each at its time\n"
+          "                           (default server, if it is said when)", REQUESTS, CHOICE, FIELD(scenario), 0, 0 },
+        { "--rate", "R", "at random, R a second", REQUESTS, NUMBER, FIELD(rate), 0, 0 },
+        { "--search", NULL, "at the highest rate that keeps the next two, found by trying; --rate is the first one then", REQUESTS, FLAG,
+          FIELD(search), 0, 0 },
+        { "--first-token", "S", "99 % of them have their first token within S seconds", REQUESTS, POSITIVE, FIELD(first_limit), 0, 0 },
+        { "--between-tokens", "S", "99 % of the times between two tokens are at most S seconds", REQUESTS, POSITIVE, FIELD(between_limit), 0, 0 },
+        { "--arrivals", "FILE", "recorded ones, a line each: seconds,tokens to read,tokens to generate[,priority]", REQUESTS, STRING,
           FIELD(file), 0, 0 },
-        { "--rate", "R", "or requests at random, R a second (default: all there from the beginning)", CLI_SIM, NUMBER, FIELD(rate), 0, 0 },
-        { "--requests", "N", "so many of them (default 10000)", CLI_SIM, COUNT, FIELD(requests), 1, UINT64_MAX },
-        { "--prompt-tokens", "N", "tokens to read: 512, 100-2000, or 512~0.8, which is lognormal (default 512)", CLI_SIM, STRING,
+        { "-f", "FILE", "the same", CLI_SIM, STRING, FIELD(file), 0, 0 },
+        { "--record-arrivals", "FILE", "write those that came to FILE, for --arrivals", CLI_BENCH, STRING, FIELD(record_arrivals), 0, 0 },
+        { "--requests", "N", "so many (default 10000; serve 64)", REQUESTS, COUNT, FIELD(requests), 1, UINT64_MAX },
+        { "--prompt-tokens", "N", "tokens to read: 512, 100-2000, or 512~0.8, which is lognormal (default 512)", REQUESTS, STRING,
           FIELD(prompt_tokens), 0, 0 },
-        { "--output-tokens", "N", "the same of tokens to generate (default 128)", CLI_SIM, STRING, FIELD(output_tokens), 0, 0 },
-        { "--seed", "S", "which requests: the same seed, the same ones (default 0)", CLI_SIM, COUNT, FIELD(seed), 0, UINT64_MAX },
+        { "--output-tokens", "N", "the same of tokens to generate (default 128)", REQUESTS, STRING, FIELD(output_tokens), 0, 0 },
+        { "--seed", "S", "which requests: the same seed, the same ones (default 0)", REQUESTS, COUNT, FIELD(seed), 0, UINT64_MAX },
+        { 0 } } },
+    { "The simulated devices", {
+        { "--on", "SPEC", "one: bandwidth=60G,flops=2T,memory=24G and perhaps prefill-flops, decode-flops, launch, link,\n"
+          "                           count=N and phase=prefill|decode; or device,count=N...: like the one that --device\n"
+          "                           selects, as it has shown itself. May be given more than once", CLI_SIM, TEXTS, FIELD(on), 0, 0 },
         { "--rows", "N", "most sequences of a decode step (default 64, the engine's)", CLI_SIM, COUNT, FIELD(rows), 1, 1 << 20 },
         { 0 } } },
     { "What is checked", {
@@ -162,18 +174,18 @@ static const section sections[] = {
           COUNT, FIELD(context), 1, UINT64_MAX },
         { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
-        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; batch 16; up to\n"
-          "                           16 where a prompt goes on in many ways)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(slots), 1,
+        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; batch and bench serve\n"
+          "                           16; up to 16 where a prompt goes on in many ways)", STEPS | CLI_TUNE | REQUESTS, COUNT, FIELD(slots), 1,
           UINT32_MAX },
         { 0 } } },
     { "Scheduling", {
         { "--policy", "roofline|chunked|fifo", "what the next step is: prompts in parts between decode steps (roofline, the\n"
-          "                           default), in chunks that take turns with them, or whole before all", STEPS | CLI_SIM, CHOICE, FIELD(policy), 0, 0 },
+          "                           default), in chunks that take turns with them, or whole before all", STEPS | REQUESTS, CHOICE, FIELD(policy), 0, 0 },
         { "--token-interval", "S", "seconds between two tokens of a text that should not be passed while prompts are read",
-          STEPS | CLI_SIM, NUMBER, FIELD(token_interval), 0, 0 },
-        { "--lanes", "1|2", "2: one half of the device reads prompts while the other generates (default 1)", STEPS, COUNT,
+          STEPS | REQUESTS, NUMBER, FIELD(token_interval), 0, 0 },
+        { "--lanes", "1|2", "2: one half of the device reads prompts while the other generates (default 1)", STEPS | CLI_BENCH, COUNT,
           FIELD(lanes), 1, 2 },
-        { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS, STRING,
+        { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS | CLI_BENCH, STRING,
           FIELD(trace), 0, 0 },
         { 0 } } },
     { "The device", {

@@ -63,9 +63,11 @@ struct cli_options {
     const char        *form, *html, *figures, *size;
     const char        *op;                      /* of selftest */
     cli_texts          on;                      /* of sim: its devices */
-    float              rate;
+    float              rate;                    /* of sim and bench serve, like the next four lines */
     uint64_t           requests, rows;
-    const char        *prompt_tokens, *output_tokens;
+    const char        *prompt_tokens, *output_tokens, *scenario, *record_arrivals;
+    bool               search;
+    float              first_limit, between_limit;
     float              threshold;               /* -1: not given */
 };
 

@@ -129,22 +129,32 @@ static eyrie_status open_models(cli_session *s, const cli_options *o, eyrie_erro
     return st;
 }
 
-int cli_session_open(cli_session *s, const cli_options *o)
+int cli_session_open_engine(cli_session *s, const cli_options *o, eyrie_device *device)
 {
     eyrie_engine_opts how = { .struct_size = sizeof how, .policy = o->policy, .token_interval = (double)o->token_interval,
                               .trace = o->trace };
     eyrie_error err;
-    int status;
 
-    *s = (cli_session){ .info.struct_size = sizeof s->info };
-    if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE
-        || (status = check_place(o->save_state)) != CLI_DONE)
-        return status;
-    if (cli_device_open_probed(&s->device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    s->device = device;
+    s->info.struct_size = sizeof s->info;
     if (open_models(s, o, &err) != EYRIE_OK || eyrie_model_get_info(s->model, &s->info, &err) != EYRIE_OK)
         return cli_fail("%s", err.text);
     how.prefill = s->reader;
-    if (eyrie_engine_open(&s->engine, s->model, &how, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    return eyrie_engine_open(&s->engine, s->model, &how, &err) == EYRIE_OK ? CLI_DONE : cli_fail("%s", err.text);
+}
+
+int cli_session_open(cli_session *s, const cli_options *o)
+{
+    eyrie_device *device;
+    eyrie_error err;
+    int status;
+
+    *s = (cli_session){ .stop = false };
+    if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE
+        || (status = check_place(o->save_state)) != CLI_DONE)
+        return status;
+    if (cli_device_open_probed(&device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    if ((status = cli_session_open_engine(s, o, device)) != CLI_DONE) return status;
     return open_sequence(s, o);
 }
 

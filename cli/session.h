@@ -20,6 +20,8 @@ typedef struct cli_session {
 
 /* Opens all of it; returns the exit status. The caller closes, also after a failure. */
 int  cli_session_open(cli_session *s, const cli_options *o);
+/* The same without prompt and sequence, on `device`, which is the session's from then on. */
+int  cli_session_open_engine(cli_session *s, const cli_options *o, eyrie_device *device);
 void cli_session_close(cli_session *s);
 
 /* Append to the prompt: a token; the tokens of a text, without <bos>; and the same for those who have something to do with the

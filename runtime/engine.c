@@ -356,6 +356,15 @@ static eyrie_status start(eyrie_engine *e, bool prefill, bool decode, ey_lane **
     return EYRIE_OK;
 }
 
+/* What the call that has begun then took beside the part that it waited for: deciding, sampling, text. */
+static void learn_host(eyrie_engine *e, double begun)
+{
+    const ey_lane *decode = &e->lanes[EY_DECODE], *l = decode->end > begun ? decode : &e->lanes[EY_PREFILL];
+
+    if (l->end > begun)
+        ey_cost_learn_host(e->costs, l->phase, l->loads, l->n, ey_seconds() - begun - (l->end - fmax(l->start, begun)));
+}
+
 /* Sequences that go on from logits that were kept need no step for their first token. */
 static bool generate_kept(eyrie_engine *e, failure *f)
 {
@@ -449,6 +458,7 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
     failure f = { EYRIE_OK, err };
     uint32_t waiting;
     bool kept, started = false;
+    double begun = ey_seconds();
     eyrie_status st = EYRIE_OK;
 
     e->stepping = true;
@@ -457,6 +467,7 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
     if (waiting == 0) end_abandoned(e, &f);
     else st = e->apart ? run_both(e, &started, &f, err) : take_turns(e, &started, &f, err);
     end_cancelled(e);
+    learn_host(e, begun);
     e->stepping = false;
     *busy = running(e) > 0;
     if (st != EYRIE_OK || f.status != EYRIE_OK || waiting == 0 || started || kept) return st != EYRIE_OK ? st : f.status;
