@@ -21,6 +21,41 @@ void ey_model_state_sizes(const eyrie_model *m, uint64_t position, uint64_t *siz
     for (uint32_t i = 0; i < m->config.layers; i++) sizes[i] = used_bytes(m, i, position);
 }
 
+uint64_t ey_model_state_bytes(const eyrie_model *m, uint64_t position)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < m->config.layers; i++) sum += used_bytes(m, i, position);
+    return sum;
+}
+
+/* ----------------------------------------------------------------------------------------------- slot to buffer */
+
+eyrie_status ey_model_store_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *to, eyrie_error *err)
+{
+    uint64_t at = 0, bytes;
+    eyrie_status st = EYRIE_OK;
+
+    for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++, at += bytes) {
+        const ey_layer_state *l = &m->state.layers[i];
+        if ((bytes = used_bytes(m, i, position)) > 0)
+            st = ey_buffer_copy(m->dev, l->buffer, slot * l->bytes, to, at, bytes, err);
+    }
+    return st;
+}
+
+eyrie_status ey_model_restore_slot(eyrie_model *m, uint32_t slot, uint64_t position, const ey_buffer *from, eyrie_error *err)
+{
+    uint64_t at = 0, bytes;
+    eyrie_status st = EYRIE_OK;
+
+    for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++, at += bytes) {
+        const ey_layer_state *l = &m->state.layers[i];
+        if ((bytes = used_bytes(m, i, position)) > 0)
+            st = ey_buffer_copy(m->dev, from, at, l->buffer, slot * l->bytes, bytes, err);
+    }
+    return st;
+}
+
 /* ------------------------------------------------------------------------------------------------- slot to slot */
 
 /* `to` waits on its device, not here. After a failure nothing may be under way to a slot that others will get. */
