@@ -115,6 +115,7 @@ typedef struct heard {
     bool         over;
     eyrie_end    end;
     eyrie_status status;                 /* where it failed */
+    uint64_t     reused;                 /* tokens that the prefix cache had */
     uint32_t     vocab;
     float       *logits;                 /* [n_scores, vocab], made by the caller who asks for them; NULL = not kept */
 } heard;
@@ -131,6 +132,7 @@ static inline void hear(void *user, eyrie_seq *seq, const eyrie_event *e)
         h->end = e->end;
         assert_true((e->end == EYRIE_END_FAILED) == (e->error != NULL));
         h->status = e->error ? e->error->status : EYRIE_OK;
+        h->reused = e->reused;
     } else {
         if (h->n_scores + h->n > 0) assert_int_equal(e->position, h->next);
         h->next = e->position + 1;
