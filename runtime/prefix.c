@@ -384,11 +384,11 @@ static int compare(const void *a, const void *b)
 
 void ey_prefixes_settle(ey_prefixes *ps)
 {
-    ey_prefix **order = ey_calloc(ps->n + 1, sizeof *order);
     size_t n = ps->n, keep = 0;
     uint64_t left = ps->limits[EY_ON_DISK];
+    ey_prefix **order = n > 0 && left > 0 ? ey_calloc(n, sizeof *order) : NULL;
 
-    if (!order || left == 0) n = 0;
+    if (!order) return;
     for (size_t i = 0; i < n; i++) order[i] = ps->all[i];
     qsort(order, n, sizeof *order, compare);
     for (size_t i = 0; i < n; i++) {

@@ -179,6 +179,17 @@ static inline void run_to_end(eyrie_engine *e)
     }
 }
 
+/* One request of a fresh sequence that has the engine to itself. */
+static inline void run_alone(eyrie_engine *e, eyrie_request r, heard *h)
+{
+    eyrie_seq *s = open_seq(e);
+
+    submit(s, r, h);
+    run_to_end(e);
+    assert_true(h->over);
+    assert_ok(eyrie_seq_close(s));
+}
+
 /* Bit for bit the same, but for how they ended. */
 static inline void assert_same(const char *what, const heard *a, const heard *b)
 {

@@ -18,16 +18,6 @@ static eyrie_request prompt_of(const int32_t *tokens, size_t n, uint64_t max_tok
                             .flags = EYRIE_IGNORE_EOS };
 }
 
-static void run(eyrie_engine *e, eyrie_request r, heard *h)
-{
-    eyrie_seq *s = open_seq(e);
-
-    submit(s, r, h);
-    run_to_end(e);
-    assert_true(h->over);
-    assert_ok(eyrie_seq_close(s));
-}
-
 static void roll_tokens(int32_t *tokens, uint32_t n, const eyrie_model *m)
 {
     for (uint32_t i = 0; i < n; i++) tokens[i] = (int32_t)below(ey_model_get_limits(m).vocab);
@@ -76,7 +66,7 @@ static void prompts_are_read_once(void **state)
             memcpy(tokens[i], random_tokens, cases[i].parts_at * sizeof(int32_t));
             eyrie_request r = prompt_of(tokens[i], cases[i].n, cases[i].max_tokens);
             r.flags |= cases[i].flags;
-            run(t.engine, r, &want[i]);
+            run_alone(t.engine, r, &want[i]);
             assert_int_equal(want[i].reused, 0);
         }
         close_table(&t);
@@ -88,7 +78,7 @@ static void prompts_are_read_once(void **state)
             char what[120];
             snprintf(what, sizeof what, "%s: %s", models[m].name, cases[i].what);
             r.flags |= cases[i].flags;
-            run(t.engine, r, &got);
+            run_alone(t.engine, r, &got);
             assert_same(what, &got, &want[i]);
             if (got.reused != cases[i].reused || stats_of(t.engine).prefill_tokens - before != cases[i].n - cases[i].reused)
                 fail_msg("%s: %d reused, %d read", what, (int)got.reused, (int)(stats_of(t.engine).prefill_tokens - before));
@@ -111,13 +101,13 @@ static void branches_are_remembered(void **state)
     for (int i = 0; i < 3; i++) {
         roll_tokens(tokens[i], LONGEST, t.model);
         memcpy(tokens[i], random_tokens, 220 * sizeof(int32_t));
-        run(t.engine, prompt_of(tokens[i], 250 + 30 * (size_t)i, 4), &want[i]);
+        run_alone(t.engine, prompt_of(tokens[i], 250 + 30 * (size_t)i, 4), &want[i]);
     }
     close_table(&t);
     t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .chunk = 256 },
                    (eyrie_engine_opts){ .prefix_memory = 16 << 20, .prefix_spacing = 256 });
     for (int i = 0; i < 3; i++) {
-        run(t.engine, prompt_of(tokens[i], 250 + 30 * (size_t)i, 4), &got);
+        run_alone(t.engine, prompt_of(tokens[i], 250 + 30 * (size_t)i, 4), &got);
         assert_same("branch", &got, &want[i]);
         assert_int_equal(got.reused, i == 2 ? 192 : 0);
     }
@@ -212,7 +202,7 @@ static void nothing_shows_by_chance(void **state)
         table t = open_table(TOGETHER, cases[i].name, opts, (eyrie_engine_opts){ 0 });
         dice = 40 + i;
         make_workload(t.model);
-        for (uint32_t k = 0; k < REQUESTS; k++) run(t.engine, workload[k], &wanted[k]);
+        for (uint32_t k = 0; k < REQUESTS; k++) run_alone(t.engine, workload[k], &wanted[k]);
         close_table(&t);
 
         opts.slots = cases[i].slots;
@@ -312,7 +302,7 @@ static void read_prompt(shop *s, const heard *want, uint32_t reused)
 
     dice = 77;
     roll_tokens(random_tokens, 200, s->model);
-    run(s->engine, prompt_of(random_tokens, 200, 6), &got);
+    run_alone(s->engine, prompt_of(random_tokens, 200, 6), &got);
     if (want->over) assert_same("from files", &got, want);
     assert_int_equal(got.reused, reused);
 }
@@ -323,7 +313,7 @@ static void write_want(heard *want)
 
     dice = 77;
     roll_tokens(random_tokens, 200, t.model);
-    run(t.engine, prompt_of(random_tokens, 200, 6), want);
+    run_alone(t.engine, prompt_of(random_tokens, 200, 6), want);
     close_table(&t);
 }
 
@@ -507,7 +497,7 @@ static void faults_are_misses(void **state)
     table t = open_table(TOGETHER, GOLDEN("mha-spelling"), (eyrie_model_opts){ .chunk = 64 }, (eyrie_engine_opts){ 0 });
     dice = 9;
     roll_tokens(random_tokens, 230, t.model);
-    for (uint32_t i = 0; i < 3; i++) run(t.engine, prompt_of(random_tokens, i == 1 ? 230 : 200, 3), &want[i]);
+    for (uint32_t i = 0; i < 3; i++) run_alone(t.engine, prompt_of(random_tokens, i == 1 ? 230 : 200, 3), &want[i]);
     assert_ok(eyrie_engine_close(t.engine));
     for (size_t c = 0; c < COUNT(caches); c++)
         for (int memory = 0; memory < 2; memory++) {
