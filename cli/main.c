@@ -29,7 +29,7 @@ static const cli_command commands[] = {
       "  /help        lists the commands\n"
       "  /quit        ends the chat\n",
       "  eyrie chat -m models/shakespeare --temp 0.7 -n 80\n"
-      "  eyrie chat -m models/shakespeare --load-state monday.state --save-state monday.state\n"
+      "  eyrie chat -m models/shakespeare --session monday.state\n"
       "  printf 'ROMEO:\\nJULIET:\\n' | eyrie chat -m models/shakespeare --seed 1\n",
       cli_chat },
     { CLI_SCORE, "score", "says how probable a model finds a text",

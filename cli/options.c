@@ -92,6 +92,8 @@ static const section sections[] = {
           STRING, FIELD(load_state), 0, 0 },
         { "--save-state", "FILE", "save at the end, or when interrupted; give sampling options again to go on", GENERATE,
           STRING, FIELD(save_state), 0, 0 },
+        { "--session", "FILE", "go on with the conversation in FILE if it is there, and save it there after each answer", CLI_CHAT,
+          STRING, FIELD(session), 0, 0 },
         { 0 } } },
     { "What is measured", {
         { "-p", "LIST", "prompt lengths to read (default 512; 0 = none); lists look like 1,4,16 and\n"
@@ -187,6 +189,18 @@ static const section sections[] = {
           FIELD(lanes), 1, 2 },
         { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS | CLI_BENCH, STRING,
           FIELD(trace), 0, 0 },
+        { 0 } } },
+    { "The prefix cache", {
+        { "--prefix-cache", "SIZE", "keep states of texts that are read in so many bytes of the device's memory: what begins like\n"
+          "                           one of them is read from there on (default: none; 256M with --prefix-dir)", STEPS, SIZE,
+          FIELD(prefix_cache), 1, UINT64_MAX },
+        { "--prefix-host", "SIZE", "those that do not fit there go to the host's memory (default: none)", STEPS, SIZE,
+          FIELD(prefix_host), 1, UINT64_MAX },
+        { "--prefix-dir", "DIR", "and then to files in DIR, as in the end do all, for later starts", STEPS, STRING,
+          FIELD(prefix_dir), 0, 0 },
+        { "--prefix-disk", "SIZE", "bytes of a model's files there at most (default 1G)", STEPS, SIZE, FIELD(prefix_disk), 1, UINT64_MAX },
+        { "--prefix-spacing", "N", "tokens between two states of a text that are kept, a multiple of 64 (default: as SIZE allows)", STEPS,
+          COUNT, FIELD(prefix_spacing), 64, 1 << 30 },
         { 0 } } },
     { "The device", {
         { "--probe", NULL, "try out what it can do and measure it, which takes some seconds", CLI_DEVICES, FLAG, FIELD(probe), 0, 0 },
@@ -432,6 +446,13 @@ static int check(const cli_options *o, unsigned prompts)
     if (o->samples > 1 && o->greedy) return cli_wrong_usage(o->command, "--greedy gives one text, however many --samples");
     if (o->samples > 1 && o->save_state)
         return cli_wrong_usage(o->command, "--save-state saves one text; leave out --samples, and save after the prompt");
+    if (o->session && (o->load_state || o->save_state))
+        return cli_wrong_usage(o->command, "--session loads and saves; leave out --load-state and --save-state");
+    if ((o->prefix_host || o->prefix_disk || o->prefix_spacing) && !o->prefix_cache && !o->prefix_dir)
+        return cli_wrong_usage(o->command, "there is no prefix cache: --prefix-cache SIZE or --prefix-dir DIR is needed");
+    if (o->prefix_disk && !o->prefix_dir) return cli_wrong_usage(o->command, "--prefix-disk is of --prefix-dir, which is missing");
+    if (o->prefix_spacing % 64 != 0)
+        return cli_wrong_usage(o->command, "--prefix-spacing %" PRIu64 ": not a multiple of 64", o->prefix_spacing);
     if (o->continuations.n && o->logits)
         return cli_wrong_usage(o->command, "--logits are of the text; leave out --continuation");
     if (o->greedy && (o->temperature >= 0 || o->top_k || o->top_p > 0 || o->min_p > 0))
@@ -530,6 +551,16 @@ static float temperature(const cli_options *o)
 
     if (o->greedy || o->temperature >= 0) return o->greedy ? 0.0f : o->temperature;
     return o->command->bit == CLI_CHAT ? 0.8f : filters ? 1.0f : 0.0f;
+}
+
+eyrie_engine_opts cli_engine_opts(const cli_options *o)
+{
+    const uint64_t of_directory = (uint64_t)256 << 20;
+
+    return (eyrie_engine_opts){
+        .struct_size = sizeof(eyrie_engine_opts), .policy = o->policy, .token_interval = (double)o->token_interval, .trace = o->trace,
+        .prefix_memory = o->prefix_dir && !o->prefix_cache ? of_directory : o->prefix_cache, .prefix_host = o->prefix_host,
+        .prefix_dir = o->prefix_dir, .prefix_disk = o->prefix_disk, .prefix_spacing = (uint32_t)o->prefix_spacing };
 }
 
 eyrie_request cli_request(const cli_options *o)

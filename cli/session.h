@@ -39,7 +39,7 @@ int cli_session_save(const cli_session *s, const char *path);
 int cli_session_run(cli_session *s, eyrie_request *request);
 
 /* What reading the prompt took, and if asked for what generating did: in words for standard error, and as `prefill`
- * and `decode` of a JSON object, with the tokens that forks did not have to read again. */
+ * and `decode` of a JSON object, with the tokens that did not have to be read again. */
 void cli_session_print_speed(const cli_session *s, bool decode);
 void cli_session_set_speed(const cli_session *s, json_t *object, bool decode);
 

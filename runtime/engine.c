@@ -95,6 +95,7 @@ eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, const eyr
     }
     EY_TRY(open_lanes(e, prefill, err));
     if (!(e->costs = ey_learnt_open(prefill, model))) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "costs of steps"));
+    EY_TRY(ey_reuse_open(e, &o, err));
     if (o.trace) EY_TRY(ey_journal_open(e, o.trace, err));
     *out = e;
     e = NULL;
@@ -110,6 +111,7 @@ eyrie_status eyrie_engine_close(eyrie_engine *e)
     if (e->stats.prefill_steps + e->stats.decode_steps > 0) ey_learnt_keep(e->costs, e->lanes[EY_PREFILL].model, e->model);
     for (uint32_t i = 0; i < EY_PHASES; i++)
         if (e->lanes[i].in_flight) (void)ey_model_wait(e->lanes[i].model, NULL);   /* nobody is left to be told */
+    ey_shelf_close(e->shelf);
     ey_journal_close(e);
     for (uint32_t i = 0; i < EY_PHASES; i++) {
         ey_lane *l = &e->lanes[i];
@@ -133,8 +135,11 @@ eyrie_status eyrie_engine_close(eyrie_engine *e)
 eyrie_status eyrie_engine_get_stats(const eyrie_engine *e, eyrie_stats *stats, eyrie_error *err)
 {
     size_t size = stats->struct_size;
+    eyrie_stats now = e->stats;
+
     (void)err;
-    memcpy(stats, &e->stats, ey_min(size, sizeof *stats));
+    ey_reuse_count(e, &now);
+    memcpy(stats, &now, ey_min(size, sizeof *stats));
     stats->struct_size = size;
     return EYRIE_OK;
 }
@@ -161,7 +166,7 @@ static eyrie_status look(eyrie_engine *e, ey_sched_view *view, eyrie_error *err)
         e->views[n++] = (ey_sched_seq){
             .position = s->position, .unread = s->n_tokens - s->next, .has_slot = s->slot != EY_NO_SLOT,
             .under_way = s->under_way, .alone = (s->request.flags & EYRIE_SCORE) != 0,
-            .most = s->request.flags & EYRIE_LOGITS ? e->limits.logits : 0, .priority = s->request.priority,
+            .most = s->request.flags & EYRIE_LOGITS ? e->limits.logits : ey_reuse_most(s), .priority = s->request.priority,
             .waited = now - s->since };
     }
     *view = (ey_sched_view){
@@ -305,7 +310,8 @@ static void end_part(eyrie_engine *e, ey_lane *l, failure *f)
     check_interval(e);
 }
 
-/* Seats the sequences that the policy has picked, with slots, and states where they are computed. A state that cannot be
+/* Seats the sequences that the policy has picked, with slots, and states where they are computed, but those of which the prefix
+ * cache has all that they would read. A state that cannot be
  * brought there fails its sequence alone, and its event may change the list of sequences. */
 static uint32_t seat(eyrie_engine *e, ey_lane *l, uint32_t n, failure *f)
 {
@@ -316,13 +322,15 @@ static uint32_t seat(eyrie_engine *e, ey_lane *l, uint32_t n, failure *f)
     for (uint32_t i = 0; i < n; i++) {
         eyrie_seq *s = l->seats[i].seq;
         if (s->slot == EY_NO_SLOT) s->slot = ey_take_slot(e);
-        if (ey_seq_bring(s, l->phase, &local) != EYRIE_OK) {
+        uint32_t tokens = e->picks[i].n;
+        if (ey_seq_bring(s, l->phase, &local) != EYRIE_OK || ey_reuse_begin(s, &tokens, &local) != EYRIE_OK) {
             ey_finish(s, EYRIE_END_FAILED, &local);
             note_failure(f, &local);
             continue;
         }
+        if (tokens == 0) continue;
         l->seats[seated] = (ey_seat){ .seq = s, .slot = s->slot };
-        l->rows[seated++] = row_of(s, l->phase, e->picks[i].n, e->targets);
+        l->rows[seated++] = row_of(s, l->phase, tokens, e->targets);
         s->under_way = l->phase == EY_PREFILL;
     }
     return seated;

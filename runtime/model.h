@@ -59,6 +59,15 @@ eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err);
  * start at a multiple of that number). */
 eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *out, eyrie_error *err);
 
+/* The same on the device, to `to` from byte `offset` on; enqueued, not waited for. */
+eyrie_status ey_model_copy_logits(eyrie_model *m, ey_phase phase, uint32_t i, ey_buffer *to, uint64_t offset, eyrie_error *err);
+
+/* What a sequence has used of a slot after `position` tokens: its bytes, and these to a buffer of the model's device and
+ * back, layer after layer. Enqueued, not waited for. */
+uint64_t     ey_model_state_bytes(const eyrie_model *m, uint64_t position);
+eyrie_status ey_model_store_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *to, eyrie_error *err);
+eyrie_status ey_model_restore_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *from, eyrie_error *err);
+
 /* What a sequence has used of a slot after `position` tokens, to another slot, of the same model or of one of the same traits:
  * `from`'s device copies, behind what it has enqueued, and `to`'s next steps wait for that; the caller does not. Where the two share no context,
  * it goes through the host, and the caller waits for both. No step that is under way may have to_slot in it. */

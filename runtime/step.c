@@ -77,7 +77,9 @@ eyrie_status ey_model_results(eyrie_model *m, ey_phase which, const ey_result **
     return st;
 }
 
-eyrie_status ey_model_logits(eyrie_model *m, ey_phase which, uint32_t i, float *out, eyrie_error *err)
+/* The buffer with the logits of wanted token i, and where they begin in it. */
+static eyrie_status find_logits(const eyrie_model *m, ey_phase which, uint32_t i, const ey_buffer **buffer, uint64_t *offset,
+                                eyrie_error *err)
 {
     const ey_phase_plans *ph = &m->phases[which];
     ey_act logits = ph->current->logits;
@@ -85,6 +87,25 @@ eyrie_status ey_model_logits(eyrie_model *m, ey_phase which, uint32_t i, float *
 
     if (i >= ph->wanted || i / tile != (ph->wanted - 1) / tile)
         return ey_fail(err, EYRIE_EINVAL, "logits of wanted token %" PRIu32 " of %" PRIu32 " are gone", i, ph->wanted);
-    return ey_buffer_read(m->dev, ey_plan_buffer(&ph->current->plan, logits), (uint64_t)(i % tile) * logits.stride * sizeof *out,
-                          m->config.vocab * sizeof *out, out, err);
+    *buffer = ey_plan_buffer(&ph->current->plan, logits);
+    *offset = (uint64_t)(i % tile) * logits.stride * sizeof(float);
+    return EYRIE_OK;
+}
+
+eyrie_status ey_model_logits(eyrie_model *m, ey_phase which, uint32_t i, float *out, eyrie_error *err)
+{
+    const ey_buffer *from;
+    uint64_t at;
+    eyrie_status st = find_logits(m, which, i, &from, &at, err);
+
+    return st == EYRIE_OK ? ey_buffer_read(m->dev, from, at, m->config.vocab * sizeof *out, out, err) : st;
+}
+
+eyrie_status ey_model_copy_logits(eyrie_model *m, ey_phase which, uint32_t i, ey_buffer *to, uint64_t offset, eyrie_error *err)
+{
+    const ey_buffer *from;
+    uint64_t at;
+    eyrie_status st = find_logits(m, which, i, &from, &at, err);
+
+    return st == EYRIE_OK ? ey_buffer_copy(m->dev, from, at, to, offset, m->config.vocab * sizeof(float), err) : st;
 }
