@@ -146,6 +146,16 @@ int cli_file_close(cli_file *f, bool keep)
     return f->error ? cli_fail("%s: %s", f->path, strerror(f->error)) : CLI_DONE;
 }
 
+int cli_make_directory(const char *path)
+{
+    struct stat there;
+
+    if (mkdir(path, 0777) != 0 && errno != EEXIST) return cli_fail("%s: %s", path, strerror(errno));
+    if (stat(path, &there) != 0) return cli_fail("%s: %s", path, strerror(errno));
+    if (!S_ISDIR(there.st_mode)) return cli_fail("%s: %s", path, strerror(ENOTDIR));
+    return access(path, W_OK | X_OK) == 0 ? CLI_DONE : cli_fail("%s: %s", path, strerror(errno));
+}
+
 /* ----------------------------------------------------------------------------------------------------------- JSON */
 
 json_t *cli_number(double value)

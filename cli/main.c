@@ -29,7 +29,7 @@ static const cli_command commands[] = {
       "  /help        lists the commands\n"
       "  /quit        ends the chat\n",
       "  eyrie chat -m models/shakespeare --temp 0.7 -n 80\n"
-      "  eyrie chat -m models/shakespeare --load-state monday.state --save-state monday.state\n"
+      "  eyrie chat -m models/shakespeare --session monday.state\n"
       "  printf 'ROMEO:\\nJULIET:\\n' | eyrie chat -m models/shakespeare --seed 1\n",
       cli_chat },
     { CLI_SCORE, "score", "says how probable a model finds a text",
@@ -92,29 +92,36 @@ static const cli_command commands[] = {
       "  eyrie tune -m synthetic:recurrentgemma-2b --json\n",
       cli_tune },
     { CLI_BENCH, "bench", "measures a device and a model on it, and compares",
-      "(-m MODEL | device | report | show FILE | compare FILE FILE) [options]",
+      "(-m MODEL | serve -m MODEL | device | report | paper [MODEL ...] | show FILE | compare FILE FILE) [options]",
       "With -m: how fast the model reads prompts and generates, for all lengths, depths, batches and settings that are asked\n"
-      "for, beside what the device allows, which is measured in between. device: what the device allows, in all its caches.\n"
-      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. show: a record in another\n"
+      "for, beside what the device allows, which is measured in between. serve: how long requests wait that come to it, beside\n"
+      "what a simulation says of the same. device: what the device allows, in all its caches.\n"
+      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. paper: Hawk, Griffin and\n"
+      "MQA of one --size side by side, or the models named, compared with the last: the Griffin paper's figures, measured and\n"
+      "predicted, with -d depths, -b batches, -p prompts, -n lengths and throughput within --memory. show: a record in another\n"
       "form. compare: two records side by side, and whether the second is slower or faster by more than chance; exit status 3\n"
       "if something is slower. Records are JSON, as -o writes them. Ctrl-C ends the measuring; what is done is printed and\n"
       "written. Building kernels, filling sequences and a first repetition are not timed.\n",
       "  eyrie bench device\n"
       "  eyrie bench -m synthetic:griffin-100m -p 512,2048 -n 128 -d 0,4096 -b 1,4,16 -r 5 -o griffin.json\n"
       "  eyrie bench -m models/shakespeare --weights bf16,q8 --quick --output csv\n"
+      "  eyrie bench serve -m models/shakespeare --rate 20 --requests 200 --prompt-tokens 200~0.8 --output-tokens 10-100\n"
+      "  eyrie bench serve -m models/shakespeare --search --first-token 0.5 --between-tokens 0.05\n"
       "  eyrie bench report -o report.json --html report.html\n"
+      "  eyrie bench paper --size 100m --memory 2G -o paper.json --html paper.html --figures paper\n"
       "  eyrie bench compare before.json after.json\n",
       cli_bench },
     { CLI_SIM, "sim", "simulates the scheduler on devices that are numbers",
-      "-m MODEL --on SPEC [--on SPEC] (-f FILE | --rate R) [options]",
+      "-m MODEL --on SPEC [--on SPEC] (--arrivals FILE | --rate R | --search) [options]",
       "Lets requests come, be read and generate on one or many devices, by the policies that run models, under a simulated\n"
       "clock: how long requests wait for their first token and between two, and what the devices are used for. A device is\n"
       "its bandwidth, its arithmetic with many rows and with few, its memory, the seconds of a kernel launch, and where\n"
-      "phases are apart the link over which a state goes. Of the model only the shape is read.\n",
+      "phases are apart the link over which a state goes; or one like a device that is there. Of the model only the shape is read.\n",
       "  eyrie sim -m synthetic:recurrentgemma-2b --on bandwidth=60G,flops=2T,memory=24G --rate 0.5 --requests 1000\n"
       "  eyrie sim -m synthetic:griffin-7b --on count=8,bandwidth=3.3T,flops=600T,decode-flops=60T,memory=80G --rate 40\n"
       "  eyrie sim -m synthetic:griffin-7b --on phase=prefill,bandwidth=1T,flops=300T,memory=48G,link=25G \\\n"
-      "      --on phase=decode,count=2,bandwidth=3T,flops=60T,memory=80G,link=25G -f arrivals.csv\n",
+      "      --on phase=decode,count=2,bandwidth=3T,flops=60T,memory=80G,link=25G --arrivals arrivals.csv\n"
+      "  eyrie sim -m models/shakespeare --on device,count=4 --search --first-token 0.5\n",
       cli_sim },
     { CLI_SELFTEST, "selftest", "checks every kernel on a device",
       "[--device SEL] [--kernel-dir DIR] [options]",

@@ -216,6 +216,7 @@ static eyrie_status choose_class(eyrie_device *dev, const candidate *c, eyrie_ke
 
     EY_TRY(query(c, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof group, &group, "its largest work-group", err));
     EY_TRY(query(c, CL_DEVICE_LOCAL_MEM_SIZE, sizeof local, &local, "its local memory", err));
+    dev->local_bytes = local;
     dev->cpu = !gpu || group < GPU_GROUP || local < GPU_LOCAL;
     if (gpu && dev->cpu && kernels)
         st = ey_fail(err, EYRIE_ELIMIT, "%s has work-groups of %zu and %" PRIu64 " bytes of local memory, kernels for GPUs need %d and "

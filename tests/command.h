@@ -16,6 +16,7 @@
 /* How to run it, besides the arguments. */
 typedef struct setting {
     const char *input;          /* on standard input; NULL: nothing */
+    const char *input_file;     /* that is standard input instead, a pipe perhaps; NULL: none */
     const char *output;         /* file that is standard output; NULL: kept for the result. "": closed */
     const char *vendors;        /* directory in which the OpenCL loader looks for platforms; NULL: as usual */
     const char *cache, *home;   /* XDG_CACHE_HOME and HOME; NULL: as usual */
@@ -55,7 +56,7 @@ static inline pid_t start(const char *dir, setting how, const char *const *args)
     child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        connect_to(STDIN_FILENO, paths[0], O_RDONLY);
+        connect_to(STDIN_FILENO, how.input_file ? how.input_file : paths[0], O_RDONLY);
         connect_to(STDERR_FILENO, paths[2], O_WRONLY | O_CREAT | O_TRUNC);
         connect_to(STDOUT_FILENO, how.output && *how.output ? how.output : paths[1], O_WRONLY | O_CREAT | O_TRUNC);
         if (how.output && !*how.output) close(STDOUT_FILENO);
