@@ -168,9 +168,10 @@ static void print_summary(const batch *b)
     read = t.read + t.reused;
     fprintf(stderr, "eyrie: ");
     print_state(b);
-    fprintf(stderr, "; prompts: %" PRIu64 " tokens, of which %" PRIu64 " reused (%.1f %%); generated: %" PRIu64
-            " (%.1f tokens/s)\n", read, t.reused, read ? 100 * (double)t.reused / (double)read : 0, t.generated,
-            (double)t.generated / seconds);
+    fprintf(stderr, "; prompts: %" PRIu64 " tokens, of which %" PRIu64 " reused (%.1f %%", read, t.reused,
+            read ? 100 * (double)t.reused / (double)read : 0);
+    if (t.hits) fprintf(stderr, "; %" PRIu64 " prefix hits", t.hits);
+    fprintf(stderr, "); generated: %" PRIu64 " (%.1f tokens/s)\n", t.generated, (double)t.generated / seconds);
 }
 
 /* --------------------------------------------------------------------------------------------------------- leading */

@@ -5,7 +5,7 @@
 #include "command.h"
 #include "dice.h"
 
-#include <math.h>
+#include <inttypes.h>
 #include <sys/stat.h>
 
 static const char *dir;             /* of the test */
@@ -72,6 +72,18 @@ static void write_requests(size_t n)
         fprintf(f, "{\"id\": %zu, \"prompt\": \"Scene %zu.\\nROMEO:\\n\", \"max_tokens\": %zu, \"temperature\": 0.8, \"seed\": %zu, \"n\": %zu%s}\n",
                 i, i / 4, 2 + i % 5, i, 1 + i % 3, i % 4 == 0 ? ", \"continuations\": [\"yes\", \" no\"]" : "");
     assert_int_equal(fclose(f), 0);
+}
+
+/* Waits until the output has some bytes, or the command has ended. */
+static bool wait_for_bytes(pid_t child, const char *name, size_t bytes)
+{
+    siginfo_t what = { 0 };
+
+    while (size_of(name) < bytes) {
+        nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+        if (waitid(P_PID, (id_t)child, &what, WEXITED | WNOHANG | WNOWAIT) == 0 && what.si_pid == child) return false;
+    }
+    return true;
 }
 
 /* --------------------------------------------------------------------------------------------------------- answers */
@@ -147,6 +159,54 @@ static void company(void **state)
     assert_string_equal(sorted.out, want);      /* which is by line, since all begin with it */
     free(want);
     done(&sorted);
+}
+
+/* Prompts that begin alike are read once, as far as they are, and the answers are the same. */
+static void prefixes(void **state)
+{
+    char text[900];
+    uint64_t tokens, reused, hits;
+    FILE *f;
+
+    dir = *state;
+    memset(text, 'a', sizeof text);
+    text[sizeof text - 1] = '\0';
+    assert_non_null(f = fopen(place("in.jsonl"), "wb"));
+    for (int i = 0; i < 24; i++) fprintf(f, "{\"prompt\": \"%d%s%d\", \"max_tokens\": 2, \"n\": %d}\n", i / 12, text, i, 1 + i % 2);
+    assert_int_equal(fclose(f), 0);
+    batch(0, place("want.jsonl"));
+    result r = run(dir, BATCH, place("out.jsonl"), "--prefix-cache", "16M", "--slots", "4");
+    expect_status(&r, 0);
+    expect_contains(r.err, "; prompts: ");
+    if (sscanf(strstr(r.err, "; prompts: "), "; prompts: %" SCNu64 " tokens, of which %" SCNu64 " reused (%*f %%; %" SCNu64 " prefix hits)",
+               &tokens, &reused, &hits) != 3)
+        fail_msg("no hits: %s", r.err);
+    assert_true(hits >= 16 && reused > tokens / 2);     /* all but those that begin together, and forks */
+    done(&r);
+    expect_same_files("out.jsonl", "want.jsonl");
+}
+
+/* A terminal is shown how far it is, and how long it will take. */
+static void progress(void **state)
+{
+    char command[12400];
+
+    dir = *state;
+    write_requests(4000);
+    snprintf(command, sizeof command, "'%s' batch -m '%s' '%s' -o '%s' --slots 1", EY_COMMAND, MODEL, place("in.jsonl"), place("out.jsonl"));
+    const char *const args[] = { "-qec", command, "/dev/null", NULL };
+    pid_t child = start(dir, (setting){ .program = "script" }, args);      /* which is a terminal to what it runs */
+    bool shown = false;
+    while (!shown && wait_for_bytes(child, "out", size_of("out") + 1)) {
+        size_t length;
+        char *out = read_whole(dir, "out", &length);
+        shown = strstr(out, " of 4000 lines, ") && strstr(out, " lines/s, ") && strstr(out, " left");
+        free(out);
+    }
+    kill(child, SIGTERM);
+    result r = finish(dir, child);
+    done(&r);
+    assert_true(shown);
 }
 
 /* Standard input and output; options stand for what a request does not say. */
@@ -292,18 +352,6 @@ static void cut_off(void **state)
         expect_same_files("out.jsonl", "want.jsonl");
     }
     free(whole);
-}
-
-/* Waits until the output has some bytes, or the command has ended. */
-static bool wait_for_bytes(pid_t child, const char *name, size_t bytes)
-{
-    siginfo_t what = { 0 };
-
-    while (size_of(name) < bytes) {
-        nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
-        if (waitid(P_PID, (id_t)child, &what, WEXITED | WNOHANG | WNOWAIT) == 0 && what.si_pid == child) return false;
-    }
-    return true;
 }
 
 /* Killed again and again, at moments that its own output tells, until it is done; by completion, where lines are missing in between. */
@@ -553,7 +601,8 @@ static void killed_ranks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_in_dir(answers), test_in_dir(company), test_in_dir(streams), test_in_dir(mistaken), test_in_dir(endless), test_in_dir(usage),
+        test_in_dir(answers), test_in_dir(company), test_in_dir(prefixes), test_in_dir(progress), test_in_dir(streams),
+        test_in_dir(mistaken), test_in_dir(endless), test_in_dir(usage),
         test_in_dir(cut_off), test_in_dir(killed), test_in_dir(interrupted), test_in_dir(foreign), test_in_dir(full_disk),
         test_in_dir(ranks), test_in_dir(ranks_without_device), test_in_dir(killed_ranks),
     };
