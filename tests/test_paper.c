@@ -290,6 +290,39 @@ static void figures_of_tiny_models(void **state)
     json_decref(record);
 }
 
+/* A record may be anybody's. */
+static void figures_of_others(void **state)
+{
+    static const char record[] =
+        "{\"schema\": \"eyrie-bench\", \"schema_version\": 1, \"rows\": [], \"figures\": [{\"key\": \"%s\", \"title\": \"<i>\", \"about\": 3, "
+        "\"x\": {\"label\": \"it's\\n<i>\"}, \"y\": 7, \"curves\": [{\"name\": \"<i>\", \"x\": [0, 1, null, 2], \"y\": [%s, \"z\"], "
+        "\"predicted\": 1}, 5, {}]}, {\"table\": [5, [1, \"<i>\"], []]}, 1, {}]}";
+    static const struct { const char *key, *values; int status; } cases[] = {
+        { "a-1", "1, 2", 0 }, { "a", "-1, -2", 0 }, { "a", "0, 0", 0 }, { "a", "1e-320, 1e-321", 0 }, { "a", "1e308, -1e308", 0 },
+        { "a", "null, []", 0 }, { "../a", "1, 2", 1 }, { "", "1, 2", 1 }, { "a b", "1, 2", 1 },
+    };
+    PATH(file, "a.json");
+    PATH(html, "a.html");
+    size_t length;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char text[1024], *bytes;
+        result r;
+        assert_in_range(snprintf(text, sizeof text, record, cases[i].key, cases[i].values), 1, sizeof text - 1);
+        write_text(*state, "a.json", text);
+        r = run(*state, "bench", "show", file, "--figures", *state, "--html", html);
+        expect_status(&r, cases[i].status);
+        done(&r);
+        bytes = read_whole(*state, "a.html", &length);
+        assert_null(strstr(bytes, "<i>"));
+        free(bytes);
+        if (cases[i].status) continue;
+        bytes = read_whole(*state, "figures.gp", &length);
+        expect_contains(bytes, "set xlabel 'it''s<i>'\n");
+        free(bytes);
+    }
+}
+
 /* What was done until then is there, figures and all. */
 static void interrupts(void **state)
 {
@@ -317,7 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(times_add_up), cmocka_unit_test(the_best_that_fits), cmocka_unit_test(growth_and_crossings),
         cmocka_unit_test(little_was_measured), test_in_dir(wrong_usage), test_in_dir(refuses_what_does_not_fit),
-        test_in_dir(figures_of_tiny_models), test_in_dir(interrupts),
+        test_in_dir(figures_of_tiny_models), test_in_dir(figures_of_others), test_in_dir(interrupts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
