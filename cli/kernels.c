@@ -1,4 +1,5 @@
-/* kernels.c - tables of what kernels took, from the record's "kernels": a table for each phase and batch of a model. */
+/* kernels.c - tables of what kernels took, from the record's "kernels": a table for each phase and batch of a model.
+ */
 #include "bench.h"
 #include "figure.h"
 
@@ -6,6 +7,7 @@
 #include <string.h>
 
 enum { COLUMNS = 7, TEXT = 48 };
+#define LEAST_SHARE 0.001       /* of the time, below which a kernel is not shown */
 
 static bool same_group(const json_t *a, const json_t *b)
 {
@@ -53,13 +55,14 @@ void cli_kernels_find(json_t *record)
             figure =
                 cli_figure_add(record, "kernels", title,
                                "Timed launch by launch, which is slower than all at once; bytes and operations as "
-                               "plans count them, of attention where windows are full alone.");
+                               "plans count them, of attention where windows are full alone. Kernels below 0.1 % of "
+                               "the time are left out.");
             cli_figure_add_row(figure, head, COLUMNS);
             all = 0;
             json_array_foreach(list, n, other)
                 if (same_group(other, k)) all += cli_get_number(other, "seconds");
         }
         before = k;
-        add_row(figure, k, all);
+        if (cli_get_number(k, "seconds") >= LEAST_SHARE * all) add_row(figure, k, all);
     }
 }
