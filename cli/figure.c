@@ -273,7 +273,9 @@ void cli_figures_print(const json_t *record, cli_figure_form form, const cli_out
         bool drawn = json_array_size(json_object_get(figure, "curves")) > 0;
 
         print_text(html ? "<h2>" : "\n## ", cli_get_text(figure, "title"), html ? "</h2>" : "", html, out);
-        print_text(html ? "<p class='soft'>" : "\n", cli_get_text(figure, "about"), html ? "</p>" : "", html, out);
+        if (*cli_get_text(figure, "about"))
+            print_text(html ? "<p class='soft'>" : "\n", cli_get_text(figure, "about"), html ? "</p>" : "", html,
+                       out);
         if (html && drawn) {
             cli_out_print(out, "<div class='wide'>\n");
             print_plot(figure, out);

@@ -117,6 +117,7 @@ void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kerne
         cli_set(object, "flops", cli_number(flops));
         cli_set(object, "bytes_per_second", cli_number(bytes / k->seconds));
         cli_set(object, "flops_per_second", cli_number(flops / k->seconds));
+        cli_set(object, "read_limit", cli_number(now->read));
         cli_set(object, "limit",
                 json_string(!counted              ? ""
                             : reading > computing ? "read"
