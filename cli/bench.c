@@ -4,6 +4,7 @@
 #include "device.h"
 #include "figure.h"
 #include "probing.h"
+#include "serving.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -86,11 +87,6 @@ typedef struct places {
 } places;
 
 static void write_file(void *user, const char *bytes, size_t n) { (void)cli_file_write(user, bytes, n); }
-static void write_output(void *user, const char *bytes, size_t n)
-{
-    (void)user;
-    cli_write(bytes, n);
-}
 
 static int open_places(places *p, const cli_options *o)
 {
@@ -117,7 +113,7 @@ static int close_places(places *p, const cli_options *o, const json_t *record, b
         if (p->has_file) cli_record_print(record, o->form ? o->form : "json", &(cli_out){ write_file, &p->file });
         if (p->has_page) cli_page_print(record, &(cli_out){ write_file, &p->page });
         if (o->figures) status = cli_figures_write(record, o->figures);
-        cli_record_print(record, p->has_file || !o->form ? "md" : o->form, &(cli_out){ write_output, NULL });
+        cli_record_print(record, p->has_file || !o->form ? "md" : o->form, &cli_standard_output);
     }
     if (p->has_file && cli_file_close(&p->file, keep) != CLI_DONE) status = CLI_FAILED;
     if (p->has_page && cli_file_close(&p->page, keep) != CLI_DONE) status = CLI_FAILED;
@@ -177,7 +173,7 @@ static int check_kernels(cli_benchmark *b)
 
 /* ---------------------------------------------------------------------------------------------------------- command */
 
-enum { DEVICE = 1, REPORT = 2, MODEL_ONLY = 4, PAPER = 8 };
+enum { DEVICE = 1, REPORT = 2, MODEL_ONLY = 4, PAPER = 8, SERVE = 16 };
 
 static int measure(cli_benchmark *b, unsigned what)
 {
@@ -188,6 +184,7 @@ static int measure(cli_benchmark *b, unsigned what)
     b->line = cli_progress_new();
     b->deadline = o->quick ? cli_seconds() + QUICK_SECONDS : INFINITY;
     if (what & DEVICE) status = cli_bench_survey(b);
+    if (what & SERVE) status = cli_bench_serve(b);
     if (status == CLI_DONE && (what & (REPORT | MODEL_ONLY)) && !cli_bench_interrupted(b))
         status = cli_bench_phases(b, o->model ? o->model : QUICK_MODEL);
     if (what & PAPER) status = cli_bench_paper(b);
@@ -258,16 +255,18 @@ int cli_bench(const cli_options *o)
 {
     static const struct { const char *name; size_t words; const char *wants; } kinds[] = {
         { "device", 1, "no more words" }, { "report", 1, "no more words" }, { "show", 2, "one file" }, { "compare", 3, "two files" },
-        { "paper", 0, "any number of models" } };
+        { "paper", 0, "any number of models" }, { "serve", 1, "no more words" } };
     const char *word = o->words.n ? o->words.items[0] : NULL;
     size_t i = 0;
+    int status;
 
-    if (!word && !o->model) return cli_wrong_usage(o->command, "nothing to measure: -m MODEL, or one of device, report, show, compare and paper");
+    if (!word && !o->model) return cli_wrong_usage(o->command, "nothing to measure: -m MODEL, or one of serve, device, report, show, compare and paper");
     if (is_nothing(&o->prompts) && is_nothing(&o->generated)) return cli_wrong_usage(o->command, "nothing to measure: -p 0 and -n 0");
     if (!word) return run(o, MODEL_ONLY);
     while (i < sizeof kinds / sizeof *kinds && strcmp(kinds[i].name, word) != 0) i++;
     if (i == sizeof kinds / sizeof *kinds)
-        return cli_wrong_usage(o->command, "unknown '%s': there are device, report, show FILE, compare A B and paper [MODEL ...], or -m MODEL alone", word);
+        return cli_wrong_usage(o->command, "unknown '%s': there are serve, device, report, show FILE, compare A B and paper [MODEL ...], "
+                               "or -m MODEL alone", word);
     if (kinds[i].words && o->words.n != kinds[i].words) return cli_wrong_usage(o->command, "%s takes %s", word, kinds[i].wants);
     if (i == 3) {
         if (o->form && strcmp(o->form, "md") != 0 && strcmp(o->form, "json") != 0)
@@ -276,5 +275,6 @@ int cli_bench(const cli_options *o)
                                  o->form && strcmp(o->form, "json") == 0);
     }
     if (i == 4) return cli_bench_paper_check(o) == CLI_DONE ? run(o, PAPER) : CLI_WRONG_USAGE;
-    return i == 2 ? show(o) : run(o, i == 0 ? DEVICE : DEVICE | REPORT);
+    if (i == 5 && (status = cli_bench_serve_check(o)) != CLI_DONE) return status;
+    return i == 2 ? show(o) : run(o, i == 0 ? DEVICE : i == 5 ? SERVE : DEVICE | REPORT);
 }

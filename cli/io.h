@@ -61,5 +61,6 @@ json_t *cli_text(const char *text, size_t length);
 void    cli_set(json_t *object, const char *key, json_t *value);        /* takes over `value` */
 void    cli_append(json_t *array, json_t *value);
 void    cli_print_json(json_t *object);                                 /* and frees it */
+char   *cli_json_text(json_t *object, size_t *length);                  /* in one line, and frees it; the caller frees that */
 
 #endif

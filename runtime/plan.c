@@ -178,6 +178,7 @@ static cl_int set_arg(const ey_plan *p, const ey_record *r, cl_uint i)
     switch (a->kind) {
     case EY_ARG_INT:   return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof a->as.i, &a->as.i);
     case EY_ARG_FLOAT: return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof a->as.f, &a->as.f);
+    case EY_ARG_LOCAL: return EY_CL(code, clSetKernelArg, r->kernel, i, a->as.bytes, NULL);
     default:           mem = ey_plan_mem(p, a); break;
     }
     return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof mem, &mem);

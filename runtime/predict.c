@@ -1,40 +1,10 @@
 /* predict.c - eyrie_model_predict and eyrie_model_cost: what steps of a model that is only declared cost, and how
  * long they would take. */
 #include "learnt.h"
-#include "limits.h"
 #include "model_parts.h"
-
-#include <eyrie/eyrie_tools.h>
 
 #include <inttypes.h>
 #include <math.h>
-
-/* What the steps of this model took on this device when it ran; else what the device can do at best. Launches are
- * then not known: there are a few for each layer, and they take little beside the rest. */
-static eyrie_status learn(ey_costs **out, eyrie_model *m, const ey_shape *s, eyrie_model_costs *costs,
-                          eyrie_error *err)
-{
-    const eyrie_rates *r = &costs->rates;
-    const ey_pace any[EY_PHASES] = { { 1, 1, 0 }, { 1, 1, 0 } };
-    bool remembered;
-    char reason[320];
-    eyrie_status st;
-
-    EY_TRY(ey_model_identify(m, err));
-    m->unit = ey_model_has_unit(m, reason);
-    *out = ey_costs_new(s, any);
-    costs->source = EYRIE_COSTS_LEARNT;
-    if (*out && !ey_learnt_recall(*out, m, m)) {
-        EY_TRY(eyrie_device_recall(m->dev, &costs->rates, &remembered, err));
-        costs->source = remembered ? EYRIE_COSTS_REMEMBERED : EYRIE_COSTS_MEASURED;
-        const ey_pace best = { r->read_bytes, r->fma_flops, r->launch_seconds };
-        ey_free(*out);
-        *out = ey_costs_new(s, (const ey_pace[EY_PHASES]){ best, best });
-    }
-    if (!*out) st = ey_fail(err, EYRIE_ENOMEM, "costs of a model");
-done:
-    return st;
-}
 
 static void fill_steps(const ey_shape *s, const ey_costs *learnt, eyrie_model_costs *costs)
 {
@@ -65,7 +35,7 @@ eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts,
     EY_TRY(ey_model_declare(&m, dev ? dev : &nowhere, path, opts, err));
     ey_model_shape(m, &s);
     if (dev && !memory) costs->memory = ey_device_free_memory(dev, &source);
-    if (dev) EY_TRY(learn(&learnt, m, &s, costs, err));
+    if (dev) EY_TRY(ey_learnt_foresee(&learnt, m, &s, costs, err));
     fill_steps(&s, learnt, costs);
     if (learnt) {
         costs->decode_ridge = ey_cost_ridge(learnt, EY_DECODE);

@@ -281,6 +281,19 @@ EYRIE_API eyrie_status eyrie_selftest(eyrie_device *dev, const char *op, eyrie_c
 
 /* ----------------------------------------------------------------------------------------------------- simulation */
 
+/* Of many durations, in seconds. Quantiles are within 0.5 %. */
+typedef struct eyrie_spread {
+    uint64_t n;
+    double   mean, p50, p95, p99, most;
+} eyrie_spread;
+
+/* Makes one of durations that are added one after the other, in a room that does not grow. new: NULL without memory. */
+typedef struct eyrie_tally eyrie_tally;
+EYRIE_API eyrie_tally *eyrie_tally_new(void);
+EYRIE_API void         eyrie_tally_free(eyrie_tally *tally);
+EYRIE_API void         eyrie_tally_add(eyrie_tally *tally, double seconds);
+EYRIE_API eyrie_spread eyrie_tally_spread(const eyrie_tally *tally);
+
 /* A request, as far as it takes time. */
 typedef struct eyrie_arrival {
     double   seconds;              /* when it comes, from the beginning; not before the one before it */
@@ -301,6 +314,8 @@ typedef struct eyrie_sim_device {
     double   launch;               /* s for a kernel launch */
     double   memory;               /* bytes, for weights, scratch and states */
     double   link;                 /* bytes/s to other devices; needed where the phases are apart */
+    eyrie_device *like;            /* an open device: it is as fast as that, whatever the four numbers from bandwidth to launch are,
+                                    * as eyrie_model_predict knows it, and with memory 0 has as much free; NULL: the numbers count */
 } eyrie_sim_device;
 
 typedef struct eyrie_sim_opts {
@@ -315,15 +330,11 @@ typedef struct eyrie_sim_opts {
     eyrie_arrivals_fn       *arrivals;
     void                    *user;
     uint64_t                 expected;      /* requests, for the progress alone; 0 = not known */
+    uint32_t                 clients;       /* requests there can be at a time: the next comes when one is answered, if not later;
+                                             * 0 = any number, each when it comes */
     eyrie_progress_fn       *progress;      /* NULL: nobody hears of it */
     void                    *progress_user;
 } eyrie_sim_opts;
-
-/* Of many durations, in seconds. Quantiles are within 0.5 %. */
-typedef struct eyrie_spread {
-    uint64_t n;
-    double   mean, p50, p95, p99, most;
-} eyrie_spread;
 
 typedef struct eyrie_sim_report {
     uint64_t     requests, prompt_tokens, tokens;   /* answered, read, generated */
@@ -344,6 +355,11 @@ typedef struct eyrie_sim_report {
  * these requests. Needs no device. Of a million requests with a hundred tokens each, a matter of a minute.
  * EINVAL: a value that makes no sense, named; EMEMORY: the model's weights leave a device no memory for a state. */
 EYRIE_API eyrie_status eyrie_simulate(const eyrie_sim_opts *opts, eyrie_sim_report *report, eyrie_error *err);
+
+/* What an engine that is there would do with these requests, by what it has learnt of its steps so far: its models, slots, policy
+ * and interval, with two models as two devices. Of opts the requests count, and who hears of progress. */
+EYRIE_API eyrie_status eyrie_engine_simulate(const eyrie_engine *engine, const eyrie_sim_opts *opts, eyrie_sim_report *report,
+                                             eyrie_error *err);
 
 #ifdef __cplusplus
 }
