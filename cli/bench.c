@@ -3,7 +3,6 @@
 #include "commands.h"
 #include "device.h"
 #include "probing.h"
-#include "serving.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -41,6 +41,10 @@ int cli_bench_survey(cli_benchmark *b);
 /* Rows of a model: prefill and decode, for all settings that the options ask for. */
 int cli_bench_phases(cli_benchmark *b, const char *model);
 
+/* A row of an engine under load, also of what was done before an interrupt; first, whether the options make sense for it. */
+int cli_bench_serve_check(const cli_options *o);
+int cli_bench_serve(cli_benchmark *b);
+
 /* Prints both records side by side; the exit status, CLI_SLOWER if something is significantly slower in the second. */
 enum { CLI_SLOWER = 3 };
 int cli_bench_compare(const char *path_a, const char *path_b, double threshold, bool json);
