@@ -1,5 +1,5 @@
 /* chat.c - `eyrie chat`: a conversation, line by line. Its history is the state of one sequence, which each turn is
- * appended to; nothing is read twice and no text is kept. */
+ * appended to; nothing is read twice and no text is kept. A session is that state in a file. */
 #include "commands.h"
 #include "session.h"
 #include "terminal.h"
@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct chat {
@@ -119,9 +120,11 @@ static void take_turn(chat *c, const cli_options *o, const char *text, size_t le
     c->in_line = false;
     if (status == CLI_DONE) status = cli_session_run(&c->session, &request);
     c->over |= c->session.stop;
-    if (status == 128 + SIGINT) return;         /* the answer is over, the chat is not */
-    c->over |= status > 128;
-    set_status(c, status);
+    if (status != 128 + SIGINT) {               /* then the answer is over, the chat is not */
+        c->over |= status > 128;
+        set_status(c, status);
+    }
+    if (o->session && !c->over) set_status(c, cli_session_save(&c->session, o->session));       /* at the end comes another one */
 }
 
 /* -------------------------------------------------------------------------------------------------------- commands */
@@ -205,9 +208,20 @@ static int run_command(chat *c, char *line)
 
 /* ------------------------------------------------------------------------------------------------------------ chat */
 
+/* A session that is not there yet begins. */
+static int open_session(chat *c, const cli_options *o)
+{
+    cli_options both = *o;
+    struct stat there;
+
+    both.save_state = o->session;
+    if (stat(o->session, &there) == 0 || errno != ENOENT) both.load_state = o->session;
+    return cli_session_open(&c->session, &both);
+}
+
 static int open_chat(chat *c, const cli_options *o)
 {
-    int status = cli_session_open(&c->session, o);
+    int status = o->session ? open_session(c, o) : cli_session_open(&c->session, o);
 
     if (status != CLI_DONE) return status;
     if (!c->session.info.has_tokenizer) return cli_fail("%s: has no tokenizer.model, and a chat is text", o->model);
@@ -248,12 +262,13 @@ static void take_line(chat *c, const cli_options *o)
 int cli_chat(const cli_options *o)
 {
     chat c = { .status = CLI_DONE };
+    const char *file = o->session ? o->session : o->save_state;
     int status = open_chat(&c, o);
 
     if (status == CLI_DONE) {
         while (!c.over) take_line(&c, o);
         status = c.status;
-        if (o->save_state && cli_session_save(&c.session, o->save_state) != CLI_DONE) status = CLI_FAILED;
+        if (file && cli_session_save(&c.session, file) != CLI_DONE) status = CLI_FAILED;
     }
     cli_session_close(&c.session);
     return status;

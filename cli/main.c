@@ -29,7 +29,7 @@ static const cli_command commands[] = {
       "  /help        lists the commands\n"
       "  /quit        ends the chat\n",
       "  eyrie chat -m models/shakespeare --temp 0.7 -n 80\n"
-      "  eyrie chat -m models/shakespeare --load-state monday.state --save-state monday.state\n"
+      "  eyrie chat -m models/shakespeare --session monday.state\n"
       "  printf 'ROMEO:\\nJULIET:\\n' | eyrie chat -m models/shakespeare --seed 1\n",
       cli_chat },
     { CLI_SCORE, "score", "says how probable a model finds a text",
@@ -43,6 +43,16 @@ static const cli_command commands[] = {
       "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n"
       "  eyrie score -m models/shakespeare -p 'To be, or ' --continuation 'not to be' --continuation 'to go'\n",
       cli_score },
+    { CLI_BATCH, "batch", "answers a file of requests",
+      "-m MODEL (FILE | -) [-o FILE] [options]",
+      "Each line of FILE is a request, a JSON object with a prompt, how to generate from it, and texts to score after it; each\n"
+      "line of the output answers one. The options are for what a request does not say. Given again, the command goes on\n"
+      "where the output ends, whatever ended it; lines taken out of the output are answered anew. Under mpirun all processes\n"
+      "share the work, each with a device of its own. Exit status 1 if a request failed, after the rest is done.\n",
+      "  eyrie batch -m models/shakespeare requests.jsonl -o answers.jsonl\n"
+      "  echo '{\"prompt\": \"ROMEO:\", \"max_tokens\": 20, \"n\": 2}' | eyrie batch -m models/shakespeare -\n"
+      "  mpirun -n 4 eyrie batch -m models/shakespeare requests.jsonl -o answers.jsonl --order completion\n",
+      cli_batch },
     { CLI_INFO, "info", "says what a model is and what it takes",
       "-m MODEL [options]",
       "Layers, parameters, bytes on the device, and what steps cost, from the headers of the model's files: it reads no\n"
@@ -82,11 +92,13 @@ static const cli_command commands[] = {
       "  eyrie tune -m synthetic:recurrentgemma-2b --json\n",
       cli_tune },
     { CLI_BENCH, "bench", "measures a device and a model on it, and compares",
-      "(-m MODEL | serve -m MODEL | device | report | show FILE | compare FILE FILE) [options]",
+      "(-m MODEL | serve -m MODEL | device | report | paper [MODEL ...] | show FILE | compare FILE FILE) [options]",
       "With -m: how fast the model reads prompts and generates, for all lengths, depths, batches and settings that are asked\n"
       "for, beside what the device allows, which is measured in between. serve: how long requests wait that come to it, beside\n"
       "what a simulation says of the same. device: what the device allows, in all its caches.\n"
-      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. show: a record in another\n"
+      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. paper: Hawk, Griffin and\n"
+      "MQA of one --size side by side, or the models named, compared with the last: the Griffin paper's figures, measured and\n"
+      "predicted, with -d depths, -b batches, -p prompts, -n lengths and throughput within --memory. show: a record in another\n"
       "form. compare: two records side by side, and whether the second is slower or faster by more than chance; exit status 3\n"
       "if something is slower. Records are JSON, as -o writes them. Ctrl-C ends the measuring; what is done is printed and\n"
       "written. Building kernels, filling sequences and a first repetition are not timed.\n",
@@ -96,6 +108,7 @@ static const cli_command commands[] = {
       "  eyrie bench serve -m models/shakespeare --rate 20 --requests 200 --prompt-tokens 200~0.8 --output-tokens 10-100\n"
       "  eyrie bench serve -m models/shakespeare --search --first-token 0.5 --between-tokens 0.05\n"
       "  eyrie bench report -o report.json --html report.html\n"
+      "  eyrie bench paper --size 100m --memory 2G -o paper.json --html paper.html --figures paper\n"
       "  eyrie bench compare before.json after.json\n",
       cli_bench },
     { CLI_SIM, "sim", "simulates the scheduler on devices that are numbers",

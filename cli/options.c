@@ -40,8 +40,9 @@ typedef struct section {
     option      options[15];    /* the last has no name */
 } section;
 
-enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO | CLI_TUNE,
-       REQUESTS = CLI_SIM | CLI_BENCH, TOOLS = CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | REQUESTS, PROMPT = 0 /* number of the section */,
+enum { GENERATE = CLI_RUN | CLI_CHAT, SAMPLE = GENERATE | CLI_BATCH, READ = CLI_RUN | CLI_SCORE, STEPS = SAMPLE | READ,
+       MODEL = STEPS | CLI_INFO | CLI_TUNE, REQUESTS = CLI_SIM | CLI_BENCH,
+       TOOLS = CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | REQUESTS, PROMPT = 0 /* number of the section */,
        MOST_COUNTS = 64 /* in a list */ };
 
 #define FIELD(name) offsetof(cli_options, name)
@@ -54,39 +55,45 @@ static const section sections[] = {
         { "--tokens", "IDS", "token ids such as 2,5,9, taken as they stand: no <bos> is added", READ, STRING,
           FIELD(tokens), 0, 0 },
         { 0 } } },
+    { "The requests", {
+        { "-", NULL, "read them from standard input instead of FILE", CLI_BATCH, FLAG, FIELD(from_stdin), 0, 0 },
+        { 0 } } },
     { "Scoring", {
         { "--continuation", "TEXT", "score TEXT as what follows the text, instead of that; may be given more than once", CLI_SCORE,
           TEXTS, FIELD(continuations), 0, 0 },
         { 0 } } },
     { "Generating", {
-        { "-n", "N", "tokens to generate at most (default 128; 512 for each answer of a chat)", GENERATE, COUNT, FIELD(n), 1, UINT64_MAX },
-        { "--greedy", NULL, "always the most probable token (the default, but of chats)", GENERATE, FLAG, FIELD(greedy), 0, 0 },
+        { "-n", "N", "tokens to generate at most (default 128; 512 for each answer of a chat)", SAMPLE, COUNT, FIELD(n), 1, UINT64_MAX },
+        { "--greedy", NULL, "always the most probable token (the default, but of chats)", SAMPLE, FLAG, FIELD(greedy), 0, 0 },
         { "--temp", "F", "draw tokens at temperature F: lower is tamer (default 1 with the next three, 0.8 in a chat)",
-          GENERATE, NUMBER, FIELD(temperature), 0, 0 },
-        { "--top-k", "K", "draw from the K most probable tokens only (0 = all)", GENERATE, COUNT, FIELD(top_k), 0, UINT32_MAX },
-        { "--top-p", "P", "then from the fewest whose probabilities sum up to P, such as 0.9", GENERATE, SHARE,
+          SAMPLE, NUMBER, FIELD(temperature), 0, 0 },
+        { "--top-k", "K", "draw from the K most probable tokens only (0 = all)", SAMPLE, COUNT, FIELD(top_k), 0, UINT32_MAX },
+        { "--top-p", "P", "then from the fewest whose probabilities sum up to P, such as 0.9", SAMPLE, SHARE,
           FIELD(top_p), 0, 0 },
-        { "--min-p", "P", "then from those at least P times as probable as the most probable", GENERATE, FRACTION,
+        { "--min-p", "P", "then from those at least P times as probable as the most probable", SAMPLE, FRACTION,
           FIELD(min_p), 0, 0 },
-        { "--seed", "S", "which draw: the same seed, the same text (default 0)", GENERATE, COUNT, FIELD(seed), 0,
+        { "--seed", "S", "which draw: the same seed, the same text (default 0)", SAMPLE, COUNT, FIELD(seed), 0,
           UINT64_MAX },
-        { "--repeat-penalty", "R", "make tokens of the text less probable: above 1, such as 1.1 (default 1)", GENERATE,
+        { "--repeat-penalty", "R", "make tokens of the text less probable: above 1, such as 1.1 (default 1)", SAMPLE,
           POSITIVE, FIELD(repeat_penalty), 0, 0 },
-        { "--presence-penalty", "F", "lower the logits of tokens generated before by F, from -2 to 2", GENERATE, PENALTY,
+        { "--presence-penalty", "F", "lower the logits of tokens generated before by F, from -2 to 2", SAMPLE, PENALTY,
           FIELD(presence_penalty), 0, 0 },
-        { "--frequency-penalty", "F", "the same for each time they were generated", GENERATE, PENALTY,
+        { "--frequency-penalty", "F", "the same for each time they were generated", SAMPLE, PENALTY,
           FIELD(frequency_penalty), 0, 0 },
-        { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", GENERATE, TEXTS,
+        { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", SAMPLE, TEXTS,
           FIELD(stops), 0, 0 },
-        { "--samples", "N", "N texts from one prompt, which is read once (draws with temperature 1 if not told otherwise)", CLI_RUN,
+        { "--samples", "N", "N texts from one prompt, which is read once (draws with temperature 1 if not told otherwise)",
+          CLI_RUN | CLI_BATCH,
           COUNT, FIELD(samples), 1, 65536 },
-        { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN, FLAG, FIELD(ignore_eos), 0, 0 },
+        { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN | CLI_BATCH, FLAG, FIELD(ignore_eos), 0, 0 },
         { 0 } } },
     { "The state", {
         { "--load-state", "FILE", "go on where --save-state left off; a text is read after that, without <bos>", GENERATE,
           STRING, FIELD(load_state), 0, 0 },
         { "--save-state", "FILE", "save at the end, or when interrupted; give sampling options again to go on", GENERATE,
           STRING, FIELD(save_state), 0, 0 },
+        { "--session", "FILE", "go on with the conversation in FILE if it is there, and save it there after each answer", CLI_CHAT,
+          STRING, FIELD(session), 0, 0 },
         { 0 } } },
     { "What is measured", {
         { "-p", "LIST", "prompt lengths to read (default 512; 0 = none); lists look like 1,4,16 and\n"
@@ -101,6 +108,8 @@ static const section sections[] = {
         { "-r", "N", "repetitions (default 5)", CLI_BENCH, COUNT, FIELD(repetitions), 1, 1000 },
         { "--quick", NULL, "less of everything that is not said, and no repetition begins after 40 seconds", CLI_BENCH, FLAG,
           FIELD(quick), 0, 0 },
+        { "--profile", NULL, "then time every kernel, too, at the largest -d and the longest -p", CLI_BENCH, FLAG, FIELD(profile), 0, 0 },
+        { "--size", "100m|200m|400m|1b|3b|7b|14b", "of the models of paper (default 100m)", CLI_BENCH, CHOICE, FIELD(size), 0, 0 },
         { "--threshold", "F", "differences up to F percent are none, whatever else is said of them (default 3)", CLI_BENCH, NUMBER,
           FIELD(threshold), 0, 0 },
         { 0 } } },
@@ -136,6 +145,11 @@ static const section sections[] = {
         { "--output", "md|csv|json|jsonl", "its form (default md; json for -o FILE)", CLI_BENCH, CHOICE, FIELD(form), 0, 0 },
         { "-o", "FILE", "write it to FILE, and tables to standard output", CLI_BENCH, STRING, FIELD(output), 0, 0 },
         { "--html", "FILE", "write a page with tables and a plot to FILE, too", CLI_BENCH, STRING, FIELD(html), 0, 0 },
+        { "--figures", "DIR", "write each figure of paper to DIR, as SVG, as columns of numbers, and for gnuplot", CLI_BENCH, STRING,
+          FIELD(figures), 0, 0 },
+        { "-o", "FILE", "write answers to FILE, or go on there (default, and -: standard output)", CLI_BATCH, STRING, FIELD(output), 0, 0 },
+        { "--order", "input|completion", "the order of answers: that of the requests, or as they are done (default input)", CLI_BATCH,
+          CHOICE, FIELD(order), 0, 0 },
         { "-o", "DIR", "the directory to make", CLI_PACK, STRING, FIELD(output), 0, 0 },
         { "--json", NULL, "print one JSON object", READ | CLI_INFO | CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | CLI_SIM, FLAG, FIELD(json), 0, 0 },
         { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
@@ -162,8 +176,8 @@ static const section sections[] = {
           COUNT, FIELD(context), 1, UINT64_MAX },
         { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
-        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; up to 16 where a\n"
-          "                           prompt goes on in many ways; of bench: serve, 16)", STEPS | CLI_TUNE | REQUESTS, COUNT, FIELD(slots), 1,
+        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; batch and bench serve\n"
+          "                           16; up to 16 where a prompt goes on in many ways)", STEPS | CLI_TUNE | REQUESTS, COUNT, FIELD(slots), 1,
           UINT32_MAX },
         { 0 } } },
     { "Scheduling", {
@@ -175,6 +189,18 @@ static const section sections[] = {
           FIELD(lanes), 1, 2 },
         { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS | CLI_BENCH, STRING,
           FIELD(trace), 0, 0 },
+        { 0 } } },
+    { "The prefix cache", {
+        { "--prefix-cache", "SIZE", "keep states of texts that are read in so many bytes of the device's memory: what begins like\n"
+          "                           one of them is read from there on (default: none; 256M with --prefix-dir)", STEPS, SIZE,
+          FIELD(prefix_cache), 1, UINT64_MAX },
+        { "--prefix-host", "SIZE", "those that do not fit there go to the host's memory (default: none)", STEPS, SIZE,
+          FIELD(prefix_host), 1, UINT64_MAX },
+        { "--prefix-dir", "DIR", "and then to files in DIR, as in the end do all, for later starts", STEPS, STRING,
+          FIELD(prefix_dir), 0, 0 },
+        { "--prefix-disk", "SIZE", "bytes of a model's files there at most (default 1G)", STEPS, SIZE, FIELD(prefix_disk), 1, UINT64_MAX },
+        { "--prefix-spacing", "N", "tokens between two states of a text that are kept, a multiple of 64 (default: as SIZE allows)", STEPS,
+          COUNT, FIELD(prefix_spacing), 64, 1 << 30 },
         { 0 } } },
     { "The device", {
         { "--probe", NULL, "try out what it can do and measure it, which takes some seconds", CLI_DEVICES, FLAG, FIELD(probe), 0, 0 },
@@ -414,10 +440,19 @@ static int check(const cli_options *o, unsigned prompts)
     if ((o->command->bit & (MODEL | CLI_PACK)) && !o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
     if ((o->command->bit & READ) && prompts == 0 && !o->load_state)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
+    if (o->command->bit == CLI_BATCH && o->words.n + o->from_stdin != 1)
+        return cli_wrong_usage(o->command, "exactly one file of requests is needed, or - for standard input");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
     if (o->samples > 1 && o->greedy) return cli_wrong_usage(o->command, "--greedy gives one text, however many --samples");
     if (o->samples > 1 && o->save_state)
         return cli_wrong_usage(o->command, "--save-state saves one text; leave out --samples, and save after the prompt");
+    if (o->session && (o->load_state || o->save_state))
+        return cli_wrong_usage(o->command, "--session loads and saves; leave out --load-state and --save-state");
+    if ((o->prefix_host || o->prefix_disk || o->prefix_spacing) && !o->prefix_cache && !o->prefix_dir)
+        return cli_wrong_usage(o->command, "there is no prefix cache: --prefix-cache SIZE or --prefix-dir DIR is needed");
+    if (o->prefix_disk && !o->prefix_dir) return cli_wrong_usage(o->command, "--prefix-disk is of --prefix-dir, which is missing");
+    if (o->prefix_spacing % 64 != 0)
+        return cli_wrong_usage(o->command, "--prefix-spacing %" PRIu64 ": not a multiple of 64", o->prefix_spacing);
     if (o->continuations.n && o->logits)
         return cli_wrong_usage(o->command, "--logits are of the text; leave out --continuation");
     if (o->greedy && (o->temperature >= 0 || o->top_k || o->top_p > 0 || o->min_p > 0))
@@ -440,7 +475,7 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
             o->help = true;
             return CLI_DONE;
         }
-        if (!opt && *arg != '-' && command->bit == CLI_BENCH) {
+        if (!opt && *arg != '-' && (command->bit & (CLI_BENCH | CLI_BATCH))) {
             cli_grow(&o->words.items, &o->words.capacity, o->words.n + 1, sizeof *o->words.items);
             o->words.items[o->words.n++] = arg;
             continue;
@@ -518,6 +553,16 @@ static float temperature(const cli_options *o)
     return o->command->bit == CLI_CHAT ? 0.8f : filters ? 1.0f : 0.0f;
 }
 
+eyrie_engine_opts cli_engine_opts(const cli_options *o)
+{
+    const uint64_t of_directory = (uint64_t)256 << 20;
+
+    return (eyrie_engine_opts){
+        .struct_size = sizeof(eyrie_engine_opts), .policy = o->policy, .token_interval = (double)o->token_interval, .trace = o->trace,
+        .prefix_memory = o->prefix_dir && !o->prefix_cache ? of_directory : o->prefix_cache, .prefix_host = o->prefix_host,
+        .prefix_dir = o->prefix_dir, .prefix_disk = o->prefix_disk, .prefix_spacing = (uint32_t)o->prefix_spacing };
+}
+
 eyrie_request cli_request(const cli_options *o)
 {
     return (eyrie_request){
@@ -527,12 +572,13 @@ eyrie_request cli_request(const cli_options *o)
         .n_stops = o->stops.n, .flags = o->ignore_eos ? EYRIE_IGNORE_EOS : 0 };
 }
 
-/* A chat needs two for /load; many texts from one prompt go side by side as far as that pays. */
+/* A chat needs two for /load; a batch and many texts from one prompt go side by side as far as that pays. */
 static uint32_t slots(const cli_options *o)
 {
     uint64_t texts = o->samples > o->continuations.n ? o->samples : o->continuations.n;
 
     if (o->slots) return (uint32_t)o->slots;
+    if (o->command->bit == CLI_BATCH) return 16;
     return o->command->bit == CLI_CHAT ? 2 : texts < 16 ? (uint32_t)texts : 16;
 }
 

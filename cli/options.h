@@ -9,7 +9,7 @@
 
 typedef struct cli_options cli_options;
 
-enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8,      /* bits that say which commands an option belongs to */
+enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8, CLI_BATCH = 16,      /* bits that say which commands an option belongs to */
        CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512, CLI_BENCH = 1024, CLI_SIM = 2048 };
 
 typedef struct cli_command {
@@ -46,20 +46,23 @@ struct cli_options {
     cli_texts          stops, continuations;
     uint64_t           samples;                 /* 0: not given */
     bool               ignore_eos, json, probe, again;
-    const char        *logits, *output;
-    const char        *load_state, *save_state;
+    const char        *logits, *output, *order;
+    const char        *load_state, *save_state, *session;
     const char        *weights, *compute, *kv, *invariant, *products;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
     const char        *policy, *trace;
     float              token_interval;
     uint64_t           lanes;
+    uint64_t           prefix_cache, prefix_host, prefix_disk, prefix_spacing;
+    const char        *prefix_dir;
     const char        *device, *kernels, *kernel_dir, *cache_dir;
+    uint32_t           turn;                    /* no option: which of the devices that match */
     uint64_t           threads, memory, max_alloc;
     cli_texts          words;                   /* arguments that are no options, of commands that take some */
     cli_counts         prompts, generated, depths, batches, chunks;     /* of bench, which has no n and no chunk */
     uint64_t           repetitions;
-    bool               quick;
-    const char        *form, *html;
+    bool               quick, profile;
+    const char        *form, *html, *figures, *size;
     const char        *op;                      /* of selftest */
     cli_texts          on;                      /* of sim: its devices */
     float              rate;                    /* of sim and bench serve, like the next four lines */
@@ -82,6 +85,7 @@ void cli_print_help(const cli_command *command);
 
 /* What they mean to the library. */
 eyrie_model_opts cli_model_opts(const cli_options *o);
+eyrie_engine_opts cli_engine_opts(const cli_options *o);   /* without a second model */
 eyrie_request    cli_request(const cli_options *o);     /* how to generate; neither tokens nor who is told */
 const char      *cli_format_name(eyrie_format format);
 

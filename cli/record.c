@@ -1,5 +1,6 @@
 /* record.c - see record.h. */
 #include "record.h"
+#include "figure.h"
 #include "served.h"
 #include "statistics.h"
 
@@ -446,6 +447,7 @@ static void print_tables(const json_t *record, const cli_out *out)
     if (*cli_get_text(record, "energy")) cli_out_print(out, "- energy: %s\n", cli_get_text(record, "energy"));
     print_bandwidth(rows, out);
     print_others(rows, out);
+    cli_figures_print(record, CLI_FIGURE_MD, out);
     json_array_foreach(rows, i, row)
         if (cli_is_test(row, "serve")) cli_served_print_row(row, out);
     json_array_foreach(rows, i, row) {      /* rows of one setting follow each other */

@@ -106,6 +106,21 @@ static int add_simulated(json_t *row, const cli_server *s)
 
 /* ----------------------------------------------------------------------------------------------------------- command */
 
+int cli_bench_no_serve_check(const cli_options *o)
+{
+    const struct { const char *name; bool given; } own[] = {
+        { "--scenario", o->scenario }, { "--rate", o->rate > 0 }, { "--search", o->search }, { "--first-token", o->first_limit > 0 },
+        { "--between-tokens", o->between_limit > 0 }, { "--arrivals", o->file }, { "--record-arrivals", o->record_arrivals },
+        { "--requests", o->requests }, { "--prompt-tokens", o->prompt_tokens }, { "--output-tokens", o->output_tokens },
+        { "--seed", o->seed }, { "--policy", o->policy }, { "--token-interval", o->token_interval > 0 }, { "--lanes", o->lanes },
+        { "--trace", o->trace }, { "--slots", o->slots },
+    };
+
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i].given) return cli_wrong_usage(o->command, "%s is for eyrie bench serve", own[i].name);
+    return CLI_DONE;
+}
+
 int cli_bench_serve_check(const cli_options *o)
 {
     const struct { const char *name; bool given; } others[] = {

@@ -22,7 +22,7 @@ static int check_place(const char *path)
 
     if (!path) return CLI_DONE;
     if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
-        return S_ISDIR(there.st_mode) ? cli_fail("--save-state %s: %s", path, strerror(EISDIR)) : CLI_DONE;
+        return S_ISDIR(there.st_mode) ? cli_fail("%s: %s", path, strerror(EISDIR)) : CLI_DONE;
     status = cli_file_open(&f, path);
     (void)cli_file_close(&f, false);
     return status;
@@ -66,21 +66,27 @@ static int read_prompt(cli_session *s, const cli_options *o)
 
 /* Most texts have fewer tokens than bytes; if this one has more, the second attempt has room. The library puts <bos> before
  * every text. */
-int cli_session_add_text(cli_session *s, const char *text, size_t length)
+eyrie_status cli_session_encode(cli_session *s, const char *text, size_t length, eyrie_error *err)
 {
     size_t n = length + 1, room, bos = s->info.bos >= 0;
     int32_t *to;
-    eyrie_error err;
+    eyrie_status st;
 
     do {
         cli_grow(&s->tokens, &s->capacity, s->n_tokens + n, sizeof *s->tokens);
         to = s->tokens + s->n_tokens;
         room = s->capacity - s->n_tokens;
-        if (eyrie_encode(s->model, text, length, to, room, &n, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+        if ((st = eyrie_encode(s->model, text, length, to, room, &n, err)) != EYRIE_OK) return st;
     } while (n > room);
     memmove(to, to + bos, (n - bos) * sizeof *to);
     s->n_tokens += n - bos;
-    return CLI_DONE;
+    return EYRIE_OK;
+}
+
+int cli_session_add_text(cli_session *s, const char *text, size_t length)
+{
+    eyrie_error err;
+    return cli_session_encode(s, text, length, &err) == EYRIE_OK ? CLI_DONE : cli_fail("%s", err.text);
 }
 
 static int open_sequence(cli_session *s, const cli_options *o)
@@ -125,8 +131,7 @@ static eyrie_status open_models(cli_session *s, const cli_options *o, eyrie_erro
 
 int cli_session_open_engine(cli_session *s, const cli_options *o, eyrie_device *device)
 {
-    eyrie_engine_opts how = { .struct_size = sizeof how, .policy = o->policy, .token_interval = (double)o->token_interval,
-                              .trace = o->trace };
+    eyrie_engine_opts how = cli_engine_opts(o);
     eyrie_error err;
 
     s->device = device;
@@ -234,6 +239,9 @@ void cli_session_print_speed(const cli_session *s, bool decode)
         fprintf(stderr, "%s%s: %" PRIu64 " token%s in %.3f s (%.*f tokens/s)", phase ? "   " : "", v.name, v.tokens,
                 v.tokens == 1 ? "" : "s", v.seconds, v.rate < 100 ? 1 : 0, v.rate);
     }
+    eyrie_stats stats = { .struct_size = sizeof stats };
+    if (eyrie_engine_get_stats(s->engine, &stats, NULL) == EYRIE_OK && stats.prefix_tokens > 0)
+        fprintf(stderr, "   from the prefix cache: %" PRIu64 " token%s", stats.prefix_tokens, stats.prefix_tokens == 1 ? "" : "s");
     fputc('\n', stderr);
 }
 

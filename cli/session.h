@@ -24,9 +24,11 @@ int  cli_session_open(cli_session *s, const cli_options *o);
 int  cli_session_open_engine(cli_session *s, const cli_options *o, eyrie_device *device);
 void cli_session_close(cli_session *s);
 
-/* Append to the prompt: a token; the tokens of a text, without <bos>. */
-void cli_session_add_token(cli_session *s, int32_t token);
-int  cli_session_add_text(cli_session *s, const char *text, size_t length);
+/* Append to the prompt: a token; the tokens of a text, without <bos>; and the same for those who have something to do with the
+ * error. */
+void         cli_session_add_token(cli_session *s, int32_t token);
+int          cli_session_add_text(cli_session *s, const char *text, size_t length);
+eyrie_status cli_session_encode(cli_session *s, const char *text, size_t length, eyrie_error *err);
 
 /* Saves the sequence to a state file. */
 int cli_session_save(const cli_session *s, const char *path);
@@ -37,7 +39,7 @@ int cli_session_save(const cli_session *s, const char *path);
 int cli_session_run(cli_session *s, eyrie_request *request);
 
 /* What reading the prompt took, and if asked for what generating did: in words for standard error, and as `prefill`
- * and `decode` of a JSON object, with the tokens that forks did not have to read again. */
+ * and `decode` of a JSON object, with the tokens that did not have to be read again. */
 void cli_session_print_speed(const cli_session *s, bool decode);
 void cli_session_set_speed(const cli_session *s, json_t *object, bool decode);
 

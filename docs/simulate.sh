@@ -43,9 +43,9 @@ for readers in 2 3 4; do
 done
 
 for model in hawk griffin mqa; do
-    for length in 512 1024 2048 4096 8192 16384 32768; do
-        line "$length" -m "synthetic:$model-7b" --on "$device,decode-flops=600T" --context "$((512 + length))" --rows 2048 \
-            --prompt-tokens 512 --output-tokens "$length" --requests 4000
+    for length in 512 1024 2048 4096 8192 16384; do
+        line "$length" -m "synthetic:$model-7b" --on "$device,decode-flops=600T" --context "$((512 + length))" --rows 1024 \
+            --prompt-tokens 512 --output-tokens "$length" --requests 1024
     done >"$data/$model"
 done
 

@@ -75,12 +75,17 @@ static ey_demand of_head(const ey_shape *s, const ey_loads *w)
     return (ey_demand){ .bytes = w->wanted > 0 ? s->head_bytes : 0, .flops = w->wanted * s->head_flops };
 }
 
+ey_demand ey_loads_demand(const ey_shape *s, ey_phase phase, const ey_loads *w)
+{
+    ey_demand d = of_layers(s, w), head = of_head(s, w);
+
+    return (ey_demand){ d.bytes + head.bytes, d.flops + head.flops, s->launches[phase] };
+}
+
 ey_demand ey_cost_demand(const ey_shape *s, ey_phase phase, const ey_load *rows, uint32_t n)
 {
     ey_loads w = sum(s, rows, n);
-    ey_demand d = of_layers(s, &w), head = of_head(s, &w);
-
-    return (ey_demand){ d.bytes + head.bytes, d.flops + head.flops, s->launches[phase] };
+    return ey_loads_demand(s, phase, &w);
 }
 
 uint64_t ey_cost_most_sequences(const ey_shape *s, uint64_t positions, uint64_t memory)

@@ -58,6 +58,7 @@ typedef struct ey_demand {
 } ey_demand;
 
 ey_demand ey_cost_demand(const ey_shape *s, ey_phase phase, const ey_load *rows, uint32_t n);
+ey_demand ey_loads_demand(const ey_shape *s, ey_phase phase, const ey_loads *w);
 
 /* By the formula alone, s. */
 double ey_cost_formula(const ey_shape *s, const ey_pace *pace, ey_phase phase, const ey_load *rows, uint32_t n);

@@ -41,7 +41,7 @@ static size_t push_held(eyrie_seq *s, char *out, bool *stopped)
 void ey_finish(eyrie_seq *s, eyrie_end end, const eyrie_error *error)
 {
     eyrie_event event = { .kind = EYRIE_EVENT_END, .position = s->position, .token = -1, .logprob = NAN, .end = end,
-                          .error = error };
+                          .error = error, .reused = s->reused };
     char wrong[EY_LAST_CHARACTER], *text = s->last_text;
     bool found = false;
 
@@ -226,6 +226,7 @@ eyrie_status ey_digest(eyrie_seq *s, const ey_row *row, ey_phase phase, const ey
         if (!ey_seen_add(&s->seen, row->tokens[t], false)) return ey_fail(err, EYRIE_ENOMEM, "the tokens that were seen");
     s->next += row->n;
     s->position += row->n;
+    ey_reuse_keep(s, n_results ? &results[first + n_results - 1] : NULL, first + n_results - 1);
     if (s->next < s->n_tokens) return EYRIE_OK;
 
     const source last = { .result = &results[first + n_results - 1], .phase = phase, .i = first + n_results - 1 };

@@ -95,6 +95,7 @@ eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, const eyr
     }
     EY_TRY(open_lanes(e, prefill, err));
     if (!(e->costs = ey_learnt_open(prefill, model))) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "costs of steps"));
+    EY_TRY(ey_reuse_open(e, &o, err));
     if (o.trace) EY_TRY(ey_journal_open(e, o.trace, err));
     *out = e;
     e = NULL;
@@ -110,6 +111,7 @@ eyrie_status eyrie_engine_close(eyrie_engine *e)
     if (e->stats.prefill_steps + e->stats.decode_steps > 0) ey_learnt_keep(e->costs, e->lanes[EY_PREFILL].model, e->model);
     for (uint32_t i = 0; i < EY_PHASES; i++)
         if (e->lanes[i].in_flight) (void)ey_model_wait(e->lanes[i].model, NULL);   /* nobody is left to be told */
+    ey_shelf_close(e->shelf);
     ey_journal_close(e);
     for (uint32_t i = 0; i < EY_PHASES; i++) {
         ey_lane *l = &e->lanes[i];
@@ -133,8 +135,11 @@ eyrie_status eyrie_engine_close(eyrie_engine *e)
 eyrie_status eyrie_engine_get_stats(const eyrie_engine *e, eyrie_stats *stats, eyrie_error *err)
 {
     size_t size = stats->struct_size;
+    eyrie_stats now = e->stats;
+
     (void)err;
-    memcpy(stats, &e->stats, ey_min(size, sizeof *stats));
+    ey_reuse_count(e, &now);
+    memcpy(stats, &now, ey_min(size, sizeof *stats));
     stats->struct_size = size;
     return EYRIE_OK;
 }
@@ -161,7 +166,7 @@ static eyrie_status look(eyrie_engine *e, ey_sched_view *view, eyrie_error *err)
         e->views[n++] = (ey_sched_seq){
             .position = s->position, .unread = s->n_tokens - s->next, .has_slot = s->slot != EY_NO_SLOT,
             .under_way = s->under_way, .alone = (s->request.flags & EYRIE_SCORE) != 0,
-            .most = s->request.flags & EYRIE_LOGITS ? e->limits.logits : 0, .priority = s->request.priority,
+            .most = s->request.flags & EYRIE_LOGITS ? e->limits.logits : ey_reuse_most(s), .priority = s->request.priority,
             .waited = now - s->since };
     }
     *view = (ey_sched_view){
@@ -219,11 +224,11 @@ static eyrie_seq *empty_seat(eyrie_engine *e, const ey_seat *seat)
     return seat->seq;
 }
 
-/* Ends the requests of all that take part, and the step. Their slots are free then: where another queue may write to them,
- * what is under way has to end before. */
+/* Ends the requests of all that take part, and the step. Their slots are free then, and its batch makes room for another: what is
+ * under way has to end before. */
 static void fail_step(eyrie_engine *e, ey_lane *l, const eyrie_error *error, failure *f)
 {
-    if (e->apart) (void)ey_model_wait(l->model, NULL);
+    (void)ey_model_wait(l->model, NULL);
     l->under_way = l->in_flight = false;
     note_failure(f, error);
     for (uint32_t i = 0; i < l->n; i++) {
@@ -305,7 +310,8 @@ static void end_part(eyrie_engine *e, ey_lane *l, failure *f)
     check_interval(e);
 }
 
-/* Seats the sequences that the policy has picked, with slots, and states where they are computed. A state that cannot be
+/* Seats the sequences that the policy has picked, with slots, and states where they are computed, but those of which the prefix
+ * cache has all that they would read. A state that cannot be
  * brought there fails its sequence alone, and its event may change the list of sequences. */
 static uint32_t seat(eyrie_engine *e, ey_lane *l, uint32_t n, failure *f)
 {
@@ -316,13 +322,15 @@ static uint32_t seat(eyrie_engine *e, ey_lane *l, uint32_t n, failure *f)
     for (uint32_t i = 0; i < n; i++) {
         eyrie_seq *s = l->seats[i].seq;
         if (s->slot == EY_NO_SLOT) s->slot = ey_take_slot(e);
-        if (ey_seq_bring(s, l->phase, &local) != EYRIE_OK) {
+        uint32_t tokens = e->picks[i].n;
+        if (ey_seq_bring(s, l->phase, &local) != EYRIE_OK || ey_reuse_begin(s, &tokens, &local) != EYRIE_OK) {
             ey_finish(s, EYRIE_END_FAILED, &local);
             note_failure(f, &local);
             continue;
         }
+        if (tokens == 0) continue;
         l->seats[seated] = (ey_seat){ .seq = s, .slot = s->slot };
-        l->rows[seated++] = row_of(s, l->phase, e->picks[i].n, e->targets);
+        l->rows[seated++] = row_of(s, l->phase, tokens, e->targets);
         s->under_way = l->phase == EY_PREFILL;
     }
     return seated;
@@ -356,13 +364,22 @@ static eyrie_status start(eyrie_engine *e, bool prefill, bool decode, ey_lane **
     return EYRIE_OK;
 }
 
-/* What the call that has begun then took beside the part that it waited for: deciding, sampling, text. */
+/* What the call that has begun then took beside the parts that it waited for: deciding, sampling, text. Where both phases had one
+ * in turn, each has a half of that; with two lanes who decodes is waited for. */
 static void learn_host(eyrie_engine *e, double begun)
 {
-    const ey_lane *decode = &e->lanes[EY_DECODE], *l = decode->end > begun ? decode : &e->lanes[EY_PREFILL];
+    double host = ey_seconds() - begun;
+    bool ended[EY_PHASES];
 
-    if (l->end > begun)
-        ey_cost_learn_host(e->costs, l->phase, l->loads, l->n, ey_seconds() - begun - (l->end - fmax(l->start, begun)));
+    for (uint32_t i = 0; i < EY_PHASES; i++) ended[i] = e->lanes[i].end > begun;
+    if (e->apart && ended[EY_DECODE]) ended[EY_PREFILL] = false;
+    for (uint32_t i = 0; i < EY_PHASES; i++)
+        if (ended[i]) host -= e->lanes[i].end - fmax(e->lanes[i].start, begun);
+    if (ended[EY_PREFILL] && ended[EY_DECODE]) host /= 2;
+    for (uint32_t i = 0; i < EY_PHASES; i++) {
+        const ey_lane *l = &e->lanes[i];
+        if (ended[i]) ey_cost_learn_host(e->costs, l->phase, l->loads, l->n, host);
+    }
 }
 
 /* Sequences that go on from logits that were kept need no step for their first token. */
@@ -382,14 +399,23 @@ static bool generate_kept(eyrie_engine *e, failure *f)
     return any;
 }
 
-/* One lane: a step, or a part of one, from beginning to end. */
+/* One lane: a step, or a part of one, from beginning to end. After a part that is not the last there is only a decode step to come,
+ * which is enqueued at once: the device goes on without waiting for us. */
 static eyrie_status take_turns(eyrie_engine *e, bool *started, failure *f, eyrie_error *err)
 {
-    ey_lane *l;
+    ey_lane *l, *decode = NULL;
     eyrie_status st = start(e, true, true, &l, f, err);
 
     *started = l != NULL;
-    if (st == EYRIE_OK && l && l->in_flight) end_part(e, l, f);
+    if (st != EYRIE_OK || !l || !l->in_flight) return st;
+    if (l->phase == EY_PREFILL && !ey_lane_is_last(l) && !e->trace) {       /* a trace tells of one at a time */
+        (void)ey_lane_ready(l);                                             /* which marks its end */
+        st = start(e, false, true, &decode, f, err);
+    }
+    end_part(e, l, f);
+    if (!decode || !decode->in_flight) return st;
+    decode->start = fmax(decode->start, l->end);
+    end_part(e, decode, f);
     return st;
 }
 

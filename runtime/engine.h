@@ -1,11 +1,12 @@
 /* engine.h - what is inside of engines and sequences, for the files that make them up: engine.c decides and runs steps, seq.c
- * takes requests, seat.c hands out slots, deliver.c makes tokens, text and events of results, seq_file.c saves and loads,
+ * takes requests, seat.c hands out slots, reuse.c keeps states of prompts, deliver.c makes tokens, text and events of results, seq_file.c saves and loads,
  * journal.c tells the trace. Nobody else's. */
 #ifndef EY_ENGINE_H
 #define EY_ENGINE_H
 
 #include "lane.h"
 #include "sched.h"
+#include "shelf.h"
 #include "stop.h"
 #include "trace.h"
 #include "utf8.h"
@@ -34,6 +35,8 @@ struct eyrie_seq {
     ey_phase       place;       /* the lane whose model has its state, where lanes have models of their own */
     bool           under_way;   /* it has a seat in the prefill step that has begun */
     bool           cancelled;   /* its request ends when the step does */
+    uint64_t       reused;      /* tokens of its request that the prefix cache had */
+    uint64_t       branch;      /* position at which a snapshot is due besides; 0: none */
     uint64_t       position;    /* tokens read */
     int32_t       *tokens;      /* what it reads next: [n_tokens], of which `next` are read */
     size_t         n_tokens, next, capacity;
@@ -62,6 +65,8 @@ struct eyrie_engine {
     bool             apart;     /* they have models of their own and run at the same time; else they take turns */
     const ey_policy *policy;
     ey_costs        *costs;
+    ey_shelf        *shelf;     /* states of prompts that were read; NULL: no prefix cache */
+    uint64_t         spacing;   /* tokens between snapshots of a prompt */
     double           interval;  /* asked for, in seconds; 0: the default */
     bool             interval_checked;
     bool             decoded;   /* the last step was a decode step */
@@ -91,6 +96,22 @@ eyrie_status ey_seq_check_idle(const eyrie_seq *s, const char *what, eyrie_error
 eyrie_status ey_check_tokens(const int32_t *tokens, size_t n, uint32_t vocab, eyrie_error *err);
 /* Its state to where the lane of that phase computes. */
 eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err);
+
+ey_ending   *ey_ending_new(const eyrie_engine *e);      /* NULL: no memory. Free with ey_free */
+
+/* -------------------------------------------------------------------------------------------- the prefix cache (reuse.c) */
+
+/* All but the first do nothing where there is none. */
+eyrie_status ey_reuse_open(eyrie_engine *e, const eyrie_engine_opts *opts, eyrie_error *err);
+/* Tokens up to the next position at which a snapshot is due; 0: no bound. */
+uint32_t     ey_reuse_most(const eyrie_seq *s);
+/* A sequence that has got its slot and is picked for a step of *n tokens begins after what is kept of its prompt; *n becomes
+ * what is to be read of it. 0: that was all; it has its logits, or its request is over. */
+eyrie_status ey_reuse_begin(eyrie_seq *s, uint32_t *n, eyrie_error *err);
+/* A prefill step has read for it; `last`, number `wanted` of its results, is what followed the prompt; NULL: that has not ended,
+ * or nothing was wanted. */
+void         ey_reuse_keep(eyrie_seq *s, const ey_result *last, uint32_t wanted);
+void         ey_reuse_count(const eyrie_engine *e, eyrie_stats *stats);
 
 /* ---------------------------------------------------------------------------------------------- delivering (deliver.c) */
 

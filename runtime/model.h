@@ -50,12 +50,23 @@ eyrie_status ey_model_results(eyrie_model *m, ey_phase phase, const ey_result **
 /* Whether ey_model_results would find the phase's step done instead of waiting for it. Asking starts what is enqueued, and never
  * waits. What the other phase enqueues before the first question counts too: they share a queue. */
 bool         ey_model_ready(eyrie_model *m, ey_phase phase);
-/* Waits for what is enqueued, a part of a step. */
+/* Waits for a part of a step: what was enqueued when ey_model_ready asked first. If it has not, for all. */
+eyrie_status ey_model_wait_part(eyrie_model *m, ey_phase phase, eyrie_error *err);
+/* Waits for all that is enqueued. */
 eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err);
 
 /* Logits [vocab] of wanted token i of the phase's last step; readable are those of the last ey_model_limits.logits (which
  * start at a multiple of that number). */
 eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *out, eyrie_error *err);
+
+/* The same on the device, to `to` from byte `offset` on; enqueued, not waited for. */
+eyrie_status ey_model_copy_logits(eyrie_model *m, ey_phase phase, uint32_t i, ey_buffer *to, uint64_t offset, eyrie_error *err);
+
+/* What a sequence has used of a slot after `position` tokens: its bytes, and these to a buffer of the model's device and
+ * back, layer after layer. Enqueued, not waited for. */
+uint64_t     ey_model_state_bytes(const eyrie_model *m, uint64_t position);
+eyrie_status ey_model_store_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *to, eyrie_error *err);
+eyrie_status ey_model_restore_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *from, eyrie_error *err);
 
 /* What a sequence has used of a slot after `position` tokens, to another slot, of the same model or of one of the same traits:
  * `from`'s device copies, behind what it has enqueued, and `to`'s next steps wait for that; the caller does not. Where the two share no context,

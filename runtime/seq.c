@@ -154,6 +154,8 @@ static eyrie_status check_request(const eyrie_seq *s, const eyrie_request *r, ey
 
 static size_t ending_bytes(const eyrie_engine *e) { return sizeof(ey_ending) + e->limits.vocab * sizeof(float); }
 
+ey_ending *ey_ending_new(const eyrie_engine *e) { return ey_calloc(1, ending_bytes(e)); }
+
 /* What is pending, then the request's own tokens. Where there is but the token generated last, it stays what the next decode
  * step reads: a prefill step, which sums in another order, would leave a trace of the end that was between. */
 static void queue_tokens(eyrie_seq *s, const eyrie_request *r)
@@ -193,7 +195,7 @@ eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_
         return st;
     keeps = (r.flags & EYRIE_KEEP_LOGITS) != 0;
     last_text = ey_calloc(s->n_held + EY_LAST_CHARACTER + stop.longest, 1);
-    if (keeps) ending = ey_calloc(1, ending_bytes(e));
+    if (keeps) ending = ey_ending_new(e);
     if (!last_text || (keeps && !ending)
         || !ey_grow(&s->tokens, &s->capacity, eyrie_seq_pending(s, NULL) + r.n_tokens, sizeof *s->tokens)
         || !ey_grow(&s->ends, &s->ends_capacity, r.n_end_tokens, sizeof *s->ends)) {
@@ -216,6 +218,7 @@ eyrie_status eyrie_seq_submit(eyrie_seq *s, const eyrie_request *request, eyrie_
     s->request.stops = NULL;
     s->state = EY_SEQ_RUNNING;
     s->cancelled = false;
+    s->reused = s->branch = 0;
     s->number = ++e->requests;
     s->since = ey_seconds();
 
@@ -243,7 +246,7 @@ static eyrie_status copy_rest(eyrie_seq *to, const eyrie_seq *from, eyrie_error 
 
     if (!ey_grow(&to->tokens, &to->capacity, unread, sizeof *to->tokens) || !ey_seen_copy(&to->seen, &from->seen)
         || (from->n_held && !(to->held = ey_calloc(from->n_held, 1)))
-        || (from->ending && !(to->ending = ey_calloc(1, ending_bytes(from->engine)))))
+        || (from->ending && !(to->ending = ey_ending_new(from->engine))))
         return ey_fail(err, EYRIE_ENOMEM, "sequence handle");
     if (from->ending) memcpy(to->ending, from->ending, ending_bytes(from->engine));
     if (unread) memcpy(to->tokens, from->tokens + from->next, unread * sizeof *to->tokens);

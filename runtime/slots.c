@@ -21,6 +21,40 @@ void ey_model_state_sizes(const eyrie_model *m, uint64_t position, uint64_t *siz
     for (uint32_t i = 0; i < m->config.layers; i++) sizes[i] = used_bytes(m, i, position);
 }
 
+uint64_t ey_model_state_bytes(const eyrie_model *m, uint64_t position)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < m->config.layers; i++) sum += used_bytes(m, i, position);
+    return sum;
+}
+
+/* ----------------------------------------------------------------------------------------------- slot to buffer */
+
+/* Between a slot and a buffer that has its layers one after the other. */
+static eyrie_status copy_layers(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *b, bool back, eyrie_error *err)
+{
+    uint64_t at = 0, bytes;
+    eyrie_status st = EYRIE_OK;
+
+    for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++, at += bytes) {
+        ey_buffer *layer = m->state.layers[i].buffer;
+        uint64_t place = slot * m->state.layers[i].bytes;
+        if ((bytes = used_bytes(m, i, position)) == 0) continue;
+        st = back ? ey_buffer_copy(m->dev, b, at, layer, place, bytes, err) : ey_buffer_copy(m->dev, layer, place, b, at, bytes, err);
+    }
+    return st;
+}
+
+eyrie_status ey_model_store_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *to, eyrie_error *err)
+{
+    return copy_layers(m, slot, position, to, false, err);
+}
+
+eyrie_status ey_model_restore_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *from, eyrie_error *err)
+{
+    return copy_layers(m, slot, position, from, true, err);
+}
+
 /* ------------------------------------------------------------------------------------------------- slot to slot */
 
 /* `to` waits on its device, not here. After a failure nothing may be under way to a slot that others will get. */

@@ -146,7 +146,6 @@ eyrie_status ey_snapshot_finish(ey_snapshot_writer *w, bool keep, eyrie_error *e
 static eyrie_status check_file(const ey_map *map, const char *path, eyrie_error *err)
 {
     const unsigned char *d = map->data;
-    unsigned char        sum[SUM];
 
     if (map->size < 8 || memcmp(d, MAGIC, 8) != 0)
         return ey_fail(err, EYRIE_EFORMAT, "%s: not a state file; --save-state makes one", path);
@@ -156,6 +155,14 @@ static eyrie_status check_file(const ey_map *map, const char *path, eyrie_error 
     if (map->size < HEAD + SUM || ey_get(d + 24, 8) != map->size)
         return ey_fail(err, EYRIE_EFORMAT, "%s: has %" PRIu64 " bytes, its header says %" PRIu64 ": cut off or damaged; copy or "
                        "save it again", path, map->size, map->size < HEAD ? HEAD : ey_get(d + 24, 8));
+    return EYRIE_OK;
+}
+
+static eyrie_status check_sum(const ey_map *map, const char *path, eyrie_error *err)
+{
+    const unsigned char *d = map->data;
+    unsigned char        sum[SUM];
+
     put_sum(sum, XXH3_128bits(d, (size_t)(map->size - SUM)));
     if (memcmp(sum, d + map->size - SUM, SUM) != 0)
         return ey_fail(err, EYRIE_EFORMAT, "%s: checksum is %016" PRIx64 ", its bytes give %016" PRIx64 ": damaged; copy or save "
@@ -219,7 +226,7 @@ static eyrie_status find_parts(ey_snapshot *s, uint32_t n_traits, const char *pa
     return EYRIE_OK;
 }
 
-eyrie_status ey_snapshot_open(ey_snapshot *s, const char *path, const ey_traits *traits, eyrie_error *err)
+static eyrie_status open_file(ey_snapshot *s, const char *path, const ey_traits *traits, bool all, eyrie_error *err)
 {
     uint32_t     n_traits;
     eyrie_status st;
@@ -227,6 +234,7 @@ eyrie_status ey_snapshot_open(ey_snapshot *s, const char *path, const ey_traits 
     *s = (ey_snapshot){ 0 };
     EY_TRY(ey_map_open(&s->map, path, err));
     EY_TRY(check_file(&s->map, path, err));
+    if (all) EY_TRY(check_sum(&s->map, path, err));
     n_traits = (uint32_t)ey_get(s->map.data + 12, 4);
     s->n_parts = (uint32_t)ey_get(s->map.data + 16, 4);
     EY_TRY(find_parts(s, n_traits, path, err));
@@ -234,6 +242,16 @@ eyrie_status ey_snapshot_open(ey_snapshot *s, const char *path, const ey_traits 
 done:
     if (st != EYRIE_OK) ey_snapshot_close(s);
     return st;
+}
+
+eyrie_status ey_snapshot_open(ey_snapshot *s, const char *path, const ey_traits *traits, eyrie_error *err)
+{
+    return open_file(s, path, traits, true, err);
+}
+
+eyrie_status ey_snapshot_peek(ey_snapshot *s, const char *path, const ey_traits *traits, eyrie_error *err)
+{
+    return open_file(s, path, traits, false, err);
 }
 
 const unsigned char *ey_snapshot_part(const ey_snapshot *s, uint32_t i, uint64_t *size)

@@ -58,6 +58,8 @@ typedef struct ey_snapshot {
 } ey_snapshot;
 
 eyrie_status         ey_snapshot_open(ey_snapshot *s, const char *path, const ey_traits *traits, eyrie_error *err);
+/* The same but for the checksum, which takes as long as reading the file: for looking at small parts of many. */
+eyrie_status         ey_snapshot_peek(ey_snapshot *s, const char *path, const ey_traits *traits, eyrie_error *err);
 const unsigned char *ey_snapshot_part(const ey_snapshot *s, uint32_t i, uint64_t *size);   /* 0 bytes: there is none */
 void                 ey_snapshot_close(ey_snapshot *s);
 

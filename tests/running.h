@@ -115,6 +115,7 @@ typedef struct heard {
     bool         over;
     eyrie_end    end;
     eyrie_status status;                 /* where it failed */
+    uint64_t     reused;                 /* tokens that the prefix cache had */
     uint32_t     vocab;
     float       *logits;                 /* [n_scores, vocab], made by the caller who asks for them; NULL = not kept */
 } heard;
@@ -131,6 +132,7 @@ static inline void hear(void *user, eyrie_seq *seq, const eyrie_event *e)
         h->end = e->end;
         assert_true((e->end == EYRIE_END_FAILED) == (e->error != NULL));
         h->status = e->error ? e->error->status : EYRIE_OK;
+        h->reused = e->reused;
     } else {
         if (h->n_scores + h->n > 0) assert_int_equal(e->position, h->next);
         h->next = e->position + 1;
@@ -175,6 +177,17 @@ static inline void run_to_end(eyrie_engine *e)
         assert_in_range(n, 0, 5000);
         assert_ok(eyrie_engine_step(e, &busy, &err));
     }
+}
+
+/* One request of a fresh sequence that has the engine to itself. */
+static inline void run_alone(eyrie_engine *e, eyrie_request r, heard *h)
+{
+    eyrie_seq *s = open_seq(e);
+
+    submit(s, r, h);
+    run_to_end(e);
+    assert_true(h->over);
+    assert_ok(eyrie_seq_close(s));
 }
 
 /* Bit for bit the same, but for how they ended. */

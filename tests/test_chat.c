@@ -4,6 +4,8 @@
 
 #include "command.h"
 
+#include <sys/stat.h>
+
 enum { PIECES = 64 };
 
 static const char *in_dir(void **state, const char *name)
@@ -248,6 +250,59 @@ static void commands_of_a_chat(void **state)
     free(b);
 }
 
+/* A conversation in as many parts as lines is what it is in one. */
+static void sessions_go_on(void **state)
+{
+    static const char *const lines[] = { "ROMEO:\n", "JULIET:\n", "King:\n", "/reset\nROMEO:\n" };
+    const char *file = in_dir(state, "session");
+    char *whole = text_of(chat(state, "ROMEO:\nJULIET:\nKing:\n/reset\nROMEO:\n", "-n", "20")), parts[8192] = "";
+
+    for (size_t i = 0; i < COUNT(lines); i++) {
+        result r = chat(state, lines[i], "-n", "20", "--session", file);
+        expect_status(&r, 0);
+        strcat(parts, r.out);
+        done(&r);
+    }
+    expect_text(parts, whole);
+    free(whole);
+
+    result none = run(*state, "chat", "-m", MODEL, "--session", file, "--load-state", file);
+    expect_failure(none, 2, "--session loads and saves");
+    write_text(*state, "session", "something else");
+    expect_failure(run(*state, "chat", "-m", MODEL, "--session", file), 1, "not a state file");
+    char still[32] = "";
+    FILE *f = fopen(file, "r");
+    assert_non_null(f);
+    assert_int_equal(fread(still, 1, sizeof still - 1, f), strlen("something else"));
+    fclose(f);
+    expect_text(still, "something else");
+    expect_failure(run(*state, "chat", "-m", MODEL, "--session", "/none/session"), 1, "No such file");
+}
+
+/* A chat that is killed has lost what was said since its last answer, and no more. */
+static void a_killed_session_goes_on(void **state)
+{
+    const char *file = in_dir(state, "session"), *pipe = in_dir(state, "pipe");
+    const char *const args[] = { "chat", "-m", MODEL, "-n", "20", "--session", file, NULL };
+    char *both = text_of(chat(state, "ROMEO:\nJULIET:\n", "-n", "20")), *first = text_of(chat(state, "ROMEO:\n", "-n", "20"));
+
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    pid_t child = start(*state, (setting){ .input_file = pipe }, args);
+    int line = open(pipe, O_WRONLY);
+    assert_int_equal(write(line, "ROMEO:\n", 7), 7);
+    for (int i = 0; i < 600 && access(file, F_OK) != 0; i++)
+        assert_int_equal(nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL), 0);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    result r = finish(*state, child);
+    done(&r);
+    assert_int_equal(close(line), 0);
+    char *second = text_of(chat(state, "JULIET:\n", "-n", "20", "--session", file));
+    expect_text(second, both + strlen(first));
+    free(second);
+    free(first);
+    free(both);
+}
+
 /* What is wrong is said, and the chat goes on; it counts in the exit status. */
 static void wrong_commands(void **state)
 {
@@ -432,6 +487,8 @@ int main(void)
         test_in_dir(states_that_cannot_be_used),
         test_in_dir(lines_without_markers),
         test_in_dir(commands_of_a_chat),
+        test_in_dir(sessions_go_on),
+        test_in_dir(a_killed_session_goes_on),
         test_in_dir(wrong_commands),
         test_in_dir(signals_during_answers),
         test_in_dir(turns_with_markers),

@@ -111,6 +111,29 @@ static void schedules(void **state)
     json_decref(want);
 }
 
+/* Later commands begin with what the first has read; the text does not show it. */
+static void prompts_in_a_directory(void **state)
+{
+    json_t *plain = expect_json(run(*state, "run", "-m", MODEL, "-p", PROMPT PROMPT, "-n", "12", "--json"));
+    double n = number(plain, "prompt_tokens");
+
+    assert_true(n > 64 && number(plain, "reused_tokens") == 0);
+    for (int i = 0; i < 3; i++) {
+        json_t *got = expect_json(run(*state, "run", "-m", MODEL, "-p", i < 2 ? PROMPT PROMPT : PROMPT PROMPT "ROMEO:\n", "-n", "12", "--json",
+                                      "--prefix-dir", *state, "--prefix-spacing", "64", "--lanes", i == 1 ? "2" : "1"));
+        double read = number(json_object_get(got, "prefill"), "tokens"), reused = number(got, "reused_tokens");
+        assert_true(read + reused == number(got, "prompt_tokens"));
+        assert_true(reused == (i == 0 ? 0 : i == 1 ? n : floor(n / 64) * 64));
+        if (i < 2) assert_true(json_equal(json_object_get(got, "tokens"), json_object_get(plain, "tokens")));
+        json_decref(got);
+    }
+    json_decref(plain);
+    result r = run(*state, "run", "-m", MODEL, "-p", PROMPT PROMPT, "-n", "1", "--prefix-dir", *state);
+    expect_status(&r, 0);
+    expect_contains(r.err, "from the prefix cache: ");
+    done(&r);
+}
+
 static void refused(void **state)
 {
     static const struct { const char *args[12]; int status; const char *says; } cases[] = {
@@ -123,6 +146,10 @@ static void refused(void **state)
         { { "run", "-m", MODEL, "-p", "x", "--samples", "2", "--slots", "1" }, 1, "give --slots 2 at least" },
         { { "score", "-m", MODEL, "-p", "x", "--continuation", "" }, 2, "an empty text" },
         { { "score", "-m", MODEL, "-p", "x", "--continuation", "a", "--logits", "y" }, 2, "leave out --continuation" },
+        { { "run", "-m", MODEL, "-p", "x", "--prefix-host", "1M" }, 2, "there is no prefix cache" },
+        { { "run", "-m", MODEL, "-p", "x", "--prefix-cache", "1M", "--prefix-disk", "1M" }, 2, "--prefix-dir, which is missing" },
+        { { "run", "-m", MODEL, "-p", "x", "--prefix-cache", "1M", "--prefix-spacing", "100" }, 2, "not a multiple of 64" },
+        { { "run", "-m", MODEL, "-p", "x", "--prefix-dir", "/dev/null/x" }, 1, "/dev/null/x: Not a directory" },
         { { "run", "-m", MODEL, "-p", "x", "-n", "1", "--trace", "/nowhere/at/all" }, 1, "trace /nowhere/at/all: No such file" },
     };
 
@@ -133,7 +160,8 @@ static void refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_in_dir(samples), test_in_dir(continuations), test_in_dir(schedules), test_in_dir(refused),
+        test_in_dir(samples), test_in_dir(continuations), test_in_dir(schedules), test_in_dir(prompts_in_a_directory),
+        test_in_dir(refused),
     };
 
     return cmocka_run_group_tests_name("serving by the command", tests, NULL, NULL);

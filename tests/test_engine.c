@@ -19,17 +19,6 @@ static int32_t *any_tokens(uint32_t n, uint32_t vocab, uint64_t seed)
     return tokens;
 }
 
-/* One request of a fresh sequence that has the engine to itself. */
-static void run_alone(eyrie_engine *e, eyrie_request r, heard *h)
-{
-    eyrie_seq *s = open_seq(e);
-
-    submit(s, r, h);
-    run_to_end(e);
-    assert_true(h->over);
-    assert_ok(eyrie_seq_close(s));
-}
-
 /* --------------------------------------------------------------------------------------------------------- company */
 
 /* Texts of ragged lengths: read only, scored, greedy, and sampled with one seed and two sample numbers. */

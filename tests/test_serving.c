@@ -1,71 +1,9 @@
 /* test_serving.c - many sequences at once: whatever the policy, the company, the size of parts, and whatever is cancelled or
  * fails meanwhile, texts are what they are alone, no token is lost or comes twice, and no slot is lost. */
-#include "running.h"
-
 #include "dice.h"
-#include "engine.h"
+#include "table.h"
 
 #include <math.h>
-
-/* One lane; two on halves of the device; two with all of it; two that share no memory. */
-typedef enum way { TOGETHER, HALVES, TURNS, STRANGERS, WAYS } way;
-static const char *const ways[] = { "one lane", "two halves", "two queues", "two devices" };
-
-/* An engine on models of its own. */
-typedef struct table {
-    eyrie_device *parts[2];             /* NULL: the whole */
-    eyrie_model  *model, *prefill;      /* prefill: NULL, or on a lane of its own */
-    eyrie_engine *engine;
-} table;
-
-/* Where the device cannot be halved, its lanes take turns. */
-static void split_device(table *t, way lanes)
-{
-    const uint32_t units[2] = { device->units / 2, device->units - device->units / 2 };
-
-    const eyrie_device_opts same = { .struct_size = sizeof same, .select = getenv("EYRIE_DEVICE") };
-
-    if (lanes == TOGETHER) return;
-    if (lanes == STRANGERS) {
-        for (uint32_t i = 0; i < 2; i++) assert_ok(eyrie_device_open(&t->parts[i], &same, &err));
-        return;
-    }
-    if (lanes == HALVES && device->units > 1 && eyrie_device_split(t->parts, 2, device, units, &err) == EYRIE_OK) return;
-    assert_ok(eyrie_device_split(t->parts, 2, device, NULL, &err));
-}
-
-static table open_table(way lanes, const char *name, eyrie_model_opts opts, eyrie_engine_opts how)
-{
-    table t = { .parts = { NULL } };
-
-    if (!device) skip();
-    split_device(&t, lanes);
-    opts.struct_size = sizeof opts;
-    assert_ok(eyrie_model_open(&t.model, t.parts[0] ? t.parts[0] : device, source_path(name), &opts, &err));
-    opts.share = t.model;
-    opts.slots++;                       /* more than are needed */
-    if (t.parts[1]) assert_ok(eyrie_model_open(&t.prefill, t.parts[1], source_path(name), &opts, &err));
-    how.struct_size = sizeof how;
-    how.prefill = t.prefill;
-    assert_ok(eyrie_engine_open(&t.engine, t.model, &how, &err));
-    return t;
-}
-
-static void close_table(table *t)
-{
-    assert_int_equal(ey_free_slots(t->engine), ey_model_get_limits(t->model).slots);
-    assert_ok(eyrie_engine_close(t->engine));
-    assert_ok(eyrie_model_close(t->prefill));
-    assert_ok(eyrie_model_close(t->model));
-    for (uint32_t i = 0; i < 2; i++) assert_ok(eyrie_device_close(t->parts[i]));
-}
-
-static eyrie_stats stats_of(const eyrie_engine *e)
-{
-    eyrie_stats stats = { .struct_size = sizeof stats };
-    assert_ok(eyrie_engine_get_stats(e, &stats, &err));
-    return stats;
-}
 
 /* ----------------------------------------------------------------------------------------------------------- texts */
 
@@ -151,13 +89,15 @@ static void policies_leave_no_trace(void **state)
             opts.chunk = chunks[c][1];
             opts.slots = 1 + (uint32_t)c * 3;
             for (size_t p = 0; p < COUNT(policies); p++) {
-                eyrie_engine_opts how = { .policy = policies[p], .token_interval = intervals[below(COUNT(intervals))] };
+                eyrie_engine_opts how = { .policy = policies[p], .token_interval = intervals[below(COUNT(intervals))],
+                                          .prefix_memory = p % 2 << 20 };
                 way lanes = (way)((m + c + p) % WAYS);
                 table t = open_table(lanes, models[m].name, opts, how);
                 char what[160];
                 snprintf(what, sizeof what, "%s, chunk %u, %s, %g s, %s", models[m].name, (unsigned)opts.chunk,
                          policies[p] ? policies[p] : "default", how.token_interval, ways[lanes]);
                 serve_all(what, t.engine);
+                if (how.prefix_memory) serve_all(what, t.engine);       /* now it has their prompts */
                 close_table(&t);
             }
         }
@@ -331,9 +271,11 @@ static void nothing_is_lost_in_adversity(void **state)
         make_texts(cases[i].name, opts, 100 + i);
         opts.slots = cases[i].slots;
         table t = open_table(cases[i].lanes, cases[i].name, opts,
-                             (eyrie_engine_opts){ .policy = cases[i].policy, .token_interval = cases[i].interval });
+                             (eyrie_engine_opts){ .policy = cases[i].policy, .token_interval = cases[i].interval,
+                                                  .prefix_memory = i % 2 << 20, .prefix_spacing = i % 2 ? 64 : 0 });
         serve_in_adversity(&t, 100);
         check_usable(&t);
+        assert_true((stats_of(t.engine).prefix_hits > 20) == (i % 2));
         close_table(&t);
     }
     assert_in_range(failed, 10, 500);           /* it was adverse, and not too much so */

@@ -110,6 +110,8 @@ typedef struct eyrie_device_opts {
                                   Trust whoever can write there as much as your own programs */
     eyrie_kernels kernels;     /* results of one class differ from the other's in their last digits, so states that are
                                   saved (eyrie_seq_save) go on in the class they were made in */
+    uint32_t      turn;        /* which of those that `select` fits, from 0: processes side by side take one each. Where they are
+                                  CPUs, and fewer, they are shared; other devices are not (ENODEV) */
 } eyrie_device_opts;
 
 /* Opens an OpenCL device. ENODEV: none there, or none matches. EINVAL: kernels of a class that is not
@@ -275,10 +277,27 @@ typedef struct eyrie_engine_opts {
                                     * on another device: it reads prompts while `model` decodes; NULL = `model` does both */
     const char   *trace;           /* a file to write what happens when to, in the format that Perfetto and Chrome show; slower.
                                     * NULL = none */
+
+    /* The prefix cache: states of prompts that were read, which other prompts with the same beginning go on from. Of each prompt
+     * the states after every so many tokens are kept, where it parts from an earlier one, and at its end, with the logits: a
+     * prompt that extends one that is kept reads what is new and fewer tokens than the spacing; one that is the same reads
+     * nothing. What comes out is the same, bit for bit, as without. Where there is no room any more, what saves the fewest
+     * tokens for its bytes, and was not used for long, goes first. Requests with EYRIE_SCORE neither use nor fill it, nor does
+     * what a sequence reads after its first request, or after tokens that it generated. */
+    uint64_t      prefix_memory;   /* bytes of the device (the second model's, where there is one) for it; 0 = no cache */
+    uint64_t      prefix_host;     /* bytes of the host's memory, for what goes there; 0 = none */
+    const char   *prefix_dir;      /* a directory, made if need be, for what goes there, and when the engine is closed for as much
+                                    * as there is room for: later engines of the same model begin with it. Others' files, and damaged
+                                    * ones, are left out with a note; a full disk is noted, too. Trust whoever can write there as
+                                    * much as your own programs. NULL = none */
+    uint64_t      prefix_disk;     /* bytes there of one model; 0 = 1 GiB */
+    uint32_t      prefix_spacing;  /* tokens between two states of a prompt that are kept, a multiple of 64; steps that read end
+                                    * there. 0 = as few as prefix_memory allows, but at least a chunk */
 } eyrie_engine_opts;
 
 /* An engine for the model; a model has one at a time (EBUSY). EINVAL: no such policy, an interval that is no time, or a second
- * model that differs from the first; the message says in what. The second must stay open as long as the engine is. */
+ * model that differs from the first; the message says in what. The second must stay open as long as the engine is. EMEMORY: the
+ * device has no room for prefix_memory. EIO: prefix_dir cannot be made. */
 EYRIE_API eyrie_status eyrie_engine_open(eyrie_engine **out, eyrie_model *model, const eyrie_engine_opts *opts,
                                          eyrie_error *err);
 EYRIE_API eyrie_status eyrie_engine_close(eyrie_engine *engine);
@@ -298,10 +317,14 @@ typedef struct eyrie_stats {
     uint64_t prefill_steps, decode_steps;
     uint64_t rows_read_back;       /* sampled rows that needed more than the device's 256 candidates */
     uint64_t sampled_tokens;       /* generated, with those that a prompt step gave */
-    uint64_t reused_tokens;        /* that forked and loaded sequences did not have to read again */
+    uint64_t reused_tokens;        /* that sequences did not have to read again: forked, loaded, from the prefix cache */
     double   prefill_predicted, decode_predicted;   /* seconds that the cost model gave for the same steps */
     uint64_t handed_over;          /* states that went from one model to the other */
     double   hand_over_seconds;    /* of the host; the device may copy on */
+    uint64_t prefix_hits, prefix_tokens;    /* requests that began with a state of the prefix cache, and tokens of these */
+    uint64_t prefix_bytes;         /* that it holds now, everywhere */
+    uint64_t prefix_copied;        /* bytes copied for it, in and out and from one place to another */
+    double   prefix_seconds;       /* of the host for that; the device may copy on */
 } eyrie_stats;
 
 /* What the engine has done since it was opened. */
@@ -334,6 +357,7 @@ typedef struct eyrie_event {
     size_t             text_length;
     eyrie_end          end;        /* END */
     const eyrie_error *error;      /* END with EYRIE_END_FAILED */
+    uint64_t           reused;     /* END: tokens of the request that the prefix cache had, which were not read again */
 } eyrie_event;
 
 /* Called from eyrie_engine_step and eyrie_seq_cancel. It may open sequences of the same engine, submit and cancel, but not close
