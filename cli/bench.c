@@ -2,7 +2,9 @@
 #include "bench.h"
 #include "commands.h"
 #include "device.h"
+#include "figure.h"
 #include "probing.h"
+#include "serving.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -85,15 +87,11 @@ typedef struct places {
 } places;
 
 static void write_file(void *user, const char *bytes, size_t n) { (void)cli_file_write(user, bytes, n); }
-static void write_output(void *user, const char *bytes, size_t n)
-{
-    (void)user;
-    cli_write(bytes, n);
-}
 
 static int open_places(places *p, const cli_options *o)
 {
     *p = (places){ .has_file = o->output != NULL, .has_page = o->html != NULL };
+    if (o->figures && cli_make_directory(o->figures) != CLI_DONE) return CLI_FAILED;
     if (p->has_file && cli_file_open(&p->file, o->output) != CLI_DONE) {
         (void)cli_file_close(&p->file, false);
         return CLI_FAILED;
@@ -114,9 +112,10 @@ static int close_places(places *p, const cli_options *o, const json_t *record, b
     if (keep) {
         if (p->has_file) cli_record_print(record, o->form ? o->form : "json", &(cli_out){ write_file, &p->file });
         if (p->has_page) cli_page_print(record, &(cli_out){ write_file, &p->page });
-        cli_record_print(record, p->has_file || !o->form ? "md" : o->form, &(cli_out){ write_output, NULL });
+        if (o->figures) status = cli_figures_write(record, o->figures);
+        cli_record_print(record, p->has_file || !o->form ? "md" : o->form, &cli_standard_output);
     }
-    if (p->has_file) status = cli_file_close(&p->file, keep);
+    if (p->has_file && cli_file_close(&p->file, keep) != CLI_DONE) status = CLI_FAILED;
     if (p->has_page && cli_file_close(&p->page, keep) != CLI_DONE) status = CLI_FAILED;
     return status;
 }
@@ -174,7 +173,7 @@ static int check_kernels(cli_benchmark *b)
 
 /* ---------------------------------------------------------------------------------------------------------- command */
 
-enum { DEVICE = 1, REPORT = 2, MODEL_ONLY = 4 };
+enum { DEVICE = 1, REPORT = 2, MODEL_ONLY = 4, PAPER = 8, SERVE = 16 };
 
 static int measure(cli_benchmark *b, unsigned what)
 {
@@ -185,15 +184,17 @@ static int measure(cli_benchmark *b, unsigned what)
     b->line = cli_progress_new();
     b->deadline = o->quick ? cli_seconds() + QUICK_SECONDS : INFINITY;
     if (what & DEVICE) status = cli_bench_survey(b);
+    if (what & SERVE) status = cli_bench_serve(b);
     if (status == CLI_DONE && (what & (REPORT | MODEL_ONLY)) && !cli_bench_interrupted(b))
         status = cli_bench_phases(b, o->model ? o->model : QUICK_MODEL);
+    if (what & PAPER) status = cli_bench_paper(b);
     cli_bench_wipe(b);
     return status;
 }
 
 static int run(const cli_options *o, unsigned what)
 {
-    cli_options own = *o;
+    cli_options own = *o, whole = *o;
     cli_benchmark b = { .o = &own, .deadline = INFINITY };
     eyrie_verdict verdicts[CLI_PROBES] = { { EYRIE_NOT_PROBED, "" } };
     places p;
@@ -202,12 +203,16 @@ static int run(const cli_options *o, unsigned what)
     int status = cli_prepare(o), closing;
 
     if (what & REPORT) own.quick = true;
+    if (what & PAPER) {
+        whole.memory = 0;                   /* what paper gives each model is not all that it needs */
+        own.profile = !o->quick;            /* of its figures, the scan's is of a kernel */
+    }
     if (status != CLI_DONE || (status = open_places(&p, o)) != CLI_DONE) return status;
     cli_catch_signals(false);
     b.record = cli_record_new();
     b.rows = json_object_get(b.record, "rows");
     if (what & DEVICE) cli_probe_all(o, verdicts);
-    if (cli_device_open_probed(&b.device, o, &err) != EYRIE_OK) {
+    if (cli_device_open_probed(&b.device, &whole, &err) != EYRIE_OK) {
         status = cli_fail("%s", err.text);
     } else {
         for (size_t i = 0; i < CLI_PROBES && (probe = eyrie_probe_at(i)) != NULL; i++) eyrie_probe_remember(b.device, probe->name, &verdicts[i]);
@@ -215,6 +220,7 @@ static int run(const cli_options *o, unsigned what)
         describe_energy(&b);
         if (what & REPORT) add_verdicts(&b, verdicts);
         status = measure(&b, what);
+        cli_kernels_find(b.record);
         describe_limits(&b);
     }
     if (cli_bench_interrupted(&b)) {
@@ -248,22 +254,27 @@ static bool is_nothing(const cli_counts *list) { return list->n == 1 && list->it
 int cli_bench(const cli_options *o)
 {
     static const struct { const char *name; size_t words; const char *wants; } kinds[] = {
-        { "device", 1, "no more words" }, { "report", 1, "no more words" }, { "show", 2, "one file" }, { "compare", 3, "two files" } };
+        { "device", 1, "no more words" }, { "report", 1, "no more words" }, { "show", 2, "one file" }, { "compare", 3, "two files" },
+        { "paper", 0, "any number of models" }, { "serve", 1, "no more words" } };
     const char *word = o->words.n ? o->words.items[0] : NULL;
     size_t i = 0;
+    int status;
 
-    if (!word && !o->model) return cli_wrong_usage(o->command, "nothing to measure: -m MODEL, or one of device, report, show and compare");
+    if (!word && !o->model) return cli_wrong_usage(o->command, "nothing to measure: -m MODEL, or one of serve, device, report, show, compare and paper");
     if (is_nothing(&o->prompts) && is_nothing(&o->generated)) return cli_wrong_usage(o->command, "nothing to measure: -p 0 and -n 0");
     if (!word) return run(o, MODEL_ONLY);
     while (i < sizeof kinds / sizeof *kinds && strcmp(kinds[i].name, word) != 0) i++;
     if (i == sizeof kinds / sizeof *kinds)
-        return cli_wrong_usage(o->command, "unknown '%s': there are device, report, show FILE and compare A B, or -m MODEL alone", word);
-    if (o->words.n != kinds[i].words) return cli_wrong_usage(o->command, "%s takes %s", word, kinds[i].wants);
+        return cli_wrong_usage(o->command, "unknown '%s': there are serve, device, report, show FILE, compare A B and paper [MODEL ...], "
+                               "or -m MODEL alone", word);
+    if (kinds[i].words && o->words.n != kinds[i].words) return cli_wrong_usage(o->command, "%s takes %s", word, kinds[i].wants);
     if (i == 3) {
         if (o->form && strcmp(o->form, "md") != 0 && strcmp(o->form, "json") != 0)
             return cli_wrong_usage(o->command, "compare prints md or json, not %s", o->form);
         return cli_bench_compare(o->words.items[1], o->words.items[2], o->threshold >= 0 ? (double)o->threshold : 3,
                                  o->form && strcmp(o->form, "json") == 0);
     }
-    return i == 2 ? show(o) : run(o, i == 0 ? DEVICE : DEVICE | REPORT);
+    if (i == 4) return cli_bench_paper_check(o) == CLI_DONE ? run(o, PAPER) : CLI_WRONG_USAGE;
+    if (i == 5 && (status = cli_bench_serve_check(o)) != CLI_DONE) return status;
+    return i == 2 ? show(o) : run(o, i == 0 ? DEVICE : i == 5 ? SERVE : DEVICE | REPORT);
 }

@@ -1,6 +1,6 @@
 /* bench.h - what the parts of `eyrie bench` share: the record that is made, limits measured beside everything, an end before
- * the end (signals, --quick), and the line that shows how far it is. bench.c is the command, survey.c and phases.c measure, benchmark.c
- * has what they share. */
+ * the end (signals, --quick), and the line that shows how far it is. bench.c is the command, survey.c, phases.c and paper.c measure, the last
+ * two with lab.c, benchmark.c has what they share. */
 #ifndef CLI_BENCH_H
 #define CLI_BENCH_H
 
@@ -23,7 +23,7 @@ typedef struct cli_benchmark {
     eyrie_device *device;
     cli_energy    energy;
     cli_rates     read, f32, unit;      /* limits, over the whole run */
-    double        deadline;             /* on cli_seconds's clock: no repetition begins after it */
+    double        deadline;             /* on cli_seconds's clock: only first repetitions begin after it */
     cli_progress  line;
     int           signal;               /* that ended it, or 0 */
 } cli_benchmark;
@@ -40,6 +40,13 @@ int cli_bench_survey(cli_benchmark *b);
 
 /* Rows of a model: prefill and decode, for all settings that the options ask for. */
 int cli_bench_phases(cli_benchmark *b, const char *model);
+
+/* Rows and figures of the paper's models side by side (paper.h). The check: is what the options ask for possible? */
+int cli_bench_paper_check(const cli_options *o);
+int cli_bench_paper(cli_benchmark *b);
+
+/* Makes tables of the times of kernels in the record, if there are any. */
+void cli_kernels_find(json_t *record);
 
 /* Prints both records side by side; the exit status, CLI_SLOWER if something is significantly slower in the second. */
 enum { CLI_SLOWER = 3 };

@@ -7,6 +7,7 @@
 int cli_run(const cli_options *o);
 int cli_chat(const cli_options *o);
 int cli_score(const cli_options *o);
+int cli_batch(const cli_options *o);
 int cli_info(const cli_options *o);
 int cli_devices(const cli_options *o);
 int cli_pack(const cli_options *o);

@@ -81,7 +81,7 @@ bool cli_has_cache(const cli_options *o)
 eyrie_status cli_device_open(eyrie_device **out, const cli_options *o, eyrie_error *err)
 {
     eyrie_device_opts opts = { .struct_size = sizeof opts, .select = o->device, .kernel_dir = o->kernel_dir,
-                               .memory = o->memory, .max_alloc = o->max_alloc, .log = print_note };
+                               .memory = o->memory, .max_alloc = o->max_alloc, .log = print_note, .turn = o->turn };
     char cache_dir[4096];
 
     if (o->kernels && strcmp(o->kernels, "auto") != 0)

@@ -146,6 +146,16 @@ int cli_file_close(cli_file *f, bool keep)
     return f->error ? cli_fail("%s: %s", f->path, strerror(f->error)) : CLI_DONE;
 }
 
+int cli_make_directory(const char *path)
+{
+    struct stat there;
+
+    if (mkdir(path, 0777) != 0 && errno != EEXIST) return cli_fail("%s: %s", path, strerror(errno));
+    if (stat(path, &there) != 0) return cli_fail("%s: %s", path, strerror(errno));
+    if (!S_ISDIR(there.st_mode)) return cli_fail("%s: %s", path, strerror(ENOTDIR));
+    return access(path, W_OK | X_OK) == 0 ? CLI_DONE : cli_fail("%s: %s", path, strerror(errno));
+}
+
 /* ----------------------------------------------------------------------------------------------------------- JSON */
 
 json_t *cli_number(double value)
@@ -183,10 +193,21 @@ static int write_json(const char *bytes, size_t n, void *user)
     return 0;
 }
 
+#define DIGITS JSON_REAL_PRECISION(9)      /* tell every f32 from its neighbours */
+
 void cli_print_json(json_t *object)
 {
-    /* 9 digits tell every f32 from its neighbours. */
-    if (json_dump_callback(object, write_json, NULL, JSON_REAL_PRECISION(9)) != 0) exit(cli_fail("out of memory"));
+    if (json_dump_callback(object, write_json, NULL, DIGITS) != 0) exit(cli_fail("out of memory"));
     cli_print("\n");
     json_decref(object);
+}
+
+char *cli_json_text(json_t *object, size_t *length)
+{
+    char *text = json_dumps(object, JSON_COMPACT | DIGITS);
+
+    if (!text) exit(cli_fail("out of memory"));
+    json_decref(object);
+    *length = strlen(text);
+    return text;
 }

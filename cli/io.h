@@ -52,11 +52,15 @@ int  cli_file_open(cli_file *f, const char *path);
 bool cli_file_write(cli_file *f, const void *bytes, size_t n);      /* false: cli_file_close will say why */
 int  cli_file_close(cli_file *f, bool keep);    /* not to keep, or a failure: leaves nothing. After a failed open too */
 
+/* Makes it, unless it is there; files can then be made in it. */
+int cli_make_directory(const char *path);
+
 /* Values for cli_set: null where a number is not finite, '?' for the bytes above ASCII in text that is not UTF-8. */
 json_t *cli_number(double value);
 json_t *cli_text(const char *text, size_t length);
 void    cli_set(json_t *object, const char *key, json_t *value);        /* takes over `value` */
 void    cli_append(json_t *array, json_t *value);
 void    cli_print_json(json_t *object);                                 /* and frees it */
+char   *cli_json_text(json_t *object, size_t *length);                  /* in one line, and frees it; the caller frees that */
 
 #endif

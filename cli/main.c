@@ -43,6 +43,16 @@ static const cli_command commands[] = {
       "  eyrie score -m models/shakespeare --tokens 2,814,983,4 --logits logits.f32\n"
       "  eyrie score -m models/shakespeare -p 'To be, or ' --continuation 'not to be' --continuation 'to go'\n",
       cli_score },
+    { CLI_BATCH, "batch", "answers a file of requests",
+      "-m MODEL (FILE | -) [-o FILE] [options]",
+      "Each line of FILE is a request, a JSON object with a prompt, how to generate from it, and texts to score after it; each\n"
+      "line of the output answers one. The options are for what a request does not say. Given again, the command goes on\n"
+      "where the output ends, whatever ended it; lines taken out of the output are answered anew. Under mpirun all processes\n"
+      "share the work, each with a device of its own. Exit status 1 if a request failed, after the rest is done.\n",
+      "  eyrie batch -m models/shakespeare requests.jsonl -o answers.jsonl\n"
+      "  echo '{\"prompt\": \"ROMEO:\", \"max_tokens\": 20, \"n\": 2}' | eyrie batch -m models/shakespeare -\n"
+      "  mpirun -n 4 eyrie batch -m models/shakespeare requests.jsonl -o answers.jsonl --order completion\n",
+      cli_batch },
     { CLI_INFO, "info", "says what a model is and what it takes",
       "-m MODEL [options]",
       "Layers, parameters, bytes on the device, and what steps cost, from the headers of the model's files: it reads no\n"
@@ -82,29 +92,36 @@ static const cli_command commands[] = {
       "  eyrie tune -m synthetic:recurrentgemma-2b --json\n",
       cli_tune },
     { CLI_BENCH, "bench", "measures a device and a model on it, and compares",
-      "(-m MODEL | device | report | show FILE | compare FILE FILE) [options]",
+      "(-m MODEL | serve -m MODEL | device | report | paper [MODEL ...] | show FILE | compare FILE FILE) [options]",
       "With -m: how fast the model reads prompts and generates, for all lengths, depths, batches and settings that are asked\n"
-      "for, beside what the device allows, which is measured in between. device: what the device allows, in all its caches.\n"
-      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. show: a record in another\n"
+      "for, beside what the device allows, which is measured in between. serve: how long requests wait that come to it, beside\n"
+      "what a simulation says of the same. device: what the device allows, in all its caches.\n"
+      "report: capabilities, self-test, device and a quick benchmark in one record, to be sent in. paper: Hawk, Griffin and\n"
+      "MQA of one --size side by side, or the models named, compared with the last: the Griffin paper's figures, measured and\n"
+      "predicted, with -d depths, -b batches, -p prompts, -n lengths and throughput within --memory. show: a record in another\n"
       "form. compare: two records side by side, and whether the second is slower or faster by more than chance; exit status 3\n"
       "if something is slower. Records are JSON, as -o writes them. Ctrl-C ends the measuring; what is done is printed and\n"
       "written. Building kernels, filling sequences and a first repetition are not timed.\n",
       "  eyrie bench device\n"
       "  eyrie bench -m synthetic:griffin-100m -p 512,2048 -n 128 -d 0,4096 -b 1,4,16 -r 5 -o griffin.json\n"
       "  eyrie bench -m models/shakespeare --weights bf16,q8 --quick --output csv\n"
+      "  eyrie bench serve -m models/shakespeare --rate 20 --requests 200 --prompt-tokens 200~0.8 --output-tokens 10-100\n"
+      "  eyrie bench serve -m models/shakespeare --search --first-token 0.5 --between-tokens 0.05\n"
       "  eyrie bench report -o report.json --html report.html\n"
+      "  eyrie bench paper --size 100m --memory 2G -o paper.json --html paper.html --figures paper\n"
       "  eyrie bench compare before.json after.json\n",
       cli_bench },
     { CLI_SIM, "sim", "simulates the scheduler on devices that are numbers",
-      "-m MODEL --on SPEC [--on SPEC] (-f FILE | --rate R) [options]",
+      "-m MODEL --on SPEC [--on SPEC] (--arrivals FILE | --rate R | --search) [options]",
       "Lets requests come, be read and generate on one or many devices, by the policies that run models, under a simulated\n"
       "clock: how long requests wait for their first token and between two, and what the devices are used for. A device is\n"
       "its bandwidth, its arithmetic with many rows and with few, its memory, the seconds of a kernel launch, and where\n"
-      "phases are apart the link over which a state goes. Of the model only the shape is read.\n",
+      "phases are apart the link over which a state goes; or one like a device that is there. Of the model only the shape is read.\n",
       "  eyrie sim -m synthetic:recurrentgemma-2b --on bandwidth=60G,flops=2T,memory=24G --rate 0.5 --requests 1000\n"
       "  eyrie sim -m synthetic:griffin-7b --on count=8,bandwidth=3.3T,flops=600T,decode-flops=60T,memory=80G --rate 40\n"
       "  eyrie sim -m synthetic:griffin-7b --on phase=prefill,bandwidth=1T,flops=300T,memory=48G,link=25G \\\n"
-      "      --on phase=decode,count=2,bandwidth=3T,flops=60T,memory=80G,link=25G -f arrivals.csv\n",
+      "      --on phase=decode,count=2,bandwidth=3T,flops=60T,memory=80G,link=25G --arrivals arrivals.csv\n"
+      "  eyrie sim -m models/shakespeare --on device,count=4 --search --first-token 0.5\n",
       cli_sim },
     { CLI_SELFTEST, "selftest", "checks every kernel on a device",
       "[--device SEL] [--kernel-dir DIR] [options]",

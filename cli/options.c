@@ -40,8 +40,9 @@ typedef struct section {
     option      options[15];    /* the last has no name */
 } section;
 
-enum { GENERATE = CLI_RUN | CLI_CHAT, READ = CLI_RUN | CLI_SCORE, STEPS = GENERATE | READ, MODEL = STEPS | CLI_INFO | CLI_TUNE,
-       TOOLS = CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | CLI_BENCH, PROMPT = 0 /* number of the section */,
+enum { GENERATE = CLI_RUN | CLI_CHAT, SAMPLE = GENERATE | CLI_BATCH, READ = CLI_RUN | CLI_SCORE, STEPS = SAMPLE | READ,
+       MODEL = STEPS | CLI_INFO | CLI_TUNE, REQUESTS = CLI_SIM | CLI_BENCH,
+       TOOLS = CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | REQUESTS, PROMPT = 0 /* number of the section */,
        MOST_COUNTS = 64 /* in a list */ };
 
 #define FIELD(name) offsetof(cli_options, name)
@@ -54,33 +55,37 @@ static const section sections[] = {
         { "--tokens", "IDS", "token ids such as 2,5,9, taken as they stand: no <bos> is added", READ, STRING,
           FIELD(tokens), 0, 0 },
         { 0 } } },
+    { "The requests", {
+        { "-", NULL, "read them from standard input instead of FILE", CLI_BATCH, FLAG, FIELD(from_stdin), 0, 0 },
+        { 0 } } },
     { "Scoring", {
         { "--continuation", "TEXT", "score TEXT as what follows the text, instead of that; may be given more than once", CLI_SCORE,
           TEXTS, FIELD(continuations), 0, 0 },
         { 0 } } },
     { "Generating", {
-        { "-n", "N", "tokens to generate at most (default 128; 512 for each answer of a chat)", GENERATE, COUNT, FIELD(n), 1, UINT64_MAX },
-        { "--greedy", NULL, "always the most probable token (the default, but of chats)", GENERATE, FLAG, FIELD(greedy), 0, 0 },
+        { "-n", "N", "tokens to generate at most (default 128; 512 for each answer of a chat)", SAMPLE, COUNT, FIELD(n), 1, UINT64_MAX },
+        { "--greedy", NULL, "always the most probable token (the default, but of chats)", SAMPLE, FLAG, FIELD(greedy), 0, 0 },
         { "--temp", "F", "draw tokens at temperature F: lower is tamer (default 1 with the next three, 0.8 in a chat)",
-          GENERATE, NUMBER, FIELD(temperature), 0, 0 },
-        { "--top-k", "K", "draw from the K most probable tokens only (0 = all)", GENERATE, COUNT, FIELD(top_k), 0, UINT32_MAX },
-        { "--top-p", "P", "then from the fewest whose probabilities sum up to P, such as 0.9", GENERATE, SHARE,
+          SAMPLE, NUMBER, FIELD(temperature), 0, 0 },
+        { "--top-k", "K", "draw from the K most probable tokens only (0 = all)", SAMPLE, COUNT, FIELD(top_k), 0, UINT32_MAX },
+        { "--top-p", "P", "then from the fewest whose probabilities sum up to P, such as 0.9", SAMPLE, SHARE,
           FIELD(top_p), 0, 0 },
-        { "--min-p", "P", "then from those at least P times as probable as the most probable", GENERATE, FRACTION,
+        { "--min-p", "P", "then from those at least P times as probable as the most probable", SAMPLE, FRACTION,
           FIELD(min_p), 0, 0 },
-        { "--seed", "S", "which draw: the same seed, the same text (default 0)", GENERATE, COUNT, FIELD(seed), 0,
+        { "--seed", "S", "which draw: the same seed, the same text (default 0)", SAMPLE, COUNT, FIELD(seed), 0,
           UINT64_MAX },
-        { "--repeat-penalty", "R", "make tokens of the text less probable: above 1, such as 1.1 (default 1)", GENERATE,
+        { "--repeat-penalty", "R", "make tokens of the text less probable: above 1, such as 1.1 (default 1)", SAMPLE,
           POSITIVE, FIELD(repeat_penalty), 0, 0 },
-        { "--presence-penalty", "F", "lower the logits of tokens generated before by F, from -2 to 2", GENERATE, PENALTY,
+        { "--presence-penalty", "F", "lower the logits of tokens generated before by F, from -2 to 2", SAMPLE, PENALTY,
           FIELD(presence_penalty), 0, 0 },
-        { "--frequency-penalty", "F", "the same for each time they were generated", GENERATE, PENALTY,
+        { "--frequency-penalty", "F", "the same for each time they were generated", SAMPLE, PENALTY,
           FIELD(frequency_penalty), 0, 0 },
-        { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", GENERATE, TEXTS,
+        { "--stop", "TEXT", "end where TEXT appears, without it; may be given more than once", SAMPLE, TEXTS,
           FIELD(stops), 0, 0 },
-        { "--samples", "N", "N texts from one prompt, which is read once (draws with temperature 1 if not told otherwise)", CLI_RUN,
+        { "--samples", "N", "N texts from one prompt, which is read once (draws with temperature 1 if not told otherwise)",
+          CLI_RUN | CLI_BATCH,
           COUNT, FIELD(samples), 1, 65536 },
-        { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN, FLAG, FIELD(ignore_eos), 0, 0 },
+        { "--ignore-eos", NULL, "go on after an end-of-text token", CLI_RUN | CLI_BATCH, FLAG, FIELD(ignore_eos), 0, 0 },
         { 0 } } },
     { "The state", {
         { "--load-state", "FILE", "go on where --save-state left off; a text is read after that, without <bos>", GENERATE,
@@ -103,20 +108,33 @@ static const section sections[] = {
         { "-r", "N", "repetitions (default 5)", CLI_BENCH, COUNT, FIELD(repetitions), 1, 1000 },
         { "--quick", NULL, "less of everything that is not said, and no repetition begins after 40 seconds", CLI_BENCH, FLAG,
           FIELD(quick), 0, 0 },
+        { "--profile", NULL, "then time every kernel, too, at the largest -d and the longest -p", CLI_BENCH, FLAG, FIELD(profile), 0, 0 },
+        { "--size", "100m|200m|400m|1b|3b|7b|14b", "of the models of paper (default 100m)", CLI_BENCH, CHOICE, FIELD(size), 0, 0 },
         { "--threshold", "F", "differences up to F percent are none, whatever else is said of them (default 3)", CLI_BENCH, NUMBER,
           FIELD(threshold), 0, 0 },
         { 0 } } },
-    { "The devices and the requests", {
-        { "--on", "SPEC", "a device: bandwidth=60G,flops=2T,memory=24G and perhaps prefill-flops, decode-flops, launch, link,\n"
-          "                           count=N and phase=prefill|decode; may be given more than once", CLI_SIM, TEXTS, FIELD(on), 0, 0 },
-        { "-f", "FILE", "requests that come, a line each: seconds,tokens to read,tokens to generate[,priority]", CLI_SIM, STRING,
+    { "The requests (of bench: serve)", {
+        { "--scenario", "single|offline|server", "how they come: the next when one is answered, all at once, or each at its time\n"
+          "                           (default server, if it is said when)", REQUESTS, CHOICE, FIELD(scenario), 0, 0 },
+        { "--rate", "R", "at random, R a second", REQUESTS, NUMBER, FIELD(rate), 0, 0 },
+        { "--search", NULL, "at the highest rate that keeps the next two, found by trying; --rate is the first one then", REQUESTS, FLAG,
+          FIELD(search), 0, 0 },
+        { "--first-token", "S", "99 % of them have their first token within S seconds", REQUESTS, POSITIVE, FIELD(first_limit), 0, 0 },
+        { "--between-tokens", "S", "99 % of the times between two tokens are at most S seconds", REQUESTS, POSITIVE, FIELD(between_limit), 0, 0 },
+        { "--arrivals", "FILE", "recorded ones, a line each: seconds,tokens to read,tokens to generate[,priority]", REQUESTS, STRING,
           FIELD(file), 0, 0 },
-        { "--rate", "R", "or requests at random, R a second (default: all there from the beginning)", CLI_SIM, NUMBER, FIELD(rate), 0, 0 },
-        { "--requests", "N", "so many of them (default 10000)", CLI_SIM, COUNT, FIELD(requests), 1, UINT64_MAX },
-        { "--prompt-tokens", "N", "tokens to read: 512, 100-2000, or 512~0.8, which is lognormal (default 512)", CLI_SIM, STRING,
+        { "-f", "FILE", "the same", CLI_SIM, STRING, FIELD(file), 0, 0 },
+        { "--record-arrivals", "FILE", "write those that came to FILE, for --arrivals", CLI_BENCH, STRING, FIELD(record_arrivals), 0, 0 },
+        { "--requests", "N", "so many (default 10000; serve 64)", REQUESTS, COUNT, FIELD(requests), 1, UINT64_MAX },
+        { "--prompt-tokens", "N", "tokens to read: 512, 100-2000, or 512~0.8, which is lognormal (default 512)", REQUESTS, STRING,
           FIELD(prompt_tokens), 0, 0 },
-        { "--output-tokens", "N", "the same of tokens to generate (default 128)", CLI_SIM, STRING, FIELD(output_tokens), 0, 0 },
-        { "--seed", "S", "which requests: the same seed, the same ones (default 0)", CLI_SIM, COUNT, FIELD(seed), 0, UINT64_MAX },
+        { "--output-tokens", "N", "the same of tokens to generate (default 128)", REQUESTS, STRING, FIELD(output_tokens), 0, 0 },
+        { "--seed", "S", "which requests: the same seed, the same ones (default 0)", REQUESTS, COUNT, FIELD(seed), 0, UINT64_MAX },
+        { 0 } } },
+    { "The simulated devices", {
+        { "--on", "SPEC", "one: bandwidth=60G,flops=2T,memory=24G and perhaps prefill-flops, decode-flops, launch, link,\n"
+          "                           count=N and phase=prefill|decode; or device,count=N...: like the one that --device\n"
+          "                           selects, as it has shown itself. May be given more than once", CLI_SIM, TEXTS, FIELD(on), 0, 0 },
         { "--rows", "N", "most sequences of a decode step (default 64, the engine's)", CLI_SIM, COUNT, FIELD(rows), 1, 1 << 20 },
         { 0 } } },
     { "What is checked", {
@@ -127,6 +145,11 @@ static const section sections[] = {
         { "--output", "md|csv|json|jsonl", "its form (default md; json for -o FILE)", CLI_BENCH, CHOICE, FIELD(form), 0, 0 },
         { "-o", "FILE", "write it to FILE, and tables to standard output", CLI_BENCH, STRING, FIELD(output), 0, 0 },
         { "--html", "FILE", "write a page with tables and a plot to FILE, too", CLI_BENCH, STRING, FIELD(html), 0, 0 },
+        { "--figures", "DIR", "write each figure of paper to DIR, as SVG, as columns of numbers, and for gnuplot", CLI_BENCH, STRING,
+          FIELD(figures), 0, 0 },
+        { "-o", "FILE", "write answers to FILE, or go on there (default, and -: standard output)", CLI_BATCH, STRING, FIELD(output), 0, 0 },
+        { "--order", "input|completion", "the order of answers: that of the requests, or as they are done (default input)", CLI_BATCH,
+          CHOICE, FIELD(order), 0, 0 },
         { "-o", "DIR", "the directory to make", CLI_PACK, STRING, FIELD(output), 0, 0 },
         { "--json", NULL, "print one JSON object", READ | CLI_INFO | CLI_DEVICES | CLI_SELFTEST | CLI_TUNE | CLI_SIM, FLAG, FIELD(json), 0, 0 },
         { "--logits", "FILE", "write the logits after each token: [tokens, vocabulary], little-endian f32", CLI_SCORE,
@@ -153,18 +176,18 @@ static const section sections[] = {
           COUNT, FIELD(context), 1, UINT64_MAX },
         { "--chunk", "N", "most tokens of a prompt read in one step (default 256)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(chunk), 1,
           UINT32_MAX },
-        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; up to 16 where a\n"
-          "                           prompt goes on in many ways)", STEPS | CLI_TUNE | CLI_SIM, COUNT, FIELD(slots), 1,
+        { "--slots", "N", "sequences there is room for on the device (default 1; chat 2, for /load; batch and bench serve\n"
+          "                           16; up to 16 where a prompt goes on in many ways)", STEPS | CLI_TUNE | REQUESTS, COUNT, FIELD(slots), 1,
           UINT32_MAX },
         { 0 } } },
     { "Scheduling", {
         { "--policy", "roofline|chunked|fifo", "what the next step is: prompts in parts between decode steps (roofline, the\n"
-          "                           default), in chunks that take turns with them, or whole before all", STEPS | CLI_SIM, CHOICE, FIELD(policy), 0, 0 },
+          "                           default), in chunks that take turns with them, or whole before all", STEPS | REQUESTS, CHOICE, FIELD(policy), 0, 0 },
         { "--token-interval", "S", "seconds between two tokens of a text that should not be passed while prompts are read",
-          STEPS | CLI_SIM, NUMBER, FIELD(token_interval), 0, 0 },
-        { "--lanes", "1|2", "2: one half of the device reads prompts while the other generates (default 1)", STEPS, COUNT,
+          STEPS | REQUESTS, NUMBER, FIELD(token_interval), 0, 0 },
+        { "--lanes", "1|2", "2: one half of the device reads prompts while the other generates (default 1)", STEPS | CLI_BENCH, COUNT,
           FIELD(lanes), 1, 2 },
-        { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS, STRING,
+        { "--trace", "FILE", "write what happened when to FILE, for ui.perfetto.dev or chrome://tracing", STEPS | CLI_BENCH, STRING,
           FIELD(trace), 0, 0 },
         { 0 } } },
     { "The prefix cache", {
@@ -417,6 +440,8 @@ static int check(const cli_options *o, unsigned prompts)
     if ((o->command->bit & (MODEL | CLI_PACK)) && !o->model) return cli_wrong_usage(o->command, "no model: -m MODEL is needed");
     if ((o->command->bit & READ) && prompts == 0 && !o->load_state)
         return cli_wrong_usage(o->command, "no text: one of -p TEXT, -f FILE, - and --tokens IDS is needed");
+    if (o->command->bit == CLI_BATCH && o->words.n + o->from_stdin != 1)
+        return cli_wrong_usage(o->command, "exactly one file of requests is needed, or - for standard input");
     if (prompts > 1) return cli_wrong_usage(o->command, "only one of -p, -f, - and --tokens can be given");
     if (o->samples > 1 && o->greedy) return cli_wrong_usage(o->command, "--greedy gives one text, however many --samples");
     if (o->samples > 1 && o->save_state)
@@ -450,7 +475,7 @@ int cli_options_parse(cli_options *o, const cli_command *command, char **args)
             o->help = true;
             return CLI_DONE;
         }
-        if (!opt && *arg != '-' && command->bit == CLI_BENCH) {
+        if (!opt && *arg != '-' && (command->bit & (CLI_BENCH | CLI_BATCH))) {
             cli_grow(&o->words.items, &o->words.capacity, o->words.n + 1, sizeof *o->words.items);
             o->words.items[o->words.n++] = arg;
             continue;
@@ -547,12 +572,13 @@ eyrie_request cli_request(const cli_options *o)
         .n_stops = o->stops.n, .flags = o->ignore_eos ? EYRIE_IGNORE_EOS : 0 };
 }
 
-/* A chat needs two for /load; many texts from one prompt go side by side as far as that pays. */
+/* A chat needs two for /load; a batch and many texts from one prompt go side by side as far as that pays. */
 static uint32_t slots(const cli_options *o)
 {
     uint64_t texts = o->samples > o->continuations.n ? o->samples : o->continuations.n;
 
     if (o->slots) return (uint32_t)o->slots;
+    if (o->command->bit == CLI_BATCH) return 16;
     return o->command->bit == CLI_CHAT ? 2 : texts < 16 ? (uint32_t)texts : 16;
 }
 

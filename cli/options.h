@@ -9,7 +9,7 @@
 
 typedef struct cli_options cli_options;
 
-enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8,      /* bits that say which commands an option belongs to */
+enum { CLI_RUN = 1, CLI_SCORE = 2, CLI_INFO = 4, CLI_CHAT = 8, CLI_BATCH = 16,      /* bits that say which commands an option belongs to */
        CLI_DEVICES = 64, CLI_SELFTEST = 128, CLI_PACK = 256, CLI_TUNE = 512, CLI_BENCH = 1024, CLI_SIM = 2048 };
 
 typedef struct cli_command {
@@ -46,7 +46,7 @@ struct cli_options {
     cli_texts          stops, continuations;
     uint64_t           samples;                 /* 0: not given */
     bool               ignore_eos, json, probe, again;
-    const char        *logits, *output;
+    const char        *logits, *output, *order;
     const char        *load_state, *save_state, *session;
     const char        *weights, *compute, *kv, *invariant, *products;  /* one of the names in the table */
     uint64_t           chunk, context, slots;
@@ -56,17 +56,20 @@ struct cli_options {
     uint64_t           prefix_cache, prefix_host, prefix_disk, prefix_spacing;
     const char        *prefix_dir;
     const char        *device, *kernels, *kernel_dir, *cache_dir;
+    uint32_t           turn;                    /* no option: which of the devices that match */
     uint64_t           threads, memory, max_alloc;
     cli_texts          words;                   /* arguments that are no options, of commands that take some */
     cli_counts         prompts, generated, depths, batches, chunks;     /* of bench, which has no n and no chunk */
     uint64_t           repetitions;
-    bool               quick;
-    const char        *form, *html;
+    bool               quick, profile;
+    const char        *form, *html, *figures, *size;
     const char        *op;                      /* of selftest */
     cli_texts          on;                      /* of sim: its devices */
-    float              rate;
+    float              rate;                    /* of sim and bench serve, like the next four lines */
     uint64_t           requests, rows;
-    const char        *prompt_tokens, *output_tokens;
+    const char        *prompt_tokens, *output_tokens, *scenario, *record_arrivals;
+    bool               search;
+    float              first_limit, between_limit;
     float              threshold;               /* -1: not given */
 };
 

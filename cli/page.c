@@ -1,12 +1,13 @@
 /* page.c - a record as one HTML page that needs nothing else: the device, its limits, plots and tables. */
 #include "bench.h"
-#include "plot.h"
+#include "figure.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST_SETTINGS = 7 };         /* that plots tell apart */
+#define LEAST_KERNEL 1e-3           /* seconds, below which a kernel's time is mostly that of launching */
 
 static const char style[] =
     "<style>\n"
@@ -149,6 +150,14 @@ static void title_of(const json_t *row, char text[256])
              cli_digits(100 * cli_get_number(row, "share"), share), cli_get_text(row, "limit"));
 }
 
+static void kernel_title(const json_t *row, char text[256])
+{
+    char rate[24];
+
+    snprintf(text, 256, "%.40s in %.20s, batch %.0f: %s GFLOP/s", cli_get_text(row, "kernel"), cli_get_text(row, "test"), cli_get_number(row, "batch"),
+             cli_digits(1e-9 * cli_get_number(row, "flops_per_second"), rate));
+}
+
 /* Settings in the order of the rows; as many as plots tell apart. */
 static size_t settings_of(const json_t *rows, char settings[MOST_SETTINGS][512])
 {
@@ -187,7 +196,8 @@ static void print_roofline(const json_t *record, const cli_out *out)
     double unit = cli_get_number(limits, "unit_flops_per_second"), low = INFINITY, high = 0, x[2][3], y[2][3];
     size_t n = settings_of(rows, settings), i, used = 0;
     points p[2 * MOST_SETTINGS] = { { .n = 0 } };
-    cli_series series[2 * MOST_SETTINGS + 2];
+    points kernels = { .n = 0 };
+    cli_series series[2 * MOST_SETTINGS + 3];
     char roofs[2][96], title[256], text[512];
 
     if (n == 0 || isnan(read) || isnan(f32)) return;
@@ -203,6 +213,14 @@ static void print_roofline(const json_t *record, const cli_out *out)
         title_of(row, title);
         add_point(&p[2 * k + cli_is_test(row, "decode")], intensity, 1e-9 * cli_get_number(row, "flops_per_second"), title);
     }
+    json_array_foreach(json_object_get(record, "kernels"), i, row) {
+        double intensity = cli_get_number(row, "flops") / cli_get_number(row, "bytes");
+        if (!(intensity > 0) || cli_get_number(row, "seconds") < LEAST_KERNEL) continue;
+        low = fmin(low, intensity);
+        high = fmax(high, intensity);
+        kernel_title(row, title);
+        add_point(&kernels, intensity, 1e-9 * cli_get_number(row, "flops_per_second"), title);
+    }
     high = fmax(2 * high, 2 * fmax(f32, unit) / read);
     series[used++] = roof(read, f32, low / 2, high, x[0], y[0], "f32", 0, roofs[0]);
     if (!isnan(unit)) series[used++] = roof(read, unit, low / 2, high, x[1], y[1], "matrix unit", 7, roofs[1]);
@@ -212,11 +230,15 @@ static void print_roofline(const json_t *record, const cli_out *out)
         series[used++] = (cli_series){ .name = names[i], .x = p[i].x, .y = p[i].y, .n = p[i].n, .dots = true, .colour = 1 + (unsigned)i % 6,
                                        .titles = (const char *const *)p[i].titles };
     }
+    if (kernels.n)
+        series[used++] = (cli_series){ .name = "kernels", .x = kernels.x, .y = kernels.y, .n = kernels.n, .dots = true, .colour = 6,
+                                       .titles = (const char *const *)kernels.titles };
     cli_out_print(out, "<h2>Roofline</h2>\n<p class='soft'>Each phase by the operations it has for a byte, and the operations a second it came to, below what the "
                   "device allows. Point at a dot to see which.</p>\n<div class='wide'>\n");
     cli_plot_print(&(cli_plot){ "Roofline", { "FLOP a byte", true, false }, { "GFLOP/s", true, false }, series, used }, out);
     cli_out_print(out, "</div>\n");
     for (i = 0; i < 2 * n; i++) free_points(&p[i]);
+    free_points(&kernels);
 }
 
 static void print_bandwidth(const json_t *rows, const cli_out *out)
@@ -339,6 +361,7 @@ void cli_page_print(const json_t *record, const cli_out *out)
 
     print_head(record, out);
     print_limits(record, out);
+    cli_figures_print(record, CLI_FIGURE_HTML, out);
     print_roofline(record, out);
     print_phases(rows, out);
     print_bandwidth(rows, out);

@@ -1,5 +1,7 @@
 /* record.c - see record.h. */
 #include "record.h"
+#include "figure.h"
+#include "served.h"
 #include "statistics.h"
 
 #include <eyrie/eyrie.h>
@@ -223,6 +225,14 @@ int cli_record_read(json_t **out, const char *path)
 
 /* --------------------------------------------------------------------------------------------------------- printing */
 
+static void write_output(void *user, const char *bytes, size_t n)
+{
+    (void)user;
+    cli_write(bytes, n);
+}
+
+const cli_out cli_standard_output = { write_output, NULL };
+
 void cli_out_print(const cli_out *out, const char *format, ...)
 {
     char text[4096];
@@ -437,8 +447,11 @@ static void print_tables(const json_t *record, const cli_out *out)
     if (*cli_get_text(record, "energy")) cli_out_print(out, "- energy: %s\n", cli_get_text(record, "energy"));
     print_bandwidth(rows, out);
     print_others(rows, out);
+    cli_figures_print(record, CLI_FIGURE_MD, out);
+    json_array_foreach(rows, i, row)
+        if (cli_is_test(row, "serve")) cli_served_print_row(row, out);
     json_array_foreach(rows, i, row) {      /* rows of one setting follow each other */
-        if (!json_object_get(row, "model") || strcmp(cli_setting(row, now), before) == 0) continue;
+        if (!json_object_get(row, "model") || cli_is_test(row, "serve") || strcmp(cli_setting(row, now), before) == 0) continue;
         memcpy(before, now, sizeof before);
         cli_out_print(out, "\n## %s\n", now);
         print_phase(rows, now, "prefill", out);

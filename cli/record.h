@@ -13,6 +13,7 @@ typedef struct cli_out {
     cli_sink *sink;
     void     *user;
 } cli_out;
+extern const cli_out cli_standard_output;
 void cli_out_print(const cli_out *out, const char *format, ...) CLI_PRINTF(2, 3);
 
 /* A record of this version, with this machine and the time in it, and no rows. */

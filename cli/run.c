@@ -1,6 +1,7 @@
 /* run.c - `eyrie run`: a model continues a text. */
 #include "commands.h"
 #include "forks.h"
+#include "sample.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +10,7 @@
 typedef struct output {
     cli_session *session;
     bool         keep;          /* do not stream */
-    int32_t     *ids;           /* [n_ids] the generated tokens */
-    size_t       n_ids, ids_capacity;
-    char        *text;          /* [length] what they say, where it is kept */
-    size_t       length, text_capacity;
-    eyrie_end    end;
+    cli_sample   sample;        /* its text where it is kept */
 } output;
 
 /* Text is the model's own and nothing else, but ids are a line, and on a terminal the shell goes on below. */
@@ -26,7 +23,7 @@ static void end_line(const output *out)
 static void stream(const output *out, const eyrie_event *event)
 {
     if (out->session->info.has_tokenizer) cli_write(event->text, event->text_length);
-    else if (event->kind == EYRIE_EVENT_TOKEN) cli_print("%s%ld", out->n_ids > 1 ? " " : "", (long)event->token);
+    else if (event->kind == EYRIE_EVENT_TOKEN) cli_print("%s%ld", out->sample.n > 1 ? " " : "", (long)event->token);
     if (event->kind == EYRIE_EVENT_END) end_line(out);
     if (!cli_flush()) out->session->stop = true;
 }
@@ -36,32 +33,10 @@ static void on_event(void *user, eyrie_seq *seq, const eyrie_event *event)
     output *out = user;
 
     (void)seq;
-    if (event->kind == EYRIE_EVENT_TOKEN) {
-        cli_grow(&out->ids, &out->ids_capacity, out->n_ids + 1, sizeof *out->ids);
-        out->ids[out->n_ids++] = event->token;
-    } else if (event->kind == EYRIE_EVENT_END) {
-        out->end = event->end;
-    }
-    if (!out->keep) {
-        stream(out, event);
-    } else if (event->text_length) {
-        cli_grow(&out->text, &out->text_capacity, out->length + event->text_length, 1);
-        memcpy(out->text + out->length, event->text, event->text_length);
-        out->length += event->text_length;
-    }
-}
-
-/* What was generated, as fields of `object`. */
-static void set_output(const output *out, json_t *object)
-{
-    json_t *ids = json_array();
-    const char *const ends[] = { [EYRIE_END_LENGTH] = "length", [EYRIE_END_EOS] = "eos", [EYRIE_END_CONTEXT] = "context",
-                                 [EYRIE_END_STOP] = "stop", [EYRIE_END_CANCELLED] = "interrupted" };
-
-    for (size_t i = 0; i < out->n_ids; i++) cli_append(ids, json_integer(out->ids[i]));
-    cli_set(object, "tokens", ids);
-    cli_set(object, "text", out->session->info.has_tokenizer ? cli_text(out->text ? out->text : "", out->length) : json_null());
-    cli_set(object, "finish", out->end ? json_string(ends[out->end]) : json_null());
+    if (event->kind == EYRIE_EVENT_TOKEN) cli_sample_add_token(&out->sample, event);
+    else if (event->kind == EYRIE_EVENT_END) out->sample.end = event->end;
+    if (out->keep) cli_sample_add_text(&out->sample, event);
+    else stream(out, event);
 }
 
 /* One text, or the list of all samples. */
@@ -75,10 +50,10 @@ static void print_json(const output *list, size_t n, const cli_options *o)
     cli_set(object, "device", cli_text(device, strlen(device)));
     cli_set(object, "matrix_unit", json_boolean(s->info.matrix_unit));
     cli_set(object, "prompt_tokens", json_integer((json_int_t)s->n_tokens));
-    if (!samples) set_output(&list[0], object);
+    if (!samples) cli_sample_set(&list[0].sample, s->info.has_tokenizer, false, object);
     for (size_t i = 0; i < n && samples; i++) {
         json_t *sample = json_object();
-        set_output(&list[i], sample);
+        cli_sample_set(&list[i].sample, s->info.has_tokenizer, false, sample);
         cli_append(samples, sample);
     }
     if (samples) cli_set(object, "samples", samples);
@@ -90,10 +65,11 @@ static void print_json(const output *list, size_t n, const cli_options *o)
 static void print_samples(const output *list, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
+        const cli_sample *sample = &list[i].sample;
         cli_print("%s--- %zu of %zu\n", i ? "\n" : "", i + 1, n);
-        if (list[i].session->info.has_tokenizer) cli_write(list[i].text, list[i].length);
-        for (size_t k = 0; k < list[i].n_ids && !list[i].session->info.has_tokenizer; k++)
-            cli_print("%s%ld", k ? " " : "", (long)list[i].ids[k]);
+        if (list[i].session->info.has_tokenizer) cli_write(sample->text, sample->length);
+        for (size_t k = 0; k < sample->n && !list[i].session->info.has_tokenizer; k++)
+            cli_print("%s%ld", k ? " " : "", (long)sample->ids[k]);
     }
     cli_print("\n");
 }
@@ -138,10 +114,7 @@ int cli_run(const cli_options *o)
         if (!o->json && cli_flush()) cli_session_print_speed(&session, true);
     }
     cli_session_close(&session);
-    for (size_t i = 0; i < n; i++) {
-        free(list[i].ids);
-        free(list[i].text);
-    }
+    for (size_t i = 0; i < n; i++) cli_sample_free(&list[i].sample);
     free(list);
     return status;
 }

@@ -1,6 +1,7 @@
 /* score.c - `eyrie score`: how probable a model finds a text. */
 #include "commands.h"
 #include "forks.h"
+#include "sample.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -103,8 +104,8 @@ static void print_line(const scores *sc)
 typedef struct continuation {
     const char *text;
     int32_t    *tokens;         /* [n_tokens] */
-    size_t      n_tokens, n;    /* n: scored */
-    float      *logprobs;
+    size_t      n_tokens;
+    cli_sample  sample;         /* as it was scored */
 } continuation;
 
 static void on_scored(void *user, eyrie_seq *seq, const eyrie_event *event)
@@ -112,7 +113,7 @@ static void on_scored(void *user, eyrie_seq *seq, const eyrie_event *event)
     continuation *c = user;
 
     (void)seq;
-    if (event->kind == EYRIE_EVENT_SCORE) c->logprobs[c->n++] = event->logprob;
+    if (event->kind == EYRIE_EVENT_SCORE) cli_sample_add_token(&c->sample, event);
 }
 
 static void describe(void *user, size_t i, eyrie_request *r)
@@ -134,15 +135,7 @@ static int encode(const cli_session *s, continuation *c)
 
     c->tokens = only.tokens;
     c->n_tokens = only.n_tokens;
-    c->logprobs = cli_resize(NULL, c->n_tokens + 1, sizeof *c->logprobs);
     return status;
-}
-
-static double logprob_of(const continuation *c)
-{
-    double sum = 0;
-    for (size_t i = 0; i < c->n; i++) sum += (double)c->logprobs[i];
-    return sum;
 }
 
 static void print_continuations_json(const cli_session *s, const continuation *list, size_t n, const cli_options *o)
@@ -151,15 +144,9 @@ static void print_continuations_json(const cli_session *s, const continuation *l
     json_t *object = json_object(), *array = json_array();
 
     for (size_t i = 0; i < n; i++) {
-        json_t *item = json_object(), *tokens = json_array(), *logprobs = json_array();
-        for (size_t k = 0; k < list[i].n; k++) {
-            cli_append(tokens, json_integer(list[i].tokens[k]));
-            cli_append(logprobs, cli_number((double)list[i].logprobs[k]));
-        }
+        json_t *item = json_object();
         cli_set(item, "text", cli_text(list[i].text, strlen(list[i].text)));
-        cli_set(item, "logprob", cli_number(logprob_of(&list[i])));
-        cli_set(item, "tokens", tokens);
-        cli_set(item, "logprobs", logprobs);
+        cli_sample_set_scored(&list[i].sample, true, item);
         cli_append(array, item);
     }
     cli_set(object, "model", cli_text(o->model, strlen(o->model)));
@@ -181,11 +168,11 @@ static int score_continuations(cli_session *s, const cli_options *o)
     if (status == CLI_DONE) status = cli_session_run_forks(s, n, describe, list);
     if (status == CLI_DONE && o->json) print_continuations_json(s, list, n, o);
     for (size_t i = 0; i < n && status == CLI_DONE && !o->json; i++)
-        cli_print("logprob %.6g  tokens %zu  %s\n", logprob_of(&list[i]), list[i].n, list[i].text);
+        cli_print("logprob %.6g  tokens %zu  %s\n", cli_sample_logprob(&list[i].sample), list[i].sample.n, list[i].text);
     if (status == CLI_DONE && !o->json && cli_flush()) cli_session_print_speed(s, false);
     for (size_t i = 0; i < n; i++) {
         free(list[i].tokens);
-        free(list[i].logprobs);
+        cli_sample_free(&list[i].sample);
     }
     free(list);
     return status;

@@ -66,21 +66,27 @@ static int read_prompt(cli_session *s, const cli_options *o)
 
 /* Most texts have fewer tokens than bytes; if this one has more, the second attempt has room. The library puts <bos> before
  * every text. */
-int cli_session_add_text(cli_session *s, const char *text, size_t length)
+eyrie_status cli_session_encode(cli_session *s, const char *text, size_t length, eyrie_error *err)
 {
     size_t n = length + 1, room, bos = s->info.bos >= 0;
     int32_t *to;
-    eyrie_error err;
+    eyrie_status st;
 
     do {
         cli_grow(&s->tokens, &s->capacity, s->n_tokens + n, sizeof *s->tokens);
         to = s->tokens + s->n_tokens;
         room = s->capacity - s->n_tokens;
-        if (eyrie_encode(s->model, text, length, to, room, &n, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+        if ((st = eyrie_encode(s->model, text, length, to, room, &n, err)) != EYRIE_OK) return st;
     } while (n > room);
     memmove(to, to + bos, (n - bos) * sizeof *to);
     s->n_tokens += n - bos;
-    return CLI_DONE;
+    return EYRIE_OK;
+}
+
+int cli_session_add_text(cli_session *s, const char *text, size_t length)
+{
+    eyrie_error err;
+    return cli_session_encode(s, text, length, &err) == EYRIE_OK ? CLI_DONE : cli_fail("%s", err.text);
 }
 
 static int open_sequence(cli_session *s, const cli_options *o)
@@ -123,21 +129,31 @@ static eyrie_status open_models(cli_session *s, const cli_options *o, eyrie_erro
     return st;
 }
 
-int cli_session_open(cli_session *s, const cli_options *o)
+int cli_session_open_engine(cli_session *s, const cli_options *o, eyrie_device *device)
 {
     eyrie_engine_opts how = cli_engine_opts(o);
     eyrie_error err;
-    int status;
 
-    *s = (cli_session){ .info.struct_size = sizeof s->info };
-    if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE
-        || (status = check_place(o->save_state)) != CLI_DONE)
-        return status;
-    if (cli_device_open_probed(&s->device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    s->device = device;
+    s->info.struct_size = sizeof s->info;
     if (open_models(s, o, &err) != EYRIE_OK || eyrie_model_get_info(s->model, &s->info, &err) != EYRIE_OK)
         return cli_fail("%s", err.text);
     how.prefill = s->reader;
-    if (eyrie_engine_open(&s->engine, s->model, &how, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    return eyrie_engine_open(&s->engine, s->model, &how, &err) == EYRIE_OK ? CLI_DONE : cli_fail("%s", err.text);
+}
+
+int cli_session_open(cli_session *s, const cli_options *o)
+{
+    eyrie_device *device;
+    eyrie_error err;
+    int status;
+
+    *s = (cli_session){ .stop = false };
+    if ((status = read_prompt(s, o)) != CLI_DONE || (status = cli_prepare(o)) != CLI_DONE
+        || (status = check_place(o->save_state)) != CLI_DONE)
+        return status;
+    if (cli_device_open_probed(&device, o, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    if ((status = cli_session_open_engine(s, o, device)) != CLI_DONE) return status;
     return open_sequence(s, o);
 }
 

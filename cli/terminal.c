@@ -16,6 +16,8 @@ double cli_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+void cli_nap(void) { (void)nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL); }
+
 cli_progress cli_progress_new(void) { return (cli_progress){ .possible = isatty(STDERR_FILENO) == 1, .next = cli_seconds() + 1 }; }
 
 bool cli_progress_due(cli_progress *p)

@@ -6,6 +6,8 @@
 
 /* Seconds since some moment. */
 double cli_seconds(void);
+/* A millisecond, for who has nothing to do until something comes. */
+void   cli_nap(void);
 
 /* One line on standard error, if that is a terminal, where the work takes more than a second. */
 typedef struct cli_progress {

@@ -14,17 +14,6 @@ kernel void INSTANCE(quantise)(image b, global const float *x, int x_stride, int
     packed += (size_t)r * stride;
     float inverse = width ? inverse_rms(x, K, width, eps) : 1.0f;
     for (int i = 0; i < blocks; i++, x += K)
-        for (int k = 0; k < K; k += 32, packed += GROUP_WORDS) {
-            bool whole = K - k > LANES;
-            float16 x0 = vload16(0, x + k), x1 = whole ? vload16(0, x + k + LANES) : (float16)0.0f;
-
-            if (width) {
-                x0 = x0 * inverse * vload16(0, scale + k);
-                if (whole) x1 = x1 * inverse * vload16(0, scale + k + LANES);
-            }
-            packed[8] = whole_numbers(&x0, &x1);
-            ((global int *)packed)[9] = -OFFSET * (int)sum16(x0 + x1);
-            vstore4(BYTES_OF(ORDER(x0)), 0, (global uint *)packed);
-            vstore4(BYTES_OF(ORDER(x1)), 1, (global uint *)packed);
-        }
+        for (int k = 0; k < K; k += 32, packed += GROUP_WORDS)
+            MAKE_GROUP(x, k, K, width, inverse, scale, *(global packed_group *)packed);
 }

@@ -14,6 +14,8 @@
  * NORM_ROWS: tiles of no more rows take x through norm.cl's formula, if `width` is not 0; scale and eps are norm's.
  * INT8: x is rounded to whole numbers (prelude.cl), here in tiles of up to NORM_ROWS rows; x is packed for those of more,
  * rows from skip on, and x_stride words are a row.
+ * A work-group is one work-item, which goes through `turns` tiles in the matrix's rows. What tiles of up to NORM_ROWS rows make of x
+ * first, for norm or INT8, they keep in `made`, [ROWS][K] of x or its groups, so that it is made once for all turns.
  *
  * Every output is one chain of fma over ascending k, in every instance: the result of a row does not depend on the tile,
  * on the rows beside it, or on the phase. With INT8 it is one chain of fma over groups of columns, each of the group's whole
@@ -67,44 +69,26 @@
     for (int j = 0; j < IN_GROUP(K - k); j += 2) TWO_COLUMNS(X, k + j, wide[j][p], wide[j + 1][p])
 #endif
 
-/* With INT8: x of a group in whole numbers, made here for few rows, else from where it is packed. */
-#undef GROUP_OF
-#undef NUMBERS_OF
+/* With INT8: x of a group in whole numbers, as it was made here for few rows, else from where it is packed. */
+#undef GROUP_AT
 #undef TAKE_NUMBERS
-#undef NUMBERS_AT
-#ifdef VNNI
-#define GROUP_OF packed_group
-#define NUMBERS_OF(x) BYTES_OF(x)
-#else
-#define GROUP_OF plain_group
-#define NUMBERS_OF(x) (x)
-#endif
 #if ROWS <= NORM_ROWS
-#define TAKE_NUMBERS(X)                                                                                                 \
-    GROUP_OF group[ROWS];                                                                                               \
-    _Pragma("unroll")                                                                                                   \
-    for (int r = 0; r < ROWS; r++) {                                                                                    \
-        float16 x0 = X(r, k), x1 = K - k > LANES ? X(r, k + LANES) : (float16)0.0f;                                     \
-        group[r].scale = whole_numbers(&x0, &x1);                                                                       \
-        group[r].less = -OFFSET * (int)sum16(x0 + x1);                                                                  \
-        group[r].numbers[0] = NUMBERS_OF(ORDER(x0));                                                                    \
-        group[r].numbers[1] = NUMBERS_OF(ORDER(x1));                                                                    \
-    }
-#define NUMBERS_AT(r) (&group[r])
-#elif defined(VNNI)
-#define TAKE_NUMBERS(X)
-#define NUMBERS_AT(r) (in[r] + k / 32 * GROUP_WORDS)
+#define GROUP_AT(r) (made + (r) * ((K + 31) / 32) + k / 32)
 #else
-#define TAKE_NUMBERS(X)                                                                                                 \
+#define GROUP_AT(r) ((global const packed_group *)in[r] + k / 32)
+#endif
+#ifdef VNNI
+#define TAKE_NUMBERS
+#else
+#define TAKE_NUMBERS                                                                                                    \
     plain_group group[ROWS];                                                                                            \
     for (int r = 0; r < ROWS; r++) {                                                                                    \
-        global const float *packed = in[r] + k / 32 * GROUP_WORDS;                                                      \
-        group[r].scale = packed[8];                                                                                     \
-        group[r].less = ((global const int *)packed)[9];                                                                \
-        group[r].numbers[0] = convert_float16(vload16(0, (global const char *)packed));                                 \
-        group[r].numbers[1] = convert_float16(vload16(1, (global const char *)packed));                                 \
+        packed_group packed = *GROUP_AT(r);                                                                             \
+        group[r].scale = packed.scale;                                                                                  \
+        group[r].less = packed.less;                                                                                    \
+        group[r].numbers[0] = convert_float16(as_char16(packed.numbers[0]));                                            \
+        group[r].numbers[1] = convert_float16(as_char16(packed.numbers[1]));                                            \
     }
-#define NUMBERS_AT(r) (&group[r])
 #endif
 
 /* The group's sums for a panel's rows at a time, which find its weights in registers. */
@@ -116,7 +100,7 @@
         _Pragma("unroll")                                                                                               \
         for (int i = 0; i < 8; i++) w[i] = i < 4 || K - k > LANES ? BYTES(at[p], i) : (uint16)0;                        \
         _Pragma("unroll")                                                                                               \
-        for (int r = 0; r < ROWS; r++) ADD_GROUP(sum[r][p], w, scales[p].by, NUMBERS_AT(r));                            \
+        for (int r = 0; r < ROWS; r++) ADD_GROUP(sum[r][p], w, scales[p].by, GROUP_AT(r));                                \
     }
 #else
 #define PANEL_SUMS(p)                                                                                                   \
@@ -144,7 +128,7 @@
 #ifdef INT8
 #undef GROUP_SUMS
 #define GROUP_SUMS(X)                                                                                                   \
-    TAKE_NUMBERS(X)                                                                                                     \
+    TAKE_NUMBERS                                                                                                        \
     _Pragma("unroll")                                                                                                   \
     for (int p = 0; p < PANELS; p++) PANEL_SUMS(p)
 #endif
@@ -158,18 +142,21 @@
         for (int p = 0; p < PANELS; p++) {                                                                              \
             at[p] = WEIGHTS_AT(panel[p], k);                                                                            \
             SCALES_LOAD(panel[p], k, scales[p]);                                                                        \
+            for (int line = -1; ROWS <= NORM_ROWS && line < LINES - 1; line++)                                          \
+                PREFETCH((global const char *)at[p] + AHEAD + 64 * line);                                               \
         }                                                                                                               \
         GROUP_SUMS(X)                                                                                                   \
     }
 
 #undef PLAIN_X
-#undef NORMED_X
+#undef MADE_X
+#define PLAIN_X(r, i) in[r][i]
+#define MADE_X(r, i)  made[(r) * K + (i)]
+#undef MADE
 #ifdef INT8
-#define PLAIN_X(r, i)  vload16(0, in[r] + (i))
-#define NORMED_X(r, i) (vload16(0, in[r] + (i)) * inverse[r] * vload16(0, scale + (i)))
+#define MADE packed_group
 #else
-#define PLAIN_X(r, i)  in[r][i]
-#define NORMED_X(r, i) (in[r][i] * inverse[r] * scale[i])
+#define MADE float
 #endif
 
 #if defined(FINISH_CONV1D)
@@ -189,68 +176,78 @@
 
 kernel void KERNEL(image b, global const float *x, int x_stride, int x_offset, global const float *scale, int width, float eps,
                    global const WEIGHT *w, global const float *bias, int K, int panels, int row0, int block, int count,
-                   int skip, int most, int add, global float *y, int y_stride, int y_offset MORE)
+                   int skip, int most, int add, global float *y, int y_stride, int y_offset, int turns, local MADE *made MORE)
 {
     int rows = min(b[count] - skip, most);
-    int first = get_global_id(0) * PANELS;
-    global const WEIGHT *panel[PANELS];
 
-    for (int p = 0; p < PANELS; p++) panel[p] = w + min(first + p, panels - 1) * PANEL_SIZE(K);
     bias += row0;
 #if defined(INT8) && ROWS > NORM_ROWS
-    int x_block = (row0 + first * LANES) / block * ((K + 31) / 32) * GROUP_WORDS;
+    int x_block = (row0 + (int)get_global_id(0) * turns * PANELS * LANES) / block * ((K + 31) / 32) * GROUP_WORDS;
 #else
     x += (size_t)skip * x_stride + x_offset;
-    int x_block = (row0 + first * LANES) / block * K;
+    int x_block = (row0 + (int)get_global_id(0) * turns * PANELS * LANES) / block * K;
 #endif
 
     for (int t = get_global_id(1) * ROWS; t < rows; t += get_global_size(1) * ROWS) {
         global const float *in[ROWS];
-        float16 sum[ROWS][PANELS];
 
-        for (int r = 0; r < ROWS; r++) {
-            in[r] = x + (size_t)min(t + r, rows - 1) * x_stride + x_block;
-            for (int p = 0; p < PANELS; p++) sum[r][p] = 0.0f;
-        }
+        for (int r = 0; r < ROWS; r++) in[r] = x + (size_t)min(t + r, rows - 1) * x_stride + x_block;
 #if ROWS <= NORM_ROWS
-        if (width) {
-            float inverse[ROWS];
-            for (int r = 0; r < ROWS; r++) inverse[r] = inverse_rms(in[r], K, width, eps);
-            TILE_SUMS(NORMED_X)
-        } else
+        for (int r = 0; r < ROWS; r++) {
+            float inverse = width ? inverse_rms(in[r], K, width, eps) : 1.0f;
+#ifdef INT8
+            for (int k = 0; k < K; k += 32) MAKE_GROUP(in[r], k, K, width, inverse, scale, made[r * ((K + 31) / 32) + k / 32]);
+#else
+            for (int k = 0; width && k < K; k += LANES)
+                vstore16(vload16(0, in[r] + k) * inverse * vload16(0, scale + k), 0, made + r * K + k);
 #endif
-            TILE_SUMS(PLAIN_X)
+        }
+#endif
+        for (int turn = 0, first = get_global_id(0) * turns * PANELS; turn < turns && first < panels; turn++, first += PANELS) {
+            global const WEIGHT *panel[PANELS];
+            float16 sum[ROWS][PANELS];
 
-        for (int r = 0; r < ROWS && t + r < rows; r++) {
-            global float *out = y + (size_t)(t + r) * y_stride + y_offset;
+            for (int p = 0; p < PANELS; p++) {
+                panel[p] = w + min(first + p, panels - 1) * PANEL_SIZE(K);
+                for (int r = 0; r < ROWS; r++) sum[r][p] = 0.0f;
+            }
+#if ROWS <= NORM_ROWS && !defined(INT8)
+            if (width) TILE_SUMS(MADE_X)
+            else
+#endif
+                TILE_SUMS(PLAIN_X)
+
+            for (int r = 0; r < ROWS && t + r < rows; r++) {
+                global float *out = y + (size_t)(t + r) * y_stride + y_offset;
 #if defined(FINISH_GEGLU) || defined(FINISH_RGLRU)
-            for (int p = 0; p < PANELS && first + p < panels; p += 2) {
-                int c = row0 / 2 + (first + p) / 2 * LANES;
-                float16 v0 = sum[r][p] + vload16(first + p, bias), v1 = sum[r][p + 1] + vload16(first + p + 1, bias);
+                for (int p = 0; p < PANELS && first + p < panels; p += 2) {
+                    int c = row0 / 2 + (first + p) / 2 * LANES;
+                    float16 v0 = sum[r][p] + vload16(first + p, bias), v1 = sum[r][p + 1] + vload16(first + p + 1, bias);
 #ifdef FINISH_GEGLU
-                float16 v = gelu16(v0) * v1;
+                    float16 v = gelu16(v0) * v1;
 #else
-                image row = ROW(b, t + r);
-                float16 v = rglru_step(row, v0, v1, vload16(0, x + (size_t)(t + r) * x_stride + c),
-                                       vload16(0, decay + c), state + (size_t)row[ROW_SLOT] * state_stride + h_offset + c)
-                            * gelu16(vload16(0, branch + (size_t)(t + r) * branch_stride + branch_offset + c));
+                    image row = ROW(b, t + r);
+                    float16 v = rglru_step(row, v0, v1, vload16(0, x + (size_t)(t + r) * x_stride + c),
+                                           vload16(0, decay + c), state + (size_t)row[ROW_SLOT] * state_stride + h_offset + c)
+                                * gelu16(vload16(0, branch + (size_t)(t + r) * branch_stride + branch_offset + c));
 #endif
-                vstore16(v, 0, out + c);
-            }
+                    vstore16(v, 0, out + c);
+                }
 #else
-            for (int p = 0; p < PANELS && first + p < panels; p++) {
-                int c = row0 + (first + p) * LANES;
-                float16 v = sum[r][p] + vload16(first + p, bias);
+                for (int p = 0; p < PANELS && first + p < panels; p++) {
+                    int c = row0 + (first + p) * LANES;
+                    float16 v = sum[r][p] + vload16(first + p, bias);
 #ifdef FINISH_CONV1D
-                image row = ROW(b, t + r);
-                if (c < N) v = conv1d_step(row, v, taps_w + c, taps_bias + c, taps, N,
-                                           state + (size_t)row[ROW_SLOT] * state_stride + c);
+                    image row = ROW(b, t + r);
+                    if (c < N) v = conv1d_step(row, v, taps_w + c, taps_bias + c, taps, N,
+                                               state + (size_t)row[ROW_SLOT] * state_stride + c);
 #else
-                if (add) v += vload16(0, out + c);
+                    if (add) v += vload16(0, out + c);
 #endif
-                vstore16(v, 0, out + c);
+                    vstore16(v, 0, out + c);
+                }
+#endif
             }
-#endif
         }
     }
 }

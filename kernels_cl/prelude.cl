@@ -52,6 +52,7 @@ typedef struct { float16 lo, hi; } two_vectors;
 #define STEP_F32 2
 #define GROUP_F32 2
 #define IN_GROUP_F32(left) 2
+#define LINES_F32 0
 #define SCALES_F32 int
 #define SCALES_LOAD_F32(w, k, s) ((s) = 0)
 #define AT_F32(w, k) ((w) + (k) * LANES)
@@ -68,6 +69,7 @@ static inline void store_F32(global float *w, int k, int n, const float16 *x)
 #define STEP_F16 2
 #define GROUP_F16 2
 #define IN_GROUP_F16(left) 2
+#define LINES_F16 0
 #define SCALES_F16 int
 #define SCALES_LOAD_F16(w, k, s) ((s) = 0)
 #define AT_F16(w, k) ((w) + (k) * LANES)
@@ -90,6 +92,7 @@ static inline void store_F16(global half *w, int k, int n, const float16 *x)
 #define STEP_BF16 2
 #define GROUP_BF16 2
 #define IN_GROUP_BF16(left) 2
+#define LINES_BF16 0
 #define SCALES_BF16 int
 #define SCALES_LOAD_BF16(w, k, s) ((s) = 0)
 #define AT_BF16(w, k) ((w) + (k) / 2 * LANES)
@@ -123,6 +126,7 @@ static inline void store_BF16(global uint *w, int k, int n, const float16 *x)
 #define STEP_Q8 4
 #define GROUP_Q8 32
 #define IN_GROUP_Q8(left) min(GROUP_Q8, left)
+#define LINES_Q8 9
 typedef struct { float16 by, less; } scales_q8;
 #define SCALES_Q8 scales_q8
 #define SCALES_LOAD_Q8(w, k, s)                                                                         \
@@ -143,6 +147,7 @@ typedef struct { float16 by, less; } scales_q8;
 #define STEP_Q4 8
 #define GROUP_Q4 32
 #define IN_GROUP_Q4(left) min(GROUP_Q4, left)
+#define LINES_Q4 5
 typedef struct { float16 by, less[3]; } scales_q4;
 #define SCALES_Q4 scales_q4
 #define SCALES_LOAD_Q4(w, k, s)                                                                         \
@@ -230,12 +235,22 @@ static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
     store_scaled(w, k, n, x, 4, 8, candidates_q4, -8.0f, 7.0f);
 }
 
+/* Products of few rows have so much to do with a group of numbers that a core does not look far enough ahead by itself. They ask
+ * for the lines of the group that comes AHEAD bytes later, its scales' among them; LINES: 0 = the core does it. */
+#if defined(__x86_64__) || defined(__aarch64__)
+#define PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PREFETCH(address)
+#endif
+#define AHEAD 1088
+
 #define JOIN_(a, b) a##b
 #define JOIN(a, b)  JOIN_(a, b)
 #define WEIGHT      JOIN(TYPE_, FORMAT)
 #define STEP        JOIN(STEP_, FORMAT)
 #define GROUP       JOIN(GROUP_, FORMAT)
 #define IN_GROUP    JOIN(IN_GROUP_, FORMAT)
+#define LINES       JOIN(LINES_, FORMAT)
 #define SCALES      JOIN(SCALES_, FORMAT)
 #define SCALES_LOAD JOIN(SCALES_LOAD_, FORMAT)
 #define WEIGHTS_AT  JOIN(AT_, FORMAT)
@@ -260,10 +275,7 @@ static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
  * of them decides. With those of the weights, a group's sum is a whole number below 2^24: exact in f32 as in int, in any
  * order. What is not finite makes a scale that is not, so that it shows.
  *
- * Packed for products of many rows (int8.cl), a row is [blocks of the diagonal][groups][GROUP_WORDS]:
- *     numbers char [32] in the weights' ORDER, scale f32, -OFFSET times the sum of the numbers int
- * with zeros for columns from K on. */
-#define GROUP_WORDS 10
+ * Packed for products of many rows (int8.cl), a row is [blocks of the diagonal][groups] of them, with zeros for columns from K on. */
 
 /* x and y, 16 columns each, become numbers; returns their scale. Below 2^-100 all are 0. */
 static inline float whole_numbers(float16 *x, float16 *y)
@@ -283,9 +295,26 @@ static inline float whole_numbers(float16 *x, float16 *y)
     return largest * 0x1.020408p-7f;
 }
 
-/* A group as it is packed, for instructions that take bytes, and for others. */
-typedef struct { uint4 numbers[2]; float scale; int less; } packed_group;
+/* A group: char numbers[32] in the weights' ORDER, their scale, and -OFFSET times their sum. In GROUP_WORDS words it is packed, for
+ * instructions that take bytes; for others, its numbers are floats. */
+typedef struct { uint4 numbers[2]; float scale; int less, unused[2]; } packed_group;
 typedef struct { float16 numbers[2]; float scale; int less; } plain_group;
+#define GROUP_WORDS 12
+
+/* That of x's columns from k on, normalised as in norm.cl if `width` is not 0, goes to `group`. */
+#define MAKE_GROUP(x, k, K, width, inverse, norm, group)                                                                \
+    do {                                                                                                                \
+        bool whole = (K) - (k) > LANES;                                                                                 \
+        float16 x0 = vload16(0, (x) + (k)), x1 = whole ? vload16(0, (x) + (k) + LANES) : (float16)0.0f;                 \
+        if (width) {                                                                                                    \
+            x0 = x0 * (inverse) * vload16(0, (norm) + (k));                                                             \
+            if (whole) x1 = x1 * (inverse) * vload16(0, (norm) + (k) + LANES);                                          \
+        }                                                                                                               \
+        (group).scale = whole_numbers(&x0, &x1);                                                                        \
+        (group).less = -OFFSET * (int)sum16(x0 + x1);                                                                   \
+        (group).numbers[0] = BYTES_OF(ORDER(x0));                                                                       \
+        (group).numbers[1] = BYTES_OF(ORDER(x1));                                                                       \
+    } while (0)
 
 #define BYTES_OF(x) as_uint4(convert_char16(convert_int16(x)))
 

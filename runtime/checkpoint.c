@@ -21,6 +21,7 @@ void ey_model_free(eyrie_model *m)
         for (uint32_t i = 0; i < m->phases[ph].n; i++) ey_plan_free(&m->phases[ph].buckets[i].plan);
         ey_arena_free(&m->phases[ph].scratch.arena);
         EY_CL_FREE(clReleaseEvent, m->phases[ph].ended);
+        ey_free(m->phases[ph].image);
     }
     ey_program_free(m->program);
     if (m->opts.products == EYRIE_PRODUCTS_CLBLAST) ey_clblast_forget();
@@ -29,7 +30,6 @@ void ey_model_free(eyrie_model *m)
     ey_file_close(m->file);
     ey_tokenizer_close(m->tokenizer);
     ey_free(m->blocks);
-    ey_free(m->image);
     ey_free(m->raw);
     ey_free(m->results);
     ey_free(m);

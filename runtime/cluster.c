@@ -1,4 +1,5 @@
 /* cluster.c - eyrie_simulate: the model of a checkpoint or a name, on devices that are numbers. */
+#include "learnt.h"
 #include "model_parts.h"
 #include "sim.h"
 
@@ -15,15 +16,17 @@ static bool is_positive(double value) { return value > 0 && value < INFINITY; }
 
 static eyrie_status check_device(const eyrie_sim_device *d, bool apart, size_t number, eyrie_error *err)
 {
+    bool numbers = !d->like;
     const struct { const char *name; double value; } needed[] = {
-        { "bandwidth", d->bandwidth }, { "FLOP/s of prefill", d->prefill_flops }, { "FLOP/s of decode", d->decode_flops },
-        { "memory", d->memory }, { "link", apart ? d->link : 1 },
+        { "bandwidth", numbers ? d->bandwidth : 1 }, { "FLOP/s of prefill", numbers ? d->prefill_flops : 1 },
+        { "FLOP/s of decode", numbers ? d->decode_flops : 1 }, { "memory", numbers || d->memory != 0 ? d->memory : 1 },
+        { "link", apart ? d->link : 1 },
     };
 
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         if (!is_positive(needed[i].value))
             return ey_fail(err, EYRIE_EINVAL, "simulated device %zu: %s of %g; it has to be more than 0", number, needed[i].name, needed[i].value);
-    if (!(d->launch >= 0 && d->launch < INFINITY))
+    if (numbers && !(d->launch >= 0 && d->launch < INFINITY))
         return ey_fail(err, EYRIE_EINVAL, "simulated device %zu: a launch of %g s", number, d->launch);
     if (d->count == 0 || d->count > 1u << 16)
         return ey_fail(err, EYRIE_EINVAL, "simulated device %zu: %" PRIu32 " of them; between 1 and %u can be", number, d->count, 1u << 16);
@@ -31,25 +34,47 @@ static eyrie_status check_device(const eyrie_sim_device *d, bool apart, size_t n
     return EYRIE_OK;
 }
 
-/* One of the kind, with costs of its own. */
+/* What steps take on a device that is there. */
+static eyrie_status foresee(ey_costs **costs, const eyrie_sim_opts *o, eyrie_device *dev, eyrie_error *err)
+{
+    eyrie_model *m = NULL;
+    eyrie_model_costs ignored;
+    ey_shape shape;
+    eyrie_status st;
+
+    EY_TRY(ey_model_declare(&m, dev, o->model, o->model_opts, err));
+    ey_model_shape(m, &shape);
+    EY_TRY(ey_learnt_foresee(costs, m, &shape, &ignored, err));
+done:
+    ey_model_free(m);
+    return st;
+}
+
+/* Costs are in *out also after a failure. */
 static eyrie_status make_device(ey_sim_device *out, const eyrie_sim_device *d, const ey_shape *shape, const eyrie_sim_opts *o,
                                 const eyrie_model *m, size_t number, eyrie_error *err)
 {
-    uint64_t context = m->opts.context ? m->opts.context : UINT64_MAX;
-    uint64_t most = ey_cost_most_sequences(shape, context, (uint64_t)fmin(d->memory, 1e18));
+    uint64_t context = m->opts.context ? m->opts.context : UINT64_MAX, memory = (uint64_t)fmin(d->memory, 1e18), most;
     ey_pace pace[EY_PHASES];
+    const char *source;
+    ey_costs *costs = NULL;
+    eyrie_status st = EYRIE_OK;
     char need[24], there[24];
 
     pace[EY_PREFILL] = (ey_pace){ d->bandwidth, d->prefill_flops, d->launch };
     pace[EY_DECODE] = (ey_pace){ d->bandwidth, d->decode_flops, d->launch };
+    if (d->like && memory == 0) memory = ey_device_free_memory(d->like, &source);
+    most = ey_cost_most_sequences(shape, context, memory);
     if (most == 0)
         return ey_fail(err, EYRIE_EMEMORY, "simulated device %zu: the weights take %s and a state %s, there is %s", number,
                        ey_bytes_text((uint64_t)(shape->layer_bytes + shape->head_bytes + shape->other_bytes), need),
-                       ey_bytes_text(ey_state_slot_bytes(&m->state), (char[24]){ 0 }), ey_bytes_text((uint64_t)fmin(d->memory, 1e18), there));
+                       ey_bytes_text(ey_state_slot_bytes(&m->state), (char[24]){ 0 }), ey_bytes_text(memory, there));
     if (o->model_opts && o->model_opts->slots) most = ey_min(most, m->opts.slots);
-    *out = (ey_sim_device){ .costs = ey_costs_new(shape, pace), .phases = { d->prefill, d->decode }, .link = d->link,
+    if (d->like) st = foresee(&costs, o, d->like, err);
+    else if (!(costs = ey_costs_new(shape, pace))) st = ey_fail(err, EYRIE_ENOMEM, "costs of a simulated device");
+    *out = (ey_sim_device){ .costs = costs, .phases = { d->prefill, d->decode }, .link = d->link,
                             .slots = (uint32_t)ey_min(most, UINT32_MAX / 2), .rows = o->rows ? o->rows : EY_HEAD_ROWS };
-    return out->costs ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "costs of a simulated device");
+    return st;
 }
 
 static eyrie_status make_devices(ey_sim_device **list, uint32_t *n, const eyrie_sim_opts *o, const eyrie_model *m, eyrie_error *err)
@@ -69,11 +94,12 @@ static eyrie_status make_devices(ey_sim_device **list, uint32_t *n, const eyrie_
     }
     if (all == 0 || all > 1u << 16) EY_TRY(ey_fail(err, EYRIE_EINVAL, "%" PRIu32 " simulated devices; between 1 and %u can be", all, 1u << 16));
     if (!(*list = ey_calloc(all, sizeof **list))) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "%" PRIu32 " simulated devices", all));
-    for (size_t i = 0; i < o->n_devices; i++)
-        for (uint32_t k = 0; k < o->devices[i].count; k++) {
-            EY_TRY(make_device(&(*list)[*n], &o->devices[i], &shape, o, m, i, err));
-            ++*n;
-        }
+    for (size_t i = 0; i < o->n_devices; i++) {
+        ey_sim_device kind = { .costs = NULL };
+        st = make_device(&kind, &o->devices[i], &shape, o, m, i, err);
+        for (uint32_t k = 0; k < o->devices[i].count; k++) (*list)[(*n)++] = kind;
+        EY_TRY(st);
+    }
 done:
     return st;
 }
@@ -84,7 +110,7 @@ eyrie_status eyrie_simulate(const eyrie_sim_opts *o, eyrie_sim_report *report, e
     eyrie_model *m = NULL;
     ey_sim_device *devices = NULL;
     ey_sim_setup setup = { .interval = o->token_interval, .arrivals = o->arrivals, .user = o->user, .expected = o->expected,
-                           .progress = { o->progress, o->progress_user } };
+                           .clients = o->clients, .progress = { o->progress, o->progress_user } };
     eyrie_status st;
 
     *report = (eyrie_sim_report){ 0 };
@@ -98,7 +124,8 @@ eyrie_status eyrie_simulate(const eyrie_sim_opts *o, eyrie_sim_report *report, e
     setup.context = m->opts.context;
     st = ey_sim_run(&setup, report, err);
 done:
-    for (uint32_t i = 0; i < setup.n_devices; i++) ey_free((void *)devices[i].costs);
+    for (uint32_t i = 0; i < setup.n_devices; i++)      /* those of a kind have the same */
+        if (i == 0 || devices[i].costs != devices[i - 1].costs) ey_free((void *)devices[i].costs);
     ey_free(devices);
     ey_model_free(m);
     return st;

@@ -6,24 +6,28 @@
 
 /* Sizes of steps fall into classes: 1 to 8 each, then four in an octave, up to 2^20 tokens, the largest chunk. Finer than
  * the buckets that plans are recorded for, since a step of 9 rows in tiles of 8 is not one of 16. */
-enum { SINGLE = 8, IN_OCTAVE = 4, CLASSES = SINGLE + 17 * IN_OCTAVE, RECENT = 9, KEPT = 3 };
+enum { SINGLE = 8, IN_OCTAVE = 4, CLASSES = SINGLE + 17 * IN_OCTAVE, RECENT = 9, KEPT = 3,
+       SAMPLES = 256 };
 
 /* Farther from the formula is no step of this device but an accident: asleep, stopped in a debugger, a clock that was set. */
 #define MOST_FACTOR 1000.0
+#define MOST_HOST   1.0      /* s */
 
-/* measured / formula of the last steps of a class. Their median is the factor: up to four of nine steps may be disturbed,
- * by whatever much, and it does not move; a device that has changed its pace is followed after five steps; nothing is
+/* measured / formula of the last steps of a class, or the host's seconds for each. Their median counts: up to four of nine steps
+ * may be disturbed, by whatever much, and it does not move; a device that has changed its pace is followed after five steps; nothing is
  * accumulated, so nothing can diverge. Least squares on bandwidth, peak and launch would be spoilt by one step that slept,
  * and could not say that one tile does worse than its neighbours, which is what is to be learnt here. */
 typedef struct recent {
-    float    factors[RECENT];   /* a ring */
+    float    values[RECENT];    /* a ring */
     uint32_t n, next;
+    float    samples[SAMPLES];  /* of all that ran in this process but the first, in which a driver may have compiled */
+    uint64_t seen;              /* all, that one too */
 } recent;
 
 struct ey_costs {
     ey_shape shape;
     ey_pace  pace[EY_PHASES];
-    recent   recents[EY_PHASES][CLASSES];
+    recent   recents[EY_PHASES][CLASSES], hosts[EY_PHASES][CLASSES];    /* factors; seconds */
 };
 
 /* --------------------------------------------------------------------------------------------------------- demands */
@@ -71,12 +75,17 @@ static ey_demand of_head(const ey_shape *s, const ey_loads *w)
     return (ey_demand){ .bytes = w->wanted > 0 ? s->head_bytes : 0, .flops = w->wanted * s->head_flops };
 }
 
+ey_demand ey_loads_demand(const ey_shape *s, ey_phase phase, const ey_loads *w)
+{
+    ey_demand d = of_layers(s, w), head = of_head(s, w);
+
+    return (ey_demand){ d.bytes + head.bytes, d.flops + head.flops, s->launches[phase] };
+}
+
 ey_demand ey_cost_demand(const ey_shape *s, ey_phase phase, const ey_load *rows, uint32_t n)
 {
     ey_loads w = sum(s, rows, n);
-    ey_demand d = of_layers(s, &w), head = of_head(s, &w);
-
-    return (ey_demand){ d.bytes + head.bytes, d.flops + head.flops, s->launches[phase] };
+    return ey_loads_demand(s, phase, &w);
 }
 
 uint64_t ey_cost_most_sequences(const ey_shape *s, uint64_t positions, uint64_t memory)
@@ -135,39 +144,56 @@ static double median(const float *values, uint32_t n)
     return (double)sorted[(n - 1) / 2];
 }
 
-/* Of a class by its neighbours that have run, nearer ones more; 1 where no class has. */
-static double guess(const recent *r, uint32_t k)
+/* Of a class by its neighbours that have run, nearer ones more; `otherwise` where no class has. */
+static double guess(const recent *r, uint32_t k, double otherwise)
 {
     uint32_t below = k, above = k + 1;
 
     while (below > 0 && r[below - 1].n == 0) below--;
     while (above < CLASSES && r[above].n == 0) above++;
     bool has_below = below > 0, has_above = above < CLASSES;
-    if (!has_below && !has_above) return 1;
-    double low = has_below ? median(r[below - 1].factors, r[below - 1].n) : 0;
-    double high = has_above ? median(r[above].factors, r[above].n) : 0;
+    if (!has_below && !has_above) return otherwise;
+    double low = has_below ? median(r[below - 1].values, r[below - 1].n) : 0;
+    double high = has_above ? median(r[above].values, r[above].n) : 0;
     if (!has_below) return high;
     if (!has_above) return low;
     return low + (high - low) * (k - (below - 1)) / (above - (below - 1));
 }
 
 /* Until its ring is full, the guess has a vote: the first step of a size may be the one in which a driver compiled. */
-static double factor(const recent *r, uint32_t k)
+static double learnt(const recent *r, uint32_t k, double otherwise)
 {
     float votes[RECENT + 1];
 
-    if (r[k].n == 0) return guess(r, k);
-    memcpy(votes, r[k].factors, r[k].n * sizeof *votes);
+    if (r[k].n == 0) return guess(r, k, otherwise);
+    memcpy(votes, r[k].values, r[k].n * sizeof *votes);
     if (r[k].n == RECENT) return median(votes, RECENT);
-    votes[r[k].n] = (float)guess(r, k);
+    votes[r[k].n] = (float)guess(r, k, otherwise);
     return median(votes, r[k].n + 1);
 }
 
+static double factor(const recent *r, uint32_t k) { return learnt(r, k, 1); }
+
 static void put(recent *r, double value)
 {
-    r->factors[r->next] = (float)value;
+    r->values[r->next] = (float)value;
     r->next = (r->next + 1) % RECENT;
     if (r->n < RECENT) r->n++;
+}
+
+/* Of n values each is among the samples with the same probability (reservoir sampling, with a hash for the dice). */
+static void put_sample(recent *r, double value)
+{
+    uint64_t n = r->seen++, at = n <= SAMPLES ? n - 1 : (n * 0x9E3779B97F4A7C15ull >> 20) % n;
+
+    put(r, value);
+    if (n > 0 && at < SAMPLES) r->samples[at] = (float)value;
+}
+
+static double sample(const recent *r, uint32_t k, double otherwise, double chance)
+{
+    uint64_t n = ey_min(r[k].seen, SAMPLES + 1);
+    return n > 1 ? (double)r[k].samples[(uint32_t)(chance * (double)(n - 1))] : learnt(r, k, otherwise);
 }
 
 ey_costs *ey_costs_new(const ey_shape *shape, const ey_pace pace[EY_PHASES])
@@ -205,7 +231,23 @@ void ey_cost_learn(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n,
     ey_loads w = sum(&c->shape, rows, n);
     double ratio = n == 0 ? 0 : seconds / formula(&c->shape, &c->pace[phase], phase, &w, 0, UINT32_MAX);
 
-    if (ratio >= 1 / MOST_FACTOR && ratio <= MOST_FACTOR) put(&c->recents[phase][class_of(w.tokens)], ratio);
+    if (ratio >= 1 / MOST_FACTOR && ratio <= MOST_FACTOR) put_sample(&c->recents[phase][class_of(w.tokens)], ratio);
+}
+
+void ey_cost_learn_host(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, double seconds)
+{
+    ey_loads w = sum(&c->shape, rows, n);
+
+    if (n > 0 && seconds > 0 && seconds < MOST_HOST) put_sample(&c->hosts[phase][class_of(w.tokens)], seconds);
+}
+
+double ey_cost_sample(const ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, uint32_t from, uint32_t to, double chance)
+{
+    ey_loads w = sum(&c->shape, rows, n);
+    uint32_t k = class_of(w.tokens);
+
+    return sample(c->recents[phase], k, 1, chance) * formula(&c->shape, &c->pace[phase], phase, &w, from, to)
+           + sample(c->hosts[phase], k, 0, chance);
 }
 
 /* n rows of a decode step, or n tokens of a prefill step, at the beginning of their sequences. */
@@ -241,13 +283,13 @@ double ey_cost_ridge(const ey_costs *c, ey_phase phase)
 /* ---------------------------------------------------------------------------------------------------------- keeping */
 
 #define FASTEST 1e24             /* bytes or FLOPs a second */
-#define VERSION 0x45594331u     /* counts up with every change of the record or of what its numbers mean */
+#define VERSION 0x45594332u     /* counts up with every change of the record or of what its numbers mean */
 
 typedef struct record {
     uint32_t version, bytes;
     ey_shape shape;
     ey_pace  pace[EY_PHASES];
-    float    factors[EY_PHASES][CLASSES];   /* 0: no step was of the class */
+    float    factors[EY_PHASES][CLASSES], hosts[EY_PHASES][CLASSES];    /* 0: no step was of the class */
 } record;
 
 size_t ey_costs_size(void) { return sizeof(record); }
@@ -262,8 +304,10 @@ void ey_costs_save(const ey_costs *c, void *blob)
     r.shape = c->shape;
     memcpy(r.pace, c->pace, sizeof r.pace);
     for (uint32_t phase = 0; phase < EY_PHASES; phase++)
-        for (uint32_t k = 0; k < CLASSES; k++)
+        for (uint32_t k = 0; k < CLASSES; k++) {
             if (c->recents[phase][k].n) r.factors[phase][k] = (float)factor(c->recents[phase], k);
+            if (c->hosts[phase][k].n) r.hosts[phase][k] = (float)learnt(c->hosts[phase], k, 0);
+        }
     memcpy(blob, &r, sizeof r);
 }
 
@@ -290,13 +334,18 @@ bool ey_costs_load(ey_costs *c, const void *blob, size_t size)
         for (uint32_t k = 0; k < CLASSES; k++) {
             double f = (double)r.factors[phase][k];
             if (f != 0 && !within(f, 1 / MOST_FACTOR, MOST_FACTOR)) return false;
+            if (!within((double)r.hosts[phase][k], 0, MOST_HOST)) return false;
         }
     }
     memcpy(c->pace, r.pace, sizeof c->pace);
     memcpy(c->shape.launches, r.shape.launches, sizeof c->shape.launches);
     memset(c->recents, 0, sizeof c->recents);
+    memset(c->hosts, 0, sizeof c->hosts);
     for (uint32_t phase = 0; phase < EY_PHASES; phase++)
         for (uint32_t k = 0; k < CLASSES; k++)          /* a few votes: more than one new step, fewer than it takes to change */
-            for (uint32_t i = 0; i < KEPT && r.factors[phase][k] != 0; i++) put(&c->recents[phase][k], (double)r.factors[phase][k]);
+            for (uint32_t i = 0; i < KEPT; i++) {
+                if (r.factors[phase][k] != 0) put(&c->recents[phase][k], (double)r.factors[phase][k]);
+                if (r.hosts[phase][k] != 0) put(&c->hosts[phase][k], (double)r.hosts[phase][k]);
+            }
     return true;
 }

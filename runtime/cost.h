@@ -58,6 +58,7 @@ typedef struct ey_demand {
 } ey_demand;
 
 ey_demand ey_cost_demand(const ey_shape *s, ey_phase phase, const ey_load *rows, uint32_t n);
+ey_demand ey_loads_demand(const ey_shape *s, ey_phase phase, const ey_loads *w);
 
 /* By the formula alone, s. */
 double ey_cost_formula(const ey_shape *s, const ey_pace *pace, ey_phase phase, const ey_load *rows, uint32_t n);
@@ -81,6 +82,14 @@ double ey_loads_seconds(const ey_costs *c, ey_phase phase, const ey_loads *w, ui
 
 /* A whole step took so long: the sum of its parts, without what ran between them. */
 void ey_cost_learn(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, double seconds);
+
+/* What the host did for a step, or for a part of one, before and after it (deciding, sampling, text); not in the seconds above. */
+void ey_cost_learn_host(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, double seconds);
+
+/* One of the times that steps of that size have really taken in this process, the host's included, scaled to these rows and
+ * layers: which one is `chance`'s choice, evenly from [0, 1). Those who simulate many of them see more than what is usual. Where
+ * none has run it is what is predicted. */
+double ey_cost_sample(const ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, uint32_t from, uint32_t to, double chance);
 
 /* Rows of a decode step, or tokens of a prefill step, from which computing takes longer than reading; near position 0. With
  * what was learnt. INFINITY: none do. */

@@ -85,22 +85,41 @@ static bool matches(const candidate *c, uint32_t number, const char *select)
     return contains(c->name, select);
 }
 
-static eyrie_status choose(candidate *chosen, const char *select, eyrie_error *err)
+/* Of the n in the list leaves those that match, and returns how many. */
+static uint32_t keep_matching(candidate *list, uint32_t n, const char *select)
 {
-    candidate list[MAX_DEVICES];
-    uint32_t n;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (matches(&list[i], list[i].number, select)) list[kept++] = list[i];
+    return kept;
+}
+
+/* CPUs are taken again by those whose turn comes after the last. */
+static eyrie_status take_turn(candidate *chosen, const candidate *list, uint32_t n, uint32_t turn, eyrie_error *err)
+{
+    bool shared = true;
+
+    for (uint32_t i = 0; i < n; i++) shared &= (list[i].type & CL_DEVICE_TYPE_CPU) != 0;
+    if (turn >= n && !shared)
+        return ey_fail(err, EYRIE_ENODEV, "OpenCL device number %" PRIu32 " of those that are asked for is wanted, and there are %"
+                       PRIu32 ", the last %s", turn + 1, n, list[n - 1].name);
+    *chosen = list[turn % n];
+    return EYRIE_OK;
+}
+
+/* Without a selection GPUs come first, and all others where there are none. */
+static eyrie_status choose(candidate *chosen, const char *select, uint32_t turn, eyrie_error *err)
+{
+    candidate list[MAX_DEVICES], fitting[MAX_DEVICES];
+    uint32_t n, n_fitting;
     eyrie_status st = list_devices(list, &n, err);
 
     if (st != EYRIE_OK) return st;
-    for (uint32_t i = 0; i < n; i++)
-        if (matches(&list[i], i, select ? select : "gpu")) {
-            *chosen = list[i];
-            return EYRIE_OK;
-        }
-    if (!select) {
-        *chosen = list[0];
-        return EYRIE_OK;
-    }
+    memcpy(fitting, list, sizeof list);
+    n_fitting = keep_matching(fitting, n, select ? select : "gpu");
+    if (n_fitting > 0) return take_turn(chosen, fitting, n_fitting, turn, err);
+    if (!select) return take_turn(chosen, list, n, turn, err);
     char names[512] = "";
     for (uint32_t i = 0, at = 0; i < n && at < sizeof names - 1; i++) {
         int w = snprintf(names + at, sizeof names - at, "%s%" PRIu32 " %s", i ? ", " : "", i, list[i].name);
@@ -174,7 +193,7 @@ eyrie_status eyrie_device_list(eyrie_device_info *list, size_t capacity, size_t 
 
     *n = 0;
     EY_TRY(list_devices(found, &count, err));
-    EY_TRY(choose(&chosen, NULL, err));
+    EY_TRY(choose(&chosen, NULL, 0, err));
     for (uint32_t i = 0; i < count && i < capacity; i++) {
         EY_TRY(query_all(&found[i], &list[i], err));
         list[i].is_default = i == chosen.number;
@@ -197,6 +216,7 @@ static eyrie_status choose_class(eyrie_device *dev, const candidate *c, eyrie_ke
 
     EY_TRY(query(c, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof group, &group, "its largest work-group", err));
     EY_TRY(query(c, CL_DEVICE_LOCAL_MEM_SIZE, sizeof local, &local, "its local memory", err));
+    dev->local_bytes = local;
     dev->cpu = !gpu || group < GPU_GROUP || local < GPU_LOCAL;
     if (gpu && dev->cpu && kernels)
         st = ey_fail(err, EYRIE_ELIMIT, "%s has work-groups of %zu and %" PRIu64 " bytes of local memory, kernels for GPUs need %d and "
@@ -224,7 +244,7 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
         st = ey_fail(err, EYRIE_EINVAL, "kernels of class %d: there are 0, the device's own, 1 for CPUs, 2 for GPUs", (int)o.kernels);
         goto done;
     }
-    EY_TRY(choose(&c, o.select, err));
+    EY_TRY(choose(&c, o.select, o.turn, err));
     if (!(dev = ey_calloc(1, sizeof *dev)) || (o.kernel_dir && !(dev->kernel_dir = ey_strdup(o.kernel_dir)))) {
         st = ey_fail(err, EYRIE_ENOMEM, "device handle");
         goto done;

@@ -36,6 +36,7 @@ struct eyrie_device {
     char             name[560];
     uint32_t         units;         /* compute units; the whole's of a part too, so that both choose the same kernels */
     bool             cpu;           /* its class, unless another was asked for: a CPU, or else what is called a GPU here */
+    uint64_t         local_bytes;   /* of local memory that a work-group has */
     uint32_t         vector;        /* floats in a register of the device; 1 = it has none for vectors */
     bool             fma;           /* fma() is an instruction there, not a function in integer arithmetic */
     bool             host_memory;   /* its memory is the host's */
@@ -85,8 +86,10 @@ eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err);
 bool         ey_arena_borrow(ey_arena *a, const ey_arena *from);
 void         ey_arena_free(ey_arena *a);
 
-/* Blocking transfers. */
+/* Transfers that block. */
 eyrie_status ey_buffer_write(eyrie_device *dev, ey_buffer *b, uint64_t offset, uint64_t bytes, const void *from, eyrie_error *err);
+/* Does not wait: what lies at `from` has to stay until the queue has come there. */
+eyrie_status ey_buffer_send(eyrie_device *dev, ey_buffer *b, uint64_t bytes, const void *from, eyrie_error *err);
 eyrie_status ey_buffer_read(eyrie_device *dev, const ey_buffer *b, uint64_t offset, uint64_t bytes, void *to, eyrie_error *err);
 /* Bytes from one offset to another, in one buffer or in two of the device's context. Enqueued after what the queue holds; not
  * waited for. */
@@ -102,6 +105,7 @@ eyrie_status ey_device_finish(eyrie_device *dev, eyrie_error *err);
 eyrie_status ey_device_mark(eyrie_device *dev, cl_event *out, eyrie_error *err);
 /* What is enqueued from now on begins when `event` has ended, which may be another queue's of the same context. */
 eyrie_status ey_device_wait_for(eyrie_device *dev, cl_event event, eyrie_error *err);
+eyrie_status ey_event_wait(const eyrie_device *dev, cl_event event, eyrie_error *err);
 /* Whether it has, well or not; what went wrong, the next call that waits says. */
 bool         ey_event_ended(cl_event event);
 /* To be called before a queue of a sub-device is released. PoCL's workers let go of an event a moment after it has ended and

@@ -224,11 +224,11 @@ static eyrie_seq *empty_seat(eyrie_engine *e, const ey_seat *seat)
     return seat->seq;
 }
 
-/* Ends the requests of all that take part, and the step. Their slots are free then: where another queue may write to them,
- * what is under way has to end before. */
+/* Ends the requests of all that take part, and the step. Their slots are free then, and its batch makes room for another: what is
+ * under way has to end before. */
 static void fail_step(eyrie_engine *e, ey_lane *l, const eyrie_error *error, failure *f)
 {
-    if (e->apart) (void)ey_model_wait(l->model, NULL);
+    (void)ey_model_wait(l->model, NULL);
     l->under_way = l->in_flight = false;
     note_failure(f, error);
     for (uint32_t i = 0; i < l->n; i++) {
@@ -370,6 +370,15 @@ static eyrie_status start(eyrie_engine *e, bool prefill, bool decode, ey_lane **
     return EYRIE_OK;
 }
 
+/* What the call that has begun then took beside the part that it waited for: deciding, sampling, text. */
+static void learn_host(eyrie_engine *e, double begun)
+{
+    const ey_lane *decode = &e->lanes[EY_DECODE], *l = decode->end > begun ? decode : &e->lanes[EY_PREFILL];
+
+    if (l->end > begun)
+        ey_cost_learn_host(e->costs, l->phase, l->loads, l->n, ey_seconds() - begun - (l->end - fmax(l->start, begun)));
+}
+
 /* Sequences that go on from logits that were kept need no step for their first token. */
 static bool generate_kept(eyrie_engine *e, failure *f)
 {
@@ -387,14 +396,23 @@ static bool generate_kept(eyrie_engine *e, failure *f)
     return any;
 }
 
-/* One lane: a step, or a part of one, from beginning to end. */
+/* One lane: a step, or a part of one, from beginning to end. After a part that is not the last there is only a decode step to come,
+ * which is enqueued at once: the device goes on without waiting for us. */
 static eyrie_status take_turns(eyrie_engine *e, bool *started, failure *f, eyrie_error *err)
 {
-    ey_lane *l;
+    ey_lane *l, *decode = NULL;
     eyrie_status st = start(e, true, true, &l, f, err);
 
     *started = l != NULL;
-    if (st == EYRIE_OK && l && l->in_flight) end_part(e, l, f);
+    if (st != EYRIE_OK || !l || !l->in_flight) return st;
+    if (l->phase == EY_PREFILL && !ey_lane_is_last(l) && !e->trace) {       /* a trace tells of one at a time */
+        (void)ey_lane_ready(l);                                             /* which marks its end */
+        st = start(e, false, true, &decode, f, err);
+    }
+    end_part(e, l, f);
+    if (!decode || !decode->in_flight) return st;
+    decode->start = fmax(decode->start, l->end);
+    end_part(e, decode, f);
     return st;
 }
 
@@ -454,6 +472,7 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
     failure f = { EYRIE_OK, err };
     uint32_t waiting;
     bool kept, started = false;
+    double begun = ey_seconds();
     eyrie_status st = EYRIE_OK;
 
     e->stepping = true;
@@ -462,6 +481,7 @@ eyrie_status eyrie_engine_step(eyrie_engine *e, bool *busy, eyrie_error *err)
     if (waiting == 0) end_abandoned(e, &f);
     else st = e->apart ? run_both(e, &started, &f, err) : take_turns(e, &started, &f, err);
     end_cancelled(e);
+    learn_host(e, begun);
     e->stepping = false;
     *busy = running(e) > 0;
     if (st != EYRIE_OK || f.status != EYRIE_OK || waiting == 0 || started || kept) return st != EYRIE_OK ? st : f.status;

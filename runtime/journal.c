@@ -2,9 +2,8 @@
 #include "engine.h"
 #include "marks.h"
 #include "os.h"
+#include "probe.h"
 #include "trace.h"
-
-#include <eyrie/eyrie_tools.h>
 
 #include <inttypes.h>
 #include <math.h>
@@ -14,28 +13,14 @@ enum { REQUESTS = 1, LANE = 2 };    /* tracks; a lane's is LANE + its phase, tha
 
 static uint32_t track_of(const eyrie_engine *e, const ey_lane *l) { return e->apart ? LANE + l->phase : LANE; }
 
-/* Are the times of this device's events to be trusted? */
-static bool events_are_right(eyrie_device *dev)
-{
-    eyrie_verdict verdict;
-
-    eyrie_probe_recall(dev, "event-times", &verdict);
-    if (verdict.answer == EYRIE_NOT_PROBED && eyrie_probe_run(dev, "event-times", &verdict, NULL) == EYRIE_OK)
-        eyrie_probe_remember(dev, "event-times", &verdict);
-    if (verdict.answer != EYRIE_YES)
-        ey_note(&dev->log, "event times of %s are not used (%s): in a trace, every launch waits for the one before", dev->name,
-                verdict.answer == EYRIE_NOT_PROBED ? "not probed" : verdict.reason);
-    return verdict.answer == EYRIE_YES;
-}
-
 eyrie_status ey_journal_open(eyrie_engine *e, const char *path, eyrie_error *err)
 {
     eyrie_device *decode = ey_model_device(e->model), *prefill = ey_model_device(e->lanes[EY_PREFILL].model);
     eyrie_status st;
 
     EY_TRY(ey_trace_open(&e->trace, path, decode->name, &decode->log, err));
-    EY_TRY(ey_marks_open(decode, events_are_right(decode), err));
-    if (prefill != decode) EY_TRY(ey_marks_open(prefill, events_are_right(prefill), err));
+    EY_TRY(ey_marks_open(decode, ey_probe_event_times(decode), err));
+    if (prefill != decode) EY_TRY(ey_marks_open(prefill, ey_probe_event_times(prefill), err));
     ey_trace_track(e->trace, REQUESTS, "requests");
     ey_trace_track(e->trace, LANE + EY_PREFILL, e->apart ? "prefill" : "steps");
     if (e->apart) ey_trace_track(e->trace, LANE + EY_DECODE, "decode");
@@ -93,13 +78,13 @@ typedef struct kernels {
     double    start, end;       /* of the part: they lie inside */
 } kernels;
 
-static void tell_kernel(void *user, const char *label, double start, double end)
+static void tell_kernel(void *user, const ey_mark *mark)
 {
     kernels *k = user;
+    double start = fmin(fmax(mark->start, k->start), k->end);       /* clocks agree to some microseconds */
+    double end = fmin(fmax(mark->end, start), k->end);
 
-    start = fmin(fmax(start, k->start), k->end);        /* clocks agree to some microseconds */
-    end = fmin(fmax(end, start), k->end);
-    ey_trace_slice(k->trace, k->track, label, start, end - start, NULL);
+    ey_trace_slice(k->trace, k->track, mark->label, start, end - start, NULL);
 }
 
 /* That a step has ended is known late of a lane that nobody waits for: its kernels know better. Requests take part in steps of

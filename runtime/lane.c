@@ -63,7 +63,7 @@ eyrie_status ey_lane_wait(ey_lane *l, const ey_result **results, eyrie_error *er
 {
     uint32_t n;
     eyrie_status st = ey_lane_is_last(l) ? ey_model_results(l->model, l->phase, results, &n, err)
-                                         : ey_model_wait(l->model, err);
+                                         : ey_model_wait_part(l->model, l->phase, err);
 
     l->in_flight = false;
     l->end = ey_seconds();

@@ -1,6 +1,7 @@
 /* learnt.c - see learnt.h. */
 #include "learnt.h"
 #include "limits.h"
+#include "model_parts.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -57,6 +58,30 @@ ey_costs *ey_learnt_open(const eyrie_model *prefill, const eyrie_model *decode)
     shape.launches[EY_PREFILL] = other.launches[EY_PREFILL];
     if ((costs = ey_costs_new(&shape, paces))) (void)ey_learnt_recall(costs, prefill, decode);
     return costs;
+}
+
+eyrie_status ey_learnt_foresee(ey_costs **out, eyrie_model *m, const ey_shape *s, eyrie_model_costs *costs, eyrie_error *err)
+{
+    const eyrie_rates *r = &costs->rates;
+    const ey_pace any[EY_PHASES] = { { 1, 1, 0 }, { 1, 1, 0 } };
+    bool remembered;
+    char reason[320];
+    eyrie_status st;
+
+    EY_TRY(ey_model_identify(m, err));
+    m->unit = ey_model_has_unit(m, reason);
+    *out = ey_costs_new(s, any);
+    costs->source = EYRIE_COSTS_LEARNT;
+    if (*out && !ey_learnt_recall(*out, m, m)) {
+        EY_TRY(eyrie_device_recall(m->dev, &costs->rates, &remembered, err));
+        costs->source = remembered ? EYRIE_COSTS_REMEMBERED : EYRIE_COSTS_MEASURED;
+        const ey_pace best = { r->read_bytes, r->fma_flops, r->launch_seconds };
+        ey_free(*out);
+        *out = ey_costs_new(s, (const ey_pace[EY_PHASES]){ best, best });
+    }
+    if (!*out) st = ey_fail(err, EYRIE_ENOMEM, "costs of a model");
+done:
+    return st;
 }
 
 void ey_learnt_keep(const ey_costs *costs, const eyrie_model *prefill, const eyrie_model *decode)

@@ -5,9 +5,8 @@
 #include <math.h>
 
 typedef struct mark {
-    const char *label;          /* of a record, which outlives the mark */
-    cl_event    event;          /* NULL: times are the host's */
-    double      start, end;
+    ey_mark  told;              /* its label is a record's, which outlives the mark */
+    cl_event event;             /* NULL: times are the host's */
 } mark;
 
 struct ey_marks {
@@ -112,14 +111,14 @@ cl_event *ey_marks_event(ey_marks *m)
     return NULL;
 }
 
-void ey_marks_add(ey_marks *m, const char *label)
+void ey_marks_add(ey_marks *m, const char *label, uint64_t bytes, uint64_t flops)
 {
-    mark k = { .label = label, .event = m->event, .start = m->last };
+    mark k = { { label, m->last, 0, bytes, flops }, m->event };
 
     m->event = NULL;
     if (!m->events) {
         (void)ey_device_finish(m->dev, NULL);
-        k.end = ey_seconds();
+        k.told.end = ey_seconds();
     }
     if ((m->events && !k.event) || !ey_grow(&m->list, &m->capacity, m->n + 1, sizeof *m->list)) {
         EY_CL_FREE(clReleaseEvent, k.event);
@@ -129,24 +128,23 @@ void ey_marks_add(ey_marks *m, const char *label)
 }
 
 /* Without a mark's event, its times are the host's. */
-static bool times_of(const ey_marks *m, const mark *k, double *start, double *end)
+static bool read_times(const ey_marks *m, const mark *k, ey_mark *told)
 {
-    *start = k->start;
-    *end = k->end;
+    *told = k->told;
     if (!k->event) return true;
-    if (!read_time(k->event, CL_PROFILING_COMMAND_START, start) || !read_time(k->event, CL_PROFILING_COMMAND_END, end))
+    if (!read_time(k->event, CL_PROFILING_COMMAND_START, &told->start) || !read_time(k->event, CL_PROFILING_COMMAND_END, &told->end))
         return false;
-    *start += m->offset;
-    *end += m->offset;
+    told->start += m->offset;
+    told->end += m->offset;
     return true;
 }
 
 double ey_marks_last(const eyrie_device *dev, double otherwise)
 {
     const ey_marks *m = dev->marks;
-    double start, end;
+    ey_mark last;
 
-    return m && m->n && times_of(m, &m->list[m->n - 1], &start, &end) ? end : otherwise;
+    return m && m->n && read_times(m, &m->list[m->n - 1], &last) ? last.end : otherwise;
 }
 
 void ey_marks_take(eyrie_device *dev, ey_mark_fn *fn, void *user)
@@ -155,8 +153,8 @@ void ey_marks_take(eyrie_device *dev, ey_mark_fn *fn, void *user)
 
     if (!m) return;
     for (size_t i = 0; i < m->n; i++) {
-        double start, end;
-        if (times_of(m, &m->list[i], &start, &end)) fn(user, m->list[i].label, start, end);
+        ey_mark told;
+        if (read_times(m, &m->list[i], &told)) fn(user, &told);
     }
     forget(m);
 }

@@ -13,16 +13,23 @@ eyrie_status ey_marks_open(eyrie_device *dev, bool events, eyrie_error *err);
 /* As it was before; nothing if it has none. */
 void         ey_marks_close(eyrie_device *dev);
 
-/* For plans. Around a launch or call, with the event that `clEnqueue...` is to give (NULL: none). A mark that finds no memory is
- * left out. */
+/* For plans. Around a launch or call, with the event that `clEnqueue...` is to give (NULL: none), and what the launch moves and
+ * computes. A mark that finds no memory is left out. */
 cl_event *ey_marks_event(ey_marks *m);
-void      ey_marks_add(ey_marks *m, const char *label);
+void      ey_marks_add(ey_marks *m, const char *label, uint64_t bytes, uint64_t flops);
 
 /* When the launch that came last had ended, in seconds of ey_seconds(); `otherwise` where there is none. It has. */
 double ey_marks_last(const eyrie_device *dev, double otherwise);
 
-/* Tells of all launches since the last time, which have ended, with times of ey_seconds(), and forgets them. */
-typedef void ey_mark_fn(void *user, const char *label, double start, double end);
+/* When a launch ran, in seconds of ey_seconds(). */
+typedef struct ey_mark {
+    const char *label;          /* as long as the plan lives */
+    double      start, end;
+    uint64_t    bytes, flops;
+} ey_mark;
+
+/* Tells of all launches since the last time, which have ended, and forgets them. */
+typedef void ey_mark_fn(void *user, const ey_mark *mark);
 void ey_marks_take(eyrie_device *dev, ey_mark_fn *fn, void *user);
 
 #endif

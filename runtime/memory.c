@@ -95,11 +95,22 @@ void ey_arena_free(ey_arena *a)
 
 /* ------------------------------------------------------------------------------------------------------ transfers */
 
-eyrie_status ey_buffer_write(eyrie_device *dev, ey_buffer *b, uint64_t offset, uint64_t bytes, const void *from, eyrie_error *err)
+static eyrie_status put(eyrie_device *dev, cl_bool wait, ey_buffer *b, uint64_t offset, uint64_t bytes, const void *from,
+                        eyrie_error *err)
 {
     cl_int code;
-    EY_CL(code, clEnqueueWriteBuffer, dev->queue, b->mem, CL_TRUE, (size_t)offset, (size_t)bytes, from, 0, NULL, NULL);
+    EY_CL(code, clEnqueueWriteBuffer, dev->queue, b->mem, wait, (size_t)offset, (size_t)bytes, from, 0, NULL, NULL);
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "writing %" PRIu64 " bytes to %s", bytes, b->label);
+}
+
+eyrie_status ey_buffer_write(eyrie_device *dev, ey_buffer *b, uint64_t offset, uint64_t bytes, const void *from, eyrie_error *err)
+{
+    return put(dev, CL_TRUE, b, offset, bytes, from, err);
+}
+
+eyrie_status ey_buffer_send(eyrie_device *dev, ey_buffer *b, uint64_t bytes, const void *from, eyrie_error *err)
+{
+    return put(dev, CL_FALSE, b, 0, bytes, from, err);
 }
 
 eyrie_status ey_buffer_read(eyrie_device *dev, const ey_buffer *b, uint64_t offset, uint64_t bytes, void *to, eyrie_error *err)
@@ -157,6 +168,13 @@ eyrie_status ey_device_wait_for(eyrie_device *dev, cl_event event, eyrie_error *
     cl_int code;
     EY_CL(code, clEnqueueBarrierWithWaitList, dev->queue, 1, &event, NULL);
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: waiting for another queue", dev->name);
+}
+
+eyrie_status ey_event_wait(const eyrie_device *dev, cl_event event, eyrie_error *err)
+{
+    cl_int code;
+    EY_CL(code, clWaitForEvents, 1, &event);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "%s: waiting for a part of a step", dev->name);
 }
 
 bool ey_event_ended(cl_event event)

@@ -37,6 +37,9 @@ static void emit(eyrie_model *m, ey_bucket *b, ey_buffer *results)
 
 static uint32_t most_rows(const eyrie_model *m, uint32_t tokens) { return (uint32_t)ey_min(ey_min(m->opts.slots, tokens), MAX_ROWS); }
 
+/* Most words of a batch's image. */
+static uint64_t image_words(const eyrie_model *m, uint32_t most) { return ey_image_capacity(most, most_rows(m, most), m->config.rotary); }
+
 /* Buckets of `first`, twice that, ... up to `most` itself. */
 static eyrie_status record_phase(eyrie_model *m, ey_phase which, uint32_t first, uint32_t most, eyrie_error *err)
 {
@@ -55,7 +58,7 @@ static eyrie_status record_phase(eyrie_model *m, ey_phase which, uint32_t first,
         EY_TRY(ey_plan_end(&b->plan, err));
         if (tokens == most) break;
     }
-    ey_arena_grow(&ph->scratch.arena, ph->scratch.batch, 4 * ey_image_capacity(most, most_rows(m, most), m->config.rotary));
+    ey_arena_grow(&ph->scratch.arena, ph->scratch.batch, image_words(m, most) * sizeof(int32_t));
 done:
     return st;
 }
@@ -125,11 +128,16 @@ done:
 static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
 {
     uint32_t most = (uint32_t)ey_max(m->phases[EY_PREFILL].most, m->phases[EY_DECODE].most);
+    bool images = true;
 
-    m->image = ey_calloc(ey_image_capacity(most, most_rows(m, most), m->config.rotary), sizeof *m->image);
+    for (uint32_t i = 0; i < EY_PHASES; i++) {
+        ey_phase_plans *ph = &m->phases[i];
+        ph->image = ey_calloc(image_words(m, ph->most), sizeof *ph->image);
+        images = images && ph->image;
+    }
     m->raw = ey_calloc(most, EY_RESULT_WORDS * sizeof *m->raw);
     m->results = ey_calloc(most, sizeof *m->results);
-    return m->image && m->raw && m->results ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
+    return images && m->raw && m->results ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
 }
 
 bool ey_model_has_unit(const eyrie_model *m, char reason[320])

@@ -50,7 +50,9 @@ eyrie_status ey_model_results(eyrie_model *m, ey_phase phase, const ey_result **
 /* Whether ey_model_results would find the phase's step done instead of waiting for it. Asking starts what is enqueued, and never
  * waits. What the other phase enqueues before the first question counts too: they share a queue. */
 bool         ey_model_ready(eyrie_model *m, ey_phase phase);
-/* Waits for what is enqueued, a part of a step. */
+/* Waits for a part of a step: what was enqueued when ey_model_ready asked first. If it has not, for all. */
+eyrie_status ey_model_wait_part(eyrie_model *m, ey_phase phase, eyrie_error *err);
+/* Waits for all that is enqueued. */
 eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err);
 
 /* Logits [vocab] of wanted token i of the phase's last step; readable are those of the last ey_model_limits.logits (which

@@ -31,7 +31,9 @@ typedef struct ey_phase_plans {
     uint32_t   most;            /* tokens of the largest bucket */
     ey_bucket  buckets[EY_MAX_BUCKETS];
     uint32_t   n;
-    ey_bucket *current;         /* that of the batch uploaded last */
+    int32_t   *image;           /* of the batch uploaded last, which the device may be reading */
+    bool       reading;         /* its results have not been waited for */
+    ey_bucket *current;         /* that batch's */
     uint32_t   wanted;          /* of that batch */
     cl_event   ended;           /* ends with what was enqueued when ey_model_ready asked first; NULL: it has not asked */
 } ey_phase_plans;
@@ -55,7 +57,6 @@ struct eyrie_model {
     ey_program       *program;
     bool              unit;     /* prefill is the matrix unit's, with weights in formats that it takes */
     ey_phase_plans    phases[EY_PHASES];
-    int32_t          *image;    /* of the batch that is going up */
     int32_t          *raw;      /* results as the device left them */
     ey_result        *results;
     bool              taken;    /* an engine is open on it */

@@ -178,6 +178,7 @@ static cl_int set_arg(const ey_plan *p, const ey_record *r, cl_uint i)
     switch (a->kind) {
     case EY_ARG_INT:   return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof a->as.i, &a->as.i);
     case EY_ARG_FLOAT: return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof a->as.f, &a->as.f);
+    case EY_ARG_LOCAL: return EY_CL(code, clSetKernelArg, r->kernel, i, a->as.bytes, NULL);
     default:           mem = ey_plan_mem(p, a); break;
     }
     return EY_CL(code, clSetKernelArg, r->kernel, i, sizeof mem, &mem);
@@ -194,7 +195,7 @@ static eyrie_status launch(const ey_plan *p, const ey_record *r, eyrie_error *er
         if ((code = set_arg(p, r, k)) != CL_SUCCESS)
             return ey_fail_cl(err, code, "kernel %s: setting argument %u", r->label, (unsigned)k);
     EY_CL(code, clEnqueueNDRangeKernel, p->dev->queue, r->kernel, 3, NULL, r->global, r->local, 0, NULL, event);
-    if (marks && code == CL_SUCCESS) ey_marks_add(marks, r->label);
+    if (marks && code == CL_SUCCESS) ey_marks_add(marks, r->label, r->cost.bytes, r->cost.flops);
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "kernel %s: launching it", r->label);
 }
 

@@ -36,7 +36,7 @@ typedef struct ey_act {
     bool     packed;                /* rounded and laid out for the matrix unit, whose products alone can read it */
 } ey_act;
 
-typedef enum ey_arg_kind { EY_ARG_BUFFER, EY_ARG_VALUE, EY_ARG_INT, EY_ARG_FLOAT } ey_arg_kind;
+typedef enum ey_arg_kind { EY_ARG_BUFFER, EY_ARG_VALUE, EY_ARG_INT, EY_ARG_FLOAT, EY_ARG_LOCAL } ey_arg_kind;
 typedef struct ey_arg {
     ey_arg_kind kind;
     union {
@@ -44,6 +44,7 @@ typedef struct ey_arg {
         uint32_t         value;
         cl_int           i;
         cl_float         f;
+        size_t           bytes;     /* of local memory */
     } as;
 } ey_arg;
 
@@ -51,6 +52,7 @@ static inline ey_arg ey_buf(const ey_buffer *b) { return (ey_arg){ EY_ARG_BUFFER
 /* Of an activation as it is, without the norm its reader may have to take. */
 static inline ey_arg ey_val(ey_act a) { return (ey_arg){ EY_ARG_VALUE, { .value = a.value } }; }
 static inline ey_arg ey_int(uint64_t i) { return (ey_arg){ EY_ARG_INT, { .i = (cl_int)i } }; }
+static inline ey_arg ey_local(size_t bytes) { return (ey_arg){ EY_ARG_LOCAL, { .bytes = bytes } }; }
 static inline ey_arg ey_float(float f) { return (ey_arg){ EY_ARG_FLOAT, { .f = f } }; }
 
 /* What a launch moves and computes when its bucket is full. */

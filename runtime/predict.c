@@ -1,35 +1,10 @@
-/* predict.c - eyrie_model_predict: what steps of a model that is only declared cost, and how long they would take. */
+/* predict.c - eyrie_model_predict and eyrie_model_cost: what steps of a model that is only declared cost, and how
+ * long they would take. */
 #include "learnt.h"
-#include "limits.h"
 #include "model_parts.h"
 
-#include <eyrie/eyrie_tools.h>
-
-/* What the steps of this model took on this device when it ran; else what the device can do at best. Launches are then not
- * known: there are a few for each layer, and they take little beside the rest. */
-static eyrie_status learn(ey_costs **out, eyrie_model *m, const ey_shape *s, eyrie_model_costs *costs, eyrie_error *err)
-{
-    const eyrie_rates *r = &costs->rates;
-    const ey_pace any[EY_PHASES] = { { 1, 1, 0 }, { 1, 1, 0 } };
-    bool remembered;
-    char reason[320];
-    eyrie_status st;
-
-    EY_TRY(ey_model_identify(m, err));
-    m->unit = ey_model_has_unit(m, reason);
-    *out = ey_costs_new(s, any);
-    costs->source = EYRIE_COSTS_LEARNT;
-    if (*out && !ey_learnt_recall(*out, m, m)) {
-        EY_TRY(eyrie_device_recall(m->dev, &costs->rates, &remembered, err));
-        costs->source = remembered ? EYRIE_COSTS_REMEMBERED : EYRIE_COSTS_MEASURED;
-        const ey_pace best = { r->read_bytes, r->fma_flops, r->launch_seconds };
-        ey_free(*out);
-        *out = ey_costs_new(s, (const ey_pace[EY_PHASES]){ best, best });
-    }
-    if (!*out) st = ey_fail(err, EYRIE_ENOMEM, "costs of a model");
-done:
-    return st;
-}
+#include <inttypes.h>
+#include <math.h>
 
 static void fill_steps(const ey_shape *s, const ey_costs *learnt, eyrie_model_costs *costs)
 {
@@ -60,7 +35,7 @@ eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts,
     EY_TRY(ey_model_declare(&m, dev ? dev : &nowhere, path, opts, err));
     ey_model_shape(m, &s);
     if (dev && !memory) costs->memory = ey_device_free_memory(dev, &source);
-    if (dev) EY_TRY(learn(&learnt, m, &s, costs, err));
+    if (dev) EY_TRY(ey_learnt_foresee(&learnt, m, &s, costs, err));
     fill_steps(&s, learnt, costs);
     if (learnt) {
         costs->decode_ridge = ey_cost_ridge(learnt, EY_DECODE);
@@ -70,6 +45,78 @@ eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts,
         costs->sequences = ey_cost_most_sequences(&s, m->opts.context ? m->opts.context : UINT64_MAX, costs->memory);
 done:
     ey_free(learnt);
+    ey_model_free(m);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ work */
+
+/* `rows` rows like this one. */
+static ey_loads alike(const ey_shape *s, const ey_load *row, uint64_t rows)
+{
+    ey_loads w = { .rows = 0 };
+    double n = (double)rows;
+
+    ey_loads_add(&w, s, row);
+    return (ey_loads){ w.tokens * n, w.wanted * n, w.rows * n, w.keys * n, w.looks * n };
+}
+
+/* Generating is a step for each token, all sequences in it; reading is steps of a chunk each, the last of which wants
+ * logits, as often as there are sequences. */
+static void add_up(const ey_costs *costs, uint32_t chunk, eyrie_work *w)
+{
+    const ey_shape *s = ey_costs_shape(costs);
+    ey_phase phase = w->generates ? EY_DECODE : EY_PREFILL;
+    uint64_t step = w->generates ? 1 : chunk, times = w->generates ? 1 : w->sequences;
+
+    w->bytes = w->flops = 0;
+    w->seconds = 0;
+
+    for (uint64_t done = 0; done < w->tokens; done += step) {
+        uint32_t n = (uint32_t)ey_min(step, w->tokens - done);
+        ey_load row = { w->position + done, n, w->generates || done + n == w->tokens };
+        ey_loads loads = alike(s, &row, w->generates ? w->sequences : 1);
+        ey_demand d = ey_loads_demand(s, phase, &loads);
+
+        w->bytes += times * (uint64_t)d.bytes;
+        w->flops += times * (uint64_t)d.flops;
+        w->seconds += (double)times * ey_loads_seconds(costs, phase, &loads, 0, UINT32_MAX);
+    }
+}
+
+static eyrie_status check_work(const eyrie_rates *rates, const eyrie_work *work, size_t n, eyrie_error *err)
+{
+    if (!(rates->read_bytes > 0) || !(rates->fma_flops > 0) || isinf(rates->read_bytes) || isinf(rates->fma_flops))
+        return ey_fail(err, EYRIE_EINVAL, "rates of %g bytes and %g FLOPs a second; both must be above 0",
+                       rates->read_bytes, rates->fma_flops);
+    for (size_t i = 0; i < n; i++)
+        if (!work[i].sequences || !work[i].tokens || work[i].sequences > UINT32_MAX || work[i].tokens > UINT32_MAX
+            || work[i].position > INT64_MAX)
+            return ey_fail(err, EYRIE_EINVAL,
+                           "work %zu: %" PRIu64 " tokens of %" PRIu64 " sequences at position %" PRIu64
+                           "; of the first two there are 1 to 2^32 - 1",
+                           i, work[i].tokens, work[i].sequences, work[i].position);
+    return EYRIE_OK;
+}
+
+eyrie_status eyrie_model_cost(const char *path, const eyrie_model_opts *opts, const eyrie_rates *rates,
+                              eyrie_work *work, size_t n, eyrie_error *err)
+{
+    eyrie_device nowhere = { .max_alloc = UINT64_MAX };
+    const ey_pace pace = { rates->read_bytes, rates->fma_flops, 0 };
+    eyrie_model *m = NULL;
+    ey_costs *costs = NULL;
+    ey_shape s;
+    eyrie_status st;
+
+    EY_TRY(check_work(rates, work, n, err));
+    EY_TRY(ey_model_declare(&m, &nowhere, path, opts, err));
+    ey_model_shape(m, &s);
+    if (!(costs = ey_costs_new(&s, (const ey_pace[EY_PHASES]){ pace, pace })))
+        EY_TRY(ey_fail(err, EYRIE_ENOMEM, "costs of a model"));
+    for (size_t i = 0; i < n; i++) add_up(costs, m->opts.chunk, &work[i]);
+done:
+    ey_free(costs);
     ey_model_free(m);
     return st;
 }

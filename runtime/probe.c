@@ -822,6 +822,19 @@ bool ey_probe_loops(eyrie_device *dev)
     return v.answer != EYRIE_NO;
 }
 
+bool ey_probe_event_times(eyrie_device *dev)
+{
+    eyrie_verdict v;
+
+    eyrie_probe_recall(dev, "event-times", &v);
+    if (v.answer == EYRIE_NOT_PROBED && eyrie_probe_run(dev, "event-times", &v, NULL) == EYRIE_OK)
+        eyrie_probe_remember(dev, "event-times", &v);
+    if (v.answer != EYRIE_YES)
+        ey_note(&dev->log, "event times of %s are not used (%s): every launch that is timed waits for the one before", dev->name,
+                v.answer == EYRIE_NOT_PROBED ? "not probed" : v.reason);
+    return v.answer == EYRIE_YES;
+}
+
 /* Whether the remembered verdict is yes; if not, why. */
 static bool said_yes(const eyrie_device *dev, const char *name, char reason[320])
 {

@@ -1,5 +1,5 @@
-/* probe.h - what the library itself asks of the probes, whose interface is eyrie_tools.h. It runs none: it goes by the
- * verdicts that are remembered. */
+/* probe.h - what the library itself asks of the probes, whose interface is eyrie_tools.h. Verdicts that are
+ * remembered it goes by; it runs only what is harmless. */
 #ifndef EY_PROBE_H
 #define EY_PROBE_H
 
@@ -9,6 +9,9 @@
  * harmless, but only on devices without fma: those with it have shown no such limit. */
 enum { EY_SURE_TURNS = 65535 };
 bool ey_probe_loops(eyrie_device *dev);
+
+/* Are the times of this device's events to be trusted? Tried here if no verdict is remembered; a note in the log if not. */
+bool ey_probe_event_times(eyrie_device *dev);
 
 /* May products run on the matrix unit of the CPU (AMX)? Only if a probe has found that it works, and the system lets this
  * process use it, which is asked for here. If not, `reason` says why; it is "" where there is no such unit to speak of. */

@@ -427,10 +427,10 @@ static void round_for(const rig *r, float *x, size_t rows, size_t K, float *W, s
 /* y = x W^T + bias, then y += the same, by the tile for `choice` rows. 5 panels leave part of every tile of several over. */
 static void check_matmul(rig *r, const job *j)
 {
-    enum { N = 80, K = 176 };
-    const uint32_t T = j->choice, bucket = T;
+    enum { K = 176, MANY = 1024 };      /* rows in tiles enough for work-items of several, where compute units are few */
+    const uint32_t T = j->choice, bucket = T, N = 80 + (r->int8 && T <= EY_FEW_ROWS ? MANY : 0);
     const size_t n = (size_t)T * N;
-    float *W = noise(r, N * K, 1, 1.0f), *bias = noise(r, N, 2, 1.0f), *x = noise(r, (size_t)T * K, 3, 1.0f);
+    float *W = noise(r, (size_t)N * K, 1, 1.0f), *bias = noise(r, N, 2, 1.0f), *x = noise(r, (size_t)T * K, 3, 1.0f);
     float *want = numbers(r, n), *magnitude = numbers(r, n), *got = numbers(r, n);
     struct ey_shard shard;
     ey_matrix m;
@@ -444,9 +444,9 @@ static void check_matmul(rig *r, const job *j)
     put(r, in, x, T, K);
     rig_run_tokens(r, T);
     get(r, y, got, T, N);
-    round_for(r, x, T, K, W, N * K);
+    round_for(r, x, T, K, W, (size_t)N * K);
     ref_matmul(T, N, K, x, W, bias, want);
-    ref_matmul(T, N, K, absolute(r, x, (size_t)T * K), absolute(r, W, N * K), absolute(r, bias, N), magnitude);
+    ref_matmul(T, N, K, absolute(r, x, (size_t)T * K), absolute(r, W, (size_t)N * K), absolute(r, bias, N), magnitude);
     for (size_t i = 0; i < n; i++) want[i] *= 2, magnitude[i] *= 2;
     expect(r, got, want, magnitude, n, K + 3);  /* K fma (in 8 bits, three for 32), the bias, the sum of both; the reference's */
 }

@@ -9,43 +9,6 @@ enum {
     SEEN = 1024             /* requests without a slot that a policy sees of a device's; those behind them wait unseen */
 };
 
-/* ---------------------------------------------------------------------------------------------------------- spreads */
-
-/* Durations by their logarithm, FINE classes to a factor of e: a quantile is known to half a class, 0.25 %. */
-enum { FINE = 200, LOWEST = -20, HIGHEST = 20, CLASSES = (HIGHEST - LOWEST) * FINE };
-
-typedef struct spread {
-    uint64_t n, classes[CLASSES];
-    double   sum, most;
-} spread;
-
-static void count(spread *s, double seconds)
-{
-    double at = seconds > 0 ? (log(seconds) - LOWEST) * FINE : 0;
-
-    s->classes[at <= 0 ? 0 : at >= CLASSES ? CLASSES - 1 : (uint32_t)at]++;
-    s->n++;
-    s->sum += seconds;
-    s->most = fmax(s->most, seconds);
-}
-
-/* The smallest duration that `share` of all do not pass. */
-static double quantile(const spread *s, double share)
-{
-    uint64_t rank = (uint64_t)ceil(share * (double)s->n), seen = 0;
-    uint32_t k = 0;
-
-    if (s->n == 0) return 0;
-    for (; k < CLASSES && seen + s->classes[k] < rank; k++) seen += s->classes[k];
-    return fmin(exp((k + 0.5) / FINE + LOWEST), s->most);
-}
-
-static eyrie_spread told(const spread *s)
-{
-    return (eyrie_spread){ .n = s->n, .mean = s->n ? s->sum / (double)s->n : 0, .p50 = quantile(s, 0.5),
-                           .p95 = quantile(s, 0.95), .p99 = quantile(s, 0.99), .most = s->most };
-}
-
 /* ------------------------------------------------------------------------------------------------------ simulation */
 
 typedef struct job {
@@ -65,7 +28,8 @@ typedef struct queue {
 typedef struct machine {
     const ey_sim_device *spec;
     job           **jobs;   /* [n] that the policy sees, in order of coming */
-    uint32_t        n, unslotted, slots_used;
+    uint32_t        n, unslotted;
+    uint32_t        own_slots, *slots_used;     /* taken here; a count of its own, or one that all share */
     size_t          capacity;
     queue           behind; /* those that it does not see yet */
     double          unread; /* tokens, of all */
@@ -101,9 +65,10 @@ typedef struct simulation {
     queue          leaving; /* read, for a device that decodes and has no slot yet; their device is `from` in order */
     uint32_t      *leaving_from;
     size_t         leaving_capacity;
-    eyrie_arrival  next;
-    uint64_t       waiting, came;
-    spread         first, between, whole;
+    eyrie_arrival  next;    /* is planned, if one is coming */
+    bool           coming, no_more;
+    uint64_t       came, dice;
+    eyrie_tally   *first, *between, *whole;
     eyrie_sim_report *report;
 } simulation;
 
@@ -187,7 +152,7 @@ static ey_sched_view look(const simulation *s, machine *m)
         .seqs = m->views, .n = m->n, .decoded = m->decoded, .interval = s->setup->interval, .costs = m->spec->costs,
         .can = { m->spec->phases[EY_PREFILL], m->spec->phases[EY_DECODE] },
         .limits = { .chunk = s->setup->chunk, .prefill_rows = (uint32_t)ey_min(rows, s->setup->chunk), .decode_rows = rows,
-                    .free_slots = m->spec->slots - m->slots_used, .layers = shape->layers } };
+                    .free_slots = m->spec->slots - *m->slots_used, .layers = shape->layers } };
 
     for (uint32_t i = 0; i < m->n; i++) {
         const job *j = m->jobs[i];
@@ -210,7 +175,7 @@ static void begin_reading(machine *m, uint32_t n)
         job *j = m->jobs[m->picks[i].seq];
         j->take = m->picks[i].n;
         j->under_way = true;
-        if (!j->has_slot) m->slots_used++, m->unslotted--;
+        if (!j->has_slot) ++*m->slots_used, m->unslotted--;
         j->has_slot = true;
         m->reading[i] = j;
         m->loads[i] = (ey_load){ j->position, j->take, j->take == j->unread };
@@ -226,6 +191,13 @@ static void add_demand(simulation *s, machine *m, ey_phase phase, uint32_t n)
 
     s->moving += d.bytes / pace->bandwidth;
     s->computing += d.flops / pace->peak;
+}
+
+/* Evenly from [0, 1); Knuth's generator, of MMIX. The same in every simulation. */
+static double chance(simulation *s)
+{
+    s->dice = s->dice * 6364136223846793005ull + 1442695040888963407ull;
+    return (double)(s->dice >> 11) / 9007199254740992.0;
 }
 
 /* Asks the policy, and plans the end of the step that it names, if there is one. */
@@ -248,7 +220,7 @@ static eyrie_status start(simulation *s, uint32_t number, eyrie_error *err)
             m->row_jobs[i] = m->jobs[m->picks[i].seq];
             m->loads[i] = (ey_load){ m->row_jobs[i]->position, 1, 1 };
         }
-        seconds = ey_cost_seconds(m->spec->costs, EY_DECODE, m->loads, m->n_rows);
+        seconds = ey_cost_sample(m->spec->costs, EY_DECODE, m->loads, m->n_rows, 0, UINT32_MAX, chance(s));
         add_demand(s, m, EY_DECODE, m->n_rows);
         s->report->decode_steps++;
     } else {
@@ -257,7 +229,7 @@ static eyrie_status start(simulation *s, uint32_t number, eyrie_error *err)
             add_demand(s, m, EY_PREFILL, m->n_reading);
             s->report->prefill_steps++;
         }
-        seconds = ey_cost_part(m->spec->costs, EY_PREFILL, m->loads, m->n_reading, m->step.from, m->step.to);
+        seconds = ey_cost_sample(m->spec->costs, EY_PREFILL, m->loads, m->n_reading, m->step.from, m->step.to, chance(s));
     }
     s->busy += seconds;
     m->decoded = m->step.phase == EY_DECODE;
@@ -280,20 +252,21 @@ static uint32_t roomiest(const simulation *s)
 
     for (uint32_t i = 0; i < s->setup->n_devices; i++) {
         const machine *m = &s->machines[i];
-        uint32_t room = m->spec->slots - m->slots_used;
+        uint32_t room = m->spec->slots - *m->slots_used + s->setup->one_pool;      /* it has a slot there already */
         if (m->spec->phases[EY_DECODE] && room > most) most = room, best = i;
     }
     return best;
 }
 
-/* The slot at the other end is taken when the transfer is planned, the one here is free when it has ended. */
+/* The slot at the other end is taken when the transfer is planned, the one here is free when it has ended; where all have the same
+ * slots, it is one and stays taken. */
 static eyrie_status hand_over(simulation *s, uint32_t from, uint32_t to, job *j, eyrie_error *err)
 {
     machine *source = &s->machines[from], *target = &s->machines[to];
     double seconds = state_bytes(shape_of(source), j) / fmin(source->spec->link, target->spec->link);
     double begin = fmax(s->now, source->link_free);
 
-    target->slots_used++;
+    if (!s->setup->one_pool) ++*target->slots_used;
     source->link_free = begin + seconds;
     eyrie_status st = plan(s, (event){ .at = begin + seconds, .kind = TRANSFER, .machine = to, .from = from, .job = j }, err);
     if (st != EYRIE_OK) ey_free(j);
@@ -328,14 +301,39 @@ static eyrie_status let_in(simulation *s, eyrie_error *err)
 
 /* ---------------------------------------------------------------------------------------------------------- progress */
 
+/* With as many clients as there may be, the next request waits until one has its answer, and comes then. */
+static bool is_full(const simulation *s) { return s->setup->clients && s->came - s->report->requests >= s->setup->clients; }
+
+/* The next one, unless it is planned already. */
+static eyrie_status plan_arrival(simulation *s, eyrie_error *err)
+{
+    double last = s->next.seconds;
+
+    if (s->coming || s->no_more || is_full(s)) return EYRIE_OK;
+    s->next = (eyrie_arrival){ .seconds = last };
+    s->no_more = !s->setup->arrivals(s->setup->user, &s->next);
+    if (s->no_more) return EYRIE_OK;
+    s->coming = true;
+    if (!(s->next.seconds >= last) || s->next.prompt == 0 || s->next.output == 0)
+        return ey_fail(err, EYRIE_EINVAL, "request %" PRIu64 " comes at %g s with %" PRIu64 " tokens to read and %" PRIu64 " to generate; it has to "
+                       "come after the one before it, at %g s, and to have both", s->came + 1, s->next.seconds, s->next.prompt, s->next.output, last);
+    if (s->setup->context && (s->next.prompt > s->setup->context || s->next.output > s->setup->context - s->next.prompt))
+        return ey_fail(err, EYRIE_EINVAL, "request %" PRIu64 " has %" PRIu64 " tokens to read and %" PRIu64 " to generate, and the context is %" PRIu64
+                       " long; a longer --context makes room", s->came + 1, s->next.prompt, s->next.output, s->setup->context);
+    return plan(s, (event){ .at = fmax(s->next.seconds, s->now), .kind = ARRIVAL }, err);
+}
+
 static eyrie_status finish(simulation *s, machine *m, job *j, eyrie_error *err)
 {
-    count(&s->whole, s->now - j->came);
+    eyrie_status st;
+
+    eyrie_tally_add(s->whole, s->now - j->came);
     s->report->requests++;
     dismiss(m, j);
-    m->slots_used--;
+    --*m->slots_used;
     ey_free(j);
-    return let_in(s, err);
+    if ((st = let_in(s, err)) != EYRIE_OK) return st;
+    return plan_arrival(s, err);
 }
 
 /* A token for j, its first or another. */
@@ -343,7 +341,7 @@ static eyrie_status generate(simulation *s, uint32_t number, job *j, bool first,
 {
     machine *m = &s->machines[number];
 
-    count(first ? &s->first : &s->between, s->now - j->last);
+    eyrie_tally_add(first ? s->first : s->between, s->now - j->last);
     s->report->tokens++;
     j->last = s->now;
     if (--j->left == 0) return finish(s, m, j, err);
@@ -399,22 +397,6 @@ static uint32_t soonest(const simulation *s)
     return best;
 }
 
-static eyrie_status plan_arrival(simulation *s, eyrie_error *err)
-{
-    double last = s->next.seconds;
-
-    s->next = (eyrie_arrival){ .seconds = last };
-    if (!s->setup->arrivals(s->setup->user, &s->next)) return EYRIE_OK;
-    s->came++;
-    if (!(s->next.seconds >= last) || s->next.prompt == 0 || s->next.output == 0)
-        return ey_fail(err, EYRIE_EINVAL, "request %" PRIu64 " comes at %g s with %" PRIu64 " tokens to read and %" PRIu64 " to generate; it has to "
-                       "come after the one before it, at %g s, and to have both", s->came, s->next.seconds, s->next.prompt, s->next.output, last);
-    if (s->setup->context && (s->next.prompt > s->setup->context || s->next.output > s->setup->context - s->next.prompt))
-        return ey_fail(err, EYRIE_EINVAL, "request %" PRIu64 " has %" PRIu64 " tokens to read and %" PRIu64 " to generate, and the context is %" PRIu64
-                       " long; a longer --context makes room", s->came, s->next.prompt, s->next.output, s->setup->context);
-    return plan(s, (event){ .at = s->next.seconds, .kind = ARRIVAL }, err);
-}
-
 static eyrie_status arrive(simulation *s, uint32_t *number, eyrie_error *err)
 {
     job *j = ey_calloc(1, sizeof *j);
@@ -423,6 +405,8 @@ static eyrie_status arrive(simulation *s, uint32_t *number, eyrie_error *err)
 
     if (!j) return ey_fail(err, EYRIE_ENOMEM, "a simulated request");
     *j = (job){ .came = s->now, .last = s->now, .unread = s->next.prompt, .left = s->next.output, .priority = s->next.priority };
+    s->came++;
+    s->coming = false;
     m->unread += (double)j->unread;
     push(&m->behind, j);
     for (uint32_t i = 0; i < s->setup->n_devices; i++) waiting += s->machines[i].behind.n + s->machines[i].unslotted;
@@ -447,6 +431,9 @@ static void release(simulation *s)
         ey_free(m->reading);
         ey_free(m->loads);
     }
+    eyrie_tally_free(s->first);
+    eyrie_tally_free(s->between);
+    eyrie_tally_free(s->whole);
     ey_free(s->machines);
     ey_free(s->heap);
     ey_free(s->leaving_from);
@@ -458,11 +445,16 @@ static eyrie_status set_up(simulation *s, eyrie_error *err)
     const ey_sim_setup *setup = s->setup;
     bool served[EY_PHASES] = { false };
 
-    if (!(s->machines = ey_calloc(setup->n_devices, sizeof *s->machines))) return ey_fail(err, EYRIE_ENOMEM, "simulated devices");
+    s->machines = ey_calloc(setup->n_devices, sizeof *s->machines);
+    s->first = eyrie_tally_new();
+    s->between = eyrie_tally_new();
+    s->whole = eyrie_tally_new();
+    if (!s->machines || !s->first || !s->between || !s->whole) return ey_fail(err, EYRIE_ENOMEM, "simulated devices");
     s->report->slots = UINT32_MAX;
     for (uint32_t i = 0; i < setup->n_devices; i++) {
         machine *m = &s->machines[i];
         m->spec = &setup->devices[i];
+        m->slots_used = setup->one_pool ? &s->machines[0].own_slots : &m->own_slots;
         uint32_t rows = (uint32_t)ey_min(m->spec->rows, m->spec->slots);
         for (uint32_t ph = 0; ph < EY_PHASES; ph++) served[ph] |= m->spec->phases[ph];
         s->report->slots = (uint32_t)ey_min(s->report->slots, m->spec->slots);
@@ -482,9 +474,9 @@ static void tell(const simulation *s, eyrie_sim_report *r)
     double time = s->now * s->setup->n_devices;
 
     r->seconds = s->now;
-    r->first_token = told(&s->first);
-    r->between_tokens = told(&s->between);
-    r->whole = told(&s->whole);
+    r->first_token = eyrie_tally_spread(s->first);
+    r->between_tokens = eyrie_tally_spread(s->between);
+    r->whole = eyrie_tally_spread(s->whole);
     if (r->handovers) r->handover_seconds = s->handing / (double)r->handovers;
     if (time <= 0) return;
     r->busy = s->busy / time;
@@ -514,11 +506,12 @@ eyrie_status ey_sim_run(const ey_sim_setup *setup, eyrie_sim_report *report, eyr
         } else {
             s->handing += s->now - e.job->last;
             report->handovers++;
-            s->machines[e.from].slots_used--;
+            if (!setup->one_pool) --*s->machines[e.from].slots_used;
             EY_TRY(admit(m, e.job, err));
             EY_TRY(start(s, e.from, err));
         }
         EY_TRY(start(s, e.machine, err));
+        for (uint32_t i = 0; setup->one_pool && i < setup->n_devices; i++) EY_TRY(start(s, i, err));   /* a slot may be free there, too */
         if (setup->expected) ey_tell(&setup->progress, "simulating", fmin(1, (double)report->requests / (double)setup->expected));
     }
     tell(s, report);

@@ -1,6 +1,6 @@
 /* sim.h - the scheduler under a simulated clock: requests come, are read and decoded on devices given by numbers, by the
- * policies that the engine runs, in the time that the cost model says. What it leaves out is what the engine does between steps
- * (sampling, text), and that real steps differ from what is predicted.
+ * policies that the engine runs, in the time that the cost model says, that of the host between steps included where it has been
+ * learnt. What it leaves out is that real steps differ from what is predicted.
  *
  * A cluster is any number of devices. Each reads, decodes, or does both in turn. A prompt goes to the device that will have
  * read it soonest; one that only reads hands the state over to a device that decodes and has a slot free, at the pace of
@@ -29,6 +29,8 @@ typedef struct ey_sim_setup {
     eyrie_arrivals_fn   *arrivals;
     void                *user;
     uint64_t             expected;      /* requests, for progress; 0 = not known */
+    uint32_t             clients;       /* requests there can be at a time: the next comes when one is answered; 0 = any number */
+    bool                 one_pool;      /* slots are those of the first device, and a request has one on all: lanes of an engine */
     ey_progress          progress;
 } ey_sim_setup;
 

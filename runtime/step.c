@@ -10,16 +10,19 @@ eyrie_status ey_model_upload(eyrie_model *m, const ey_batch *b, eyrie_error *err
     uint32_t tokens = ey_batch_tokens(b), i = 0;
     ey_geometry g = { m->context.window, m->context.ring_blocks, m->context.ring_blocks ? m->config.rotary : 0,
                       m->config.rope_theta };
+    eyrie_status st;
 
     while (i < ph->n && (ph->buckets[i].plan.tokens < tokens || ph->buckets[i].plan.rows < b->n_rows)) i++;
+    if (ph->reading && (st = ey_model_wait(m, err)) != EYRIE_OK) return st;
     if (i == ph->n)
         return ey_fail(err, EYRIE_ELIMIT, "a batch of %" PRIu32 " tokens in %" PRIu32 " rows; at most %" PRIu32 " in %"
                        PRIu32, tokens, b->n_rows, ph->most, ph->buckets[ph->n - 1].plan.rows);
     ph->current = &ph->buckets[i];
     ph->scratch.tokens = tokens;
     ph->scratch.wanted = ph->wanted = ey_batch_wanted(b);
-    uint64_t words = ey_image_write(b, &g, m->image);
-    return ey_buffer_write(m->dev, ph->scratch.batch, 0, words * sizeof *m->image, m->image, err);
+    ph->reading = true;
+    uint64_t words = ey_image_write(b, &g, ph->image);
+    return ey_buffer_send(m->dev, ph->scratch.batch, words * sizeof *ph->image, ph->image, err);
 }
 
 eyrie_status ey_model_enqueue(eyrie_model *m, ey_phase which, uint32_t from, uint32_t to, eyrie_error *err)
@@ -38,15 +41,26 @@ bool ey_model_ready(eyrie_model *m, ey_phase which)
     return ey_event_ended(ph->ended);
 }
 
-eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err) { return ey_device_finish(m->dev, err); }
+eyrie_status ey_model_wait_part(eyrie_model *m, ey_phase which, eyrie_error *err)
+{
+    cl_event ended = m->phases[which].ended;
+    return ended ? ey_event_wait(m->dev, ended, err) : ey_device_finish(m->dev, err);
+}
+
+eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err)
+{
+    m->phases[EY_PREFILL].reading = m->phases[EY_DECODE].reading = false;
+    return ey_device_finish(m->dev, err);
+}
 
 eyrie_status ey_model_results(eyrie_model *m, ey_phase which, const ey_result **results, uint32_t *n, eyrie_error *err)
 {
-    const ey_phase_plans *ph = &m->phases[which];
+    ey_phase_plans *ph = &m->phases[which];
     eyrie_status st;
 
     *results = m->results;
     *n = ph->wanted;
+    ph->reading = false;
     if (ph->wanted == 0) return ey_device_finish(m->dev, err);
     st = ey_buffer_read(m->dev, ph->results, 0, (uint64_t)ph->wanted * EY_RESULT_WORDS * sizeof *m->raw, m->raw, err);
     for (uint32_t i = 0; i < ph->wanted && st == EYRIE_OK; i++) {

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -19,6 +20,8 @@ typedef struct setting {
     const char *output;         /* file that is standard output; NULL: kept for the result. "": closed */
     const char *vendors;        /* directory in which the OpenCL loader looks for platforms; NULL: as usual */
     const char *cache, *home;   /* XDG_CACHE_HOME and HOME; NULL: as usual */
+    const char *program;        /* that runs instead, such as one that runs the command; NULL: the command */
+    size_t      file_limit;     /* bytes that a file can have; 0: as usual */
 } setting;
 
 typedef struct result {
@@ -38,7 +41,7 @@ static inline void connect_to(int fd, const char *path, int flags)
 static inline pid_t start(const char *dir, setting how, const char *const *args)
 {
     char paths[3][4096];
-    char *argv[32] = { (char *)"eyrie" };
+    char *argv[48] = { (char *)"eyrie" };
     const char *const names[] = { "in", "out", "err" };
     pid_t child;
 
@@ -60,8 +63,9 @@ static inline pid_t start(const char *dir, setting how, const char *const *args)
         if (how.vendors && setenv("OCL_ICD_VENDORS", how.vendors, 1) != 0) _exit(126);
         if (how.cache && setenv("XDG_CACHE_HOME", how.cache, 1) != 0) _exit(126);
         if (how.home && setenv("HOME", how.home, 1) != 0) _exit(126);
+        if (how.file_limit && setrlimit(RLIMIT_FSIZE, &(struct rlimit){ how.file_limit, how.file_limit }) != 0) _exit(126);
         alarm(600);     /* more than any run takes, compiling every kernel included: one that hangs, or that a failed test forgot, ends */
-        execv(EY_COMMAND, argv);
+        execvp(how.program ? how.program : EY_COMMAND, argv);
         _exit(126);
     }
     return child;

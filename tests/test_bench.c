@@ -133,8 +133,8 @@ static void counters_of_energy(void **state)
 static void wrong_usage(void **state)
 {
     static const struct { const char *args[12], *says; } cases[] = {
-        { { "bench" }, "device, report, show and compare" },
-        { { "bench", "bogus" }, "device, report, show FILE and compare A B" },
+        { { "bench" }, "device, report, show, compare and paper" },
+        { { "bench", "bogus" }, "device, report, show FILE, compare A B and paper" },
         { { "bench", "device", "x" }, "no more words" },
         { { "bench", "show" }, "one file" },
         { { "bench", "compare", "a" }, "two files" },

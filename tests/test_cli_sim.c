@@ -93,7 +93,7 @@ static void says_what_is_wrong(void **state)
         { 2, "roofline|chunked|fifo", { "--on", ON, "--policy", "random" } },
     };
     const struct { const char *file, *says; } files[] = {
-        { "bad.csv", "line 2: no request" }, { "back.csv", "request 2 comes at 0 s" }, { "empty.csv", "no requests" },
+        { "bad.csv", "line 2: no request" }, { "back.csv", "line 2: a request at 0 s" }, { "empty.csv", "no requests" },
         { "absent.csv", "No such file" },
     };
 

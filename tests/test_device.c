@@ -106,6 +106,31 @@ static void by_kind(void **state)
     check_selected(NULL, gpu ? gpu : &list[0]);
 }
 
+/* Processes side by side take one each of what is asked for; CPUs are shared where there are fewer, and nothing else is. */
+static void in_turn(void **state)
+{
+    found list[MOST_DEVICES], cpus[MOST_DEVICES];
+    uint32_t n = list_devices(list), n_cpus = 0;
+    char number[16];
+
+    (void)state;
+    for (uint32_t i = 0; i < n; i++)
+        if (list[i].type & CL_DEVICE_TYPE_CPU) cpus[n_cpus++] = list[i];
+    for (uint32_t turn = 0; turn < 2 * n_cpus; turn++) {
+        eyrie_device *dev = open_as((eyrie_device_opts){ .select = "cpu", .turn = turn });
+        assert_ptr_equal(dev->id, cpus[turn % n_cpus].id);
+        assert_ok(eyrie_device_close(dev));
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        eyrie_device_opts opts = { .struct_size = sizeof opts, .select = number, .turn = 1 };
+        eyrie_device *dev = device;
+        snprintf(number, sizeof number, "%u", (unsigned)i);
+        if (list[i].type & CL_DEVICE_TYPE_CPU) continue;
+        assert_fails(eyrie_device_open(&dev, &opts, &err), EYRIE_ENODEV, "number 2 of those that are asked for");
+        assert_null(dev);
+    }
+}
+
 /* Who asks in vain is told what there is. */
 static void no_match(void **state)
 {
@@ -511,7 +536,7 @@ static int open_usual_device(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_number_and_name),          cmocka_unit_test(by_kind),
+        cmocka_unit_test(by_number_and_name),          cmocka_unit_test(by_kind), cmocka_unit_test(in_turn),
         cmocka_unit_test(no_match),                    cmocka_unit_test(no_platform_or_no_device),
         cmocka_unit_test(largest_allocation),          cmocka_unit_test(free_memory),
         cmocka_unit_test(arenas),                      cmocka_unit_test(arena_with_too_large_a_buffer),

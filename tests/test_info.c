@@ -68,6 +68,59 @@ static void seconds_are_those_of_the_device(void **state)
     assert_int_equal(device->used, 0);
 }
 
+/* With both rates 1 a step's seconds are its bytes or its operations, of layers and head each. */
+static void work_adds_up(void **state)
+{
+    const eyrie_rates reading = { .read_bytes = 1, .fma_flops = 1e30 }, computing = { .read_bytes = 1e30, .fma_flops = 1 };
+    const char *const model = "synthetic:recurrentgemma-2b";
+    eyrie_model_opts opts = { .struct_size = sizeof opts, .chunk = 256 };
+    eyrie_model_costs c;
+    eyrie_work step[EYRIE_STEP_COSTS], parts[4] = { { true, 3, 100, 10, 0, 0, 0 }, { true, 3, 100, 4, 0, 0, 0 }, { true, 3, 104, 6, 0, 0, 0 } };
+    eyrie_work prompts[4] = { { false, 1, 512, 700, 0, 0, 0 }, { false, 5, 512, 700, 0, 0, 0 }, { false, 1, 0, 256, 0, 0, 0 },
+                              { false, 1, 256, 256, 0, 0, 0 } };
+
+    (void)state;
+    assert_ok(eyrie_model_predict(model, &opts, NULL, 0, &c, &err));
+    for (uint32_t i = 0; i < EYRIE_STEP_COSTS; i++) step[i] = (eyrie_work){ true, c.decode[i].sequences, 5000, 1, 0, 0, 0 };
+    assert_ok(eyrie_model_cost(model, &opts, &reading, step, EYRIE_STEP_COSTS, &err));
+    for (uint32_t i = 0; i < EYRIE_STEP_COSTS; i++) {
+        assert_int_equal(step[i].bytes, c.decode[i].bytes);     /* its window is full */
+        assert_int_equal(step[i].flops, c.decode[i].flops);
+        assert_near(step[i].seconds, step[i].bytes, 1e-9);
+    }
+    assert_ok(eyrie_model_cost(model, &opts, &computing, parts, 3, &err));
+    assert_int_equal(parts[0].bytes, parts[1].bytes + parts[2].bytes);
+    assert_int_equal(parts[0].flops, parts[1].flops + parts[2].flops);
+    assert_near(parts[0].seconds, parts[0].flops, 1e-9);
+    assert_ok(eyrie_model_cost(model, &opts, &computing, prompts, 4, &err));
+    assert_int_equal(prompts[1].bytes, 5 * prompts[0].bytes);
+    assert_int_equal(prompts[1].flops, 5 * prompts[0].flops);
+    assert_near(prompts[1].seconds, 5 * prompts[0].seconds, 1e-9);
+    /* Two operations for each weight that is no embedding and token, 26 layers of which 8 attend, and the head once: MODEL's sizes
+     * are of its published table, with three digits. */
+    assert_near(prompts[2].flops, 256 * (2 * 2.03e9) + 4.0 * 8 * 2560 * (256 * 257 / 2) + 2 * 0.655e9, 0.01);
+    assert_true(prompts[3].flops > prompts[2].flops);
+}
+
+static void no_work_and_no_rates(void **state)
+{
+    static const struct { double read, flops; eyrie_work work; const char *says; } cases[] = {
+        { 0, 1, { true, 1, 0, 1, 0, 0, 0 }, "above 0" },        { 1, -1, { true, 1, 0, 1, 0, 0, 0 }, "above 0" },
+        { NAN, 1, { true, 1, 0, 1, 0, 0, 0 }, "above 0" },      { 1, INFINITY, { true, 1, 0, 1, 0, 0, 0 }, "above 0" },
+        { 1, 1, { true, 0, 0, 1, 0, 0, 0 }, "0 sequences" },    { 1, 1, { false, 1, 0, 0, 0, 0, 0 }, "0 tokens" },
+        { 1, 1, { true, 1, UINT64_MAX, 1, 0, 0, 0 }, "work 0" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        eyrie_rates rates = { .read_bytes = cases[i].read, .fma_flops = cases[i].flops };
+        eyrie_work work = cases[i].work;
+        assert_fails(eyrie_model_cost("synthetic:hawk-100m", NULL, &rates, &work, 1, &err), EYRIE_EINVAL, cases[i].says);
+    }
+    assert_fails(eyrie_model_cost("synthetic:no-such", NULL, &(eyrie_rates){ .read_bytes = 1, .fma_flops = 1 }, NULL, 0, &err),
+                 EYRIE_EINVAL, "no-such");
+}
+
 static void a_model_that_is_not_there_costs_nothing(void **state)
 {
     eyrie_model_costs c;
@@ -79,16 +132,20 @@ static void a_model_that_is_not_there_costs_nothing(void **state)
 
 static void memory_runs_out_in_order(void **state)
 {
+    const eyrie_rates rates = { .read_bytes = 1, .fma_flops = 1 };
+    eyrie_work work = { true, 1, 0, 1, 0, 0, 0 };
     eyrie_model_costs c;
 
     (void)state;
-    for (size_t n = 0;; n++) {
-        fail_allocation(n);
-        eyrie_status st = eyrie_model_predict("synthetic:griffin-100m", NULL, NULL, 0, &c, &err);
-        bool failed = allocation_failed();
-        assert_int_equal(st, failed ? EYRIE_ENOMEM : EYRIE_OK);
-        if (!failed) break;
-    }
+    for (int which = 0; which < 2; which++)
+        for (size_t n = 0;; n++) {
+            fail_allocation(n);
+            eyrie_status st = which ? eyrie_model_cost("synthetic:griffin-100m", NULL, &rates, &work, 1, &err)
+                                    : eyrie_model_predict("synthetic:griffin-100m", NULL, NULL, 0, &c, &err);
+            bool failed = allocation_failed();
+            assert_int_equal(st, failed ? EYRIE_ENOMEM : EYRIE_OK);
+            if (!failed) break;
+        }
 }
 
 /* What steps took is told by later starts, and of the model that took them only. */
@@ -149,6 +206,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_models),
         cmocka_unit_test(seconds_are_those_of_the_device),
+        cmocka_unit_test(work_adds_up),
+        cmocka_unit_test(no_work_and_no_rates),
         cmocka_unit_test(a_model_that_is_not_there_costs_nothing),
         cmocka_unit_test(memory_runs_out_in_order),
         test_in_dir(steps_that_ran_are_remembered),

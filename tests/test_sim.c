@@ -98,6 +98,58 @@ static void another_comes(void **state)
     ey_free(costs);
 }
 
+/* With one client each request comes when the one before it is answered, and is alone: 10 s of reading, two steps. A request that comes
+ * later than that comes when it says. */
+static void one_client(void **state)
+{
+    const eyrie_arrival list[] = { { .prompt = 64, .output = 3 }, { .prompt = 64, .output = 3 }, { .prompt = 64, .output = 3 },
+                                   { .seconds = 100, .prompt = 64, .output = 3 } };
+    ey_costs *costs = ey_costs_new(&plain, slow);
+    ey_sim_device device = { .costs = costs, .phases = { true, true }, .slots = 4, .rows = 4 };
+
+    (void)state;
+    for (uint32_t clients = 1; clients <= COUNT(list); clients++) {
+        source from = { .list = list, .n = COUNT(list) };
+        ey_sim_setup setup = { .devices = &device, .n_devices = 1, .policy = ey_policy_find(NULL), .chunk = 64, .clients = clients,
+                               .arrivals = from_list, .user = &from };
+        eyrie_sim_report r;
+        eyrie_error err;
+        assert_int_equal(ey_sim_run(&setup, &r, &err), EYRIE_OK);
+        assert_int_equal(r.requests, COUNT(list));
+        assert_float_equal(r.seconds, 112, 1e-9);
+        if (clients > 1) continue;
+        assert_float_equal(r.whole.most, 12, 1e-9);
+        assert_float_equal(r.first_token.most, 10, 1e-9);
+        assert_int_equal(r.decode_steps, 8);
+    }
+    ey_free(costs);
+}
+
+/* Two lanes of one engine have two slots between them: while the first two decode, nobody reads, though reading needs no slot that
+ * decoding has on devices of their own. */
+static void one_pool(void **state)
+{
+    const eyrie_arrival list[] = { { .prompt = 64, .output = 31 }, { .prompt = 64, .output = 31 }, { .prompt = 64, .output = 31 } };
+    ey_costs *costs = ey_costs_new(&plain, slow);
+    const ey_sim_device devices[] = {
+        { .costs = costs, .phases = { true, false }, .slots = 2, .rows = 1, .link = 1e9 },
+        { .costs = costs, .phases = { false, true }, .slots = 2, .rows = 2, .link = 1e9 },
+    };
+
+    (void)state;
+    for (int together = 0; together < 2; together++) {
+        source from = { .list = list, .n = COUNT(list) };
+        ey_sim_setup setup = { .devices = devices, .n_devices = 2, .policy = ey_policy_find(NULL), .chunk = 64, .one_pool = together,
+                               .arrivals = from_list, .user = &from };
+        eyrie_sim_report r;
+        eyrie_error err;
+        assert_int_equal(ey_sim_run(&setup, &r, &err), EYRIE_OK);
+        assert_int_equal(r.handovers, 3);
+        assert_float_equal(r.first_token.most, together ? 10 + 30 + 10 : 30, 1e-6);     /* the first ends at 40 s */
+    }
+    ey_free(costs);
+}
+
 /* A device reads, another decodes. The state of 100 bytes goes at 50 a second, the slower link's. */
 static void phases_apart(void **state)
 {
@@ -294,6 +346,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_request),      cmocka_unit_test(another_comes), cmocka_unit_test(phases_apart),
+        cmocka_unit_test(one_client),       cmocka_unit_test(one_pool),
         cmocka_unit_test(one_after_the_other), cmocka_unit_test(sequences_grow), cmocka_unit_test(work_that_is_left),
         cmocka_unit_test(all_are_answered), cmocka_unit_test(quantiles),     cmocka_unit_test(says_what_is_wrong),
         cmocka_unit_test(allocations_fail),

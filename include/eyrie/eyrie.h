@@ -110,6 +110,8 @@ typedef struct eyrie_device_opts {
                                   Trust whoever can write there as much as your own programs */
     eyrie_kernels kernels;     /* results of one class differ from the other's in their last digits, so states that are
                                   saved (eyrie_seq_save) go on in the class they were made in */
+    uint32_t      turn;        /* which of those that `select` fits, from 0: processes side by side take one each. Where they are
+                                  CPUs, and fewer, they are shared; other devices are not (ENODEV) */
 } eyrie_device_opts;
 
 /* Opens an OpenCL device. ENODEV: none there, or none matches. EINVAL: kernels of a class that is not

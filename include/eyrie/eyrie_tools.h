@@ -128,6 +128,20 @@ typedef struct eyrie_model_costs {
 EYRIE_API eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts, eyrie_device *device, uint64_t memory,
                                            eyrie_model_costs *costs, eyrie_error *err);
 
+/* Work of a model, all sequences alike: each has read `position` tokens and reads `tokens` more, one sequence after the other and in
+ * chunks, or generates as many, all in one step. */
+typedef struct eyrie_work {
+    bool     generates;
+    uint64_t sequences, position, tokens;
+    uint64_t bytes, flops;         /* found: read and written; two for each multiply-add */
+    double   seconds;              /* max(bytes / read_bytes, FLOPs / fma_flops), for the layers and the head of each step */
+} eyrie_work;
+
+/* What n pieces of work take by the cost model alone, with nothing learnt: from the model's files and from rates, which may be a
+ * device's or made up. Launches are not in it. EINVAL: rates that are no rates, work that is none. */
+EYRIE_API eyrie_status eyrie_model_cost(const char *path, const eyrie_model_opts *opts, const eyrie_rates *rates, eyrie_work *work,
+                                        size_t n, eyrie_error *err);
+
 /* --------------------------------------------------------------------------------------------------------- meters */
 
 /* A meter measures one thing at a time, so that limits can be taken beside what they judge, and an interrupt never waits
@@ -166,6 +180,28 @@ EYRIE_API const char *eyrie_meter_explain(eyrie_meter *meter, eyrie_metric metri
  * as often as takes a while. EINVAL: the set is too large, or the device cannot. ENUMERIC: a wrong result. */
 EYRIE_API eyrie_status eyrie_meter_run(eyrie_meter *meter, eyrie_metric metric, uint64_t set, eyrie_sample *sample,
                                        eyrie_error *err);
+
+/* ------------------------------------------------------------------------------------------------------- profiles */
+
+/* What the launches of a kernel took together. */
+typedef struct eyrie_kernel_time {
+    char     name[40];
+    uint64_t launches;
+    uint64_t bytes, flops;         /* of all of them, as plans count them: steps as large as their bucket (rows and tokens rounded up
+                                    * to a power of two), windows full */
+    double   seconds;              /* in which they ran, by the device's clock, or by the host's where that cannot be trusted */
+} eyrie_kernel_time;
+
+typedef struct eyrie_profile eyrie_profile;
+
+/* From now on all launches of models on this device are timed, which makes them slower. EBUSY: they are already, by another
+ * profile or for an engine's trace. Take the times between steps now and then: until then each launch is remembered. To be closed before the device. */
+EYRIE_API eyrie_status eyrie_profile_open(eyrie_profile **out, eyrie_device *dev, eyrie_error *err);
+EYRIE_API void         eyrie_profile_close(eyrie_profile *profile);
+
+/* A kernel each, those that took longest first, and forgets them. Writes at most `capacity` of them and always sets *n to how many
+ * there are. Models that ran have to be open still. ENOMEM: some are missing. */
+EYRIE_API eyrie_status eyrie_profile_take(eyrie_profile *profile, eyrie_kernel_time *list, size_t capacity, size_t *n, eyrie_error *err);
 
 /* ------------------------------------------------------------------------------------------------------- variants */
 
@@ -245,6 +281,19 @@ EYRIE_API eyrie_status eyrie_selftest(eyrie_device *dev, const char *op, eyrie_c
 
 /* ----------------------------------------------------------------------------------------------------- simulation */
 
+/* Of many durations, in seconds. Quantiles are within 0.5 %. */
+typedef struct eyrie_spread {
+    uint64_t n;
+    double   mean, p50, p95, p99, most;
+} eyrie_spread;
+
+/* Makes one of durations that are added one after the other, in a room that does not grow. new: NULL without memory. */
+typedef struct eyrie_tally eyrie_tally;
+EYRIE_API eyrie_tally *eyrie_tally_new(void);
+EYRIE_API void         eyrie_tally_free(eyrie_tally *tally);
+EYRIE_API void         eyrie_tally_add(eyrie_tally *tally, double seconds);
+EYRIE_API eyrie_spread eyrie_tally_spread(const eyrie_tally *tally);
+
 /* A request, as far as it takes time. */
 typedef struct eyrie_arrival {
     double   seconds;              /* when it comes, from the beginning; not before the one before it */
@@ -265,6 +314,8 @@ typedef struct eyrie_sim_device {
     double   launch;               /* s for a kernel launch */
     double   memory;               /* bytes, for weights, scratch and states */
     double   link;                 /* bytes/s to other devices; needed where the phases are apart */
+    eyrie_device *like;            /* an open device: it is as fast as that, whatever the four numbers from bandwidth to launch are,
+                                    * as eyrie_model_predict knows it, and with memory 0 has as much free; NULL: the numbers count */
 } eyrie_sim_device;
 
 typedef struct eyrie_sim_opts {
@@ -279,15 +330,11 @@ typedef struct eyrie_sim_opts {
     eyrie_arrivals_fn       *arrivals;
     void                    *user;
     uint64_t                 expected;      /* requests, for the progress alone; 0 = not known */
+    uint32_t                 clients;       /* requests there can be at a time: the next comes when one is answered, if not later;
+                                             * 0 = any number, each when it comes */
     eyrie_progress_fn       *progress;      /* NULL: nobody hears of it */
     void                    *progress_user;
 } eyrie_sim_opts;
-
-/* Of many durations, in seconds. Quantiles are within 0.5 %. */
-typedef struct eyrie_spread {
-    uint64_t n;
-    double   mean, p50, p95, p99, most;
-} eyrie_spread;
 
 typedef struct eyrie_sim_report {
     uint64_t     requests, prompt_tokens, tokens;   /* answered, read, generated */
@@ -308,6 +355,11 @@ typedef struct eyrie_sim_report {
  * these requests. Needs no device. Of a million requests with a hundred tokens each, a matter of a minute.
  * EINVAL: a value that makes no sense, named; EMEMORY: the model's weights leave a device no memory for a state. */
 EYRIE_API eyrie_status eyrie_simulate(const eyrie_sim_opts *opts, eyrie_sim_report *report, eyrie_error *err);
+
+/* What an engine that is there would do with these requests, by what it has learnt of its steps so far: its models, slots, policy
+ * and interval, with two models as two devices. Of opts the requests count, and who hears of progress. */
+EYRIE_API eyrie_status eyrie_engine_simulate(const eyrie_engine *engine, const eyrie_sim_opts *opts, eyrie_sim_report *report,
+                                             eyrie_error *err);
 
 #ifdef __cplusplus
 }

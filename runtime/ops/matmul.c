@@ -18,22 +18,36 @@ typedef struct finish {
 
 static bool few_rows(const ey_plan *p) { return p->dev->cpu && p->phase == EY_DECODE && p->rows <= EY_FEW_ROWS; }
 
+/* Words of a group of whole numbers, as prelude.cl has it. */
+enum { GROUP_WORDS = 12 };
+
+static uint32_t group_words(const ey_matrix *w) { return (w->cols + EY_GROUP - 1) / EY_GROUP * GROUP_WORDS; }
+
+/* Bytes of local memory for what a tile makes of x before it multiplies: whole numbers, or x normalised. */
+static uint64_t made_bytes(ey_tile tile, const ey_matrix *w, bool int8, bool normed)
+{
+    uint64_t words = int8 ? group_words(w) : normed ? w->cols : 0;
+    return tile.rows <= EY_FEW_ROWS ? tile.rows * words * sizeof(float) : 0;
+}
+
 /* The panels of a tile must lie in one block of the diagonal, which may have no more than two. Products that go on with
  * their results are there for few rows only. */
-static bool can_have(ey_tile tile, const ey_matrix *w, const finish *f)
+static bool can_have(const eyrie_device *dev, ey_tile tile, const ey_matrix *w, const finish *f, bool int8)
 {
-    return !(w->blocks > 1 && !f->panels && tile.panels > 2) && !(f->n_args && tile.rows > EY_FEW_ROWS);
+    return !(w->blocks > 1 && !f->panels && tile.panels > 2) && !(f->n_args && tile.rows > EY_FEW_ROWS)
+        && made_bytes(tile, w, int8, false) <= dev->local_bytes;
 }
 
 /* Without measurements: the first tile that is tall enough, since weights are read once from memory whatever the rows; else
  * the tallest, unless two of the one below it are enough, which compute fewer rows for nothing. */
-static const ey_tile *built_in_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, uint32_t rows)
+static const ey_tile *built_in_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, bool int8, uint32_t rows)
 {
     size_t n, i = 0;
     const ey_tile *tiles = ey_device_tiles(dev, &n);
 
-    while (i + 1 < n && (tiles[i].rows < rows || !can_have(tiles[i], w, f))) i++;
-    if (i > 0 && tiles[i].rows < rows && 2 * tiles[i - 1].rows >= rows && can_have(tiles[i - 1], w, f)) i--;
+    while (i + 1 < n && (tiles[i].rows < rows || !can_have(dev, tiles[i], w, f, int8))) i++;
+    if (i > 0 && tiles[i].rows < rows && 2 * tiles[i - 1].rows >= rows && can_have(dev, tiles[i - 1], w, f, int8)) i--;
+    while (i > 0 && !can_have(dev, tiles[i], w, f, int8)) i--;
     return &tiles[i];
 }
 
@@ -41,13 +55,13 @@ static const ey_tile *built_in_tile(const eyrie_device *dev, const ey_matrix *w,
 static ey_tile choose_tile(const eyrie_device *dev, const ey_matrix *w, const finish *f, bool int8, uint32_t rows, bool normed)
 {
     ey_product what = { .format = w->format, .rows = w->rows, .cols = w->cols, .blocks = w->blocks, .normed = normed, .tokens = 1 };
-    const ey_tile *tile = built_in_tile(dev, w, f, rows);
+    const ey_tile *tile = built_in_tile(dev, w, f, int8, rows);
     const ey_tuned *tuned;
 
     snprintf(what.kernel, sizeof what.kernel, "%s%s", f->kernel, int8 ? "_int8" : "");
     while (what.tokens < rows) what.tokens *= 2;
     if (dev->tuning && dev->tuning->asked) dev->tuning->asked(dev->tuning->user, &what);
-    if ((tuned = ey_tuning_find(dev->tuning, &what)) != NULL && can_have(tuned->tile, w, f)) tile = &tuned->tile;
+    if ((tuned = ey_tuning_find(dev->tuning, &what)) != NULL && can_have(dev, tuned->tile, w, f, int8)) tile = &tuned->tile;
     return (ey_tile){ tile->rows, f->panels ? f->panels : tile->panels };
 }
 
@@ -79,14 +93,10 @@ static void gpu_product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, 
     }
 }
 
-/* Words of a group of packed numbers, as prelude.cl has it. */
-enum { GROUP_WORDS = 10 };
-
 /* x in whole numbers of 8 bits (int8.cl), normalised if need be, for products of many rows. */
 static ey_act quantise(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows)
 {
-    uint32_t words = w->blocks * ((w->cols + EY_GROUP - 1) / EY_GROUP) * GROUP_WORDS;
-    ey_act packed = ey_plan_act(p, rows.most, ey_pad(words));
+    ey_act packed = ey_plan_act(p, rows.most, ey_pad(w->blocks * group_words(w)));
     uint64_t n = (uint64_t)rows.most * w->blocks * w->cols;
     char kernel[40];
 
@@ -95,6 +105,15 @@ static ey_act quantise(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows)
               ey_buf(x.norm.scale ? x.norm.scale : w->bias), ey_int(x.norm.width), ey_float(x.norm.eps), ey_int(w->cols),
               ey_int(w->blocks), ey_int(rows.count), ey_int(rows.skip), ey_int(rows.most), ey_val(packed), ey_int(packed.stride));
     return packed;
+}
+
+/* Tiles that a work-item goes through: many, so that what it makes of x first hardly counts, yet as many work-items for each unit
+ * as let all end together. */
+static uint32_t turns_of(const eyrie_device *dev, uint32_t tiles)
+{
+    enum { MOST = 16, A_UNIT = 4 };
+    uint32_t step = A_UNIT * dev->units, items = ((tiles + MOST - 1) / MOST + step - 1) / step * step;
+    return (tiles + items - 1) / items;
 }
 
 static void product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, const finish *f, ey_act y)
@@ -119,12 +138,15 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, cons
     assert(!x.packed);
     tile = choose_tile(p->dev, w, f, int8, rows.most, x.norm.scale != NULL);
     if (int8 && tile.rows > EY_FEW_ROWS) x = quantise(p, x, w, rows);
-    else if (x.norm.scale && tile.rows > EY_FEW_ROWS) x = ey_normalise(p, x, false);
+    else if (x.norm.scale && (tile.rows > EY_FEW_ROWS || made_bytes(tile, w, int8, true) > p->dev->local_bytes))
+        x = ey_normalise(p, x, false);
     snprintf(kernel, sizeof kernel, "%s%s_%s_%ux%u", f->kernel, int8 ? "_int8" : "", q->name, (unsigned)tile.rows,
              (unsigned)tile.panels);
     for (uint32_t i = 0; i < w->n_shards; i++) {
         const struct ey_shard *s = &w->shards[i];
         uint32_t n = s->rows / EY_LANES, groups = (n + tile.panels - 1) / tile.panels;
+        uint64_t made = made_bytes(tile, w, int8, x.norm.scale != NULL);
+        uint32_t turns = made && w->blocks == 1 && rows.most <= tile.rows && p->dev->vector > 1 ? turns_of(p->dev, groups) : 1;
         uint32_t heights = (rows.most + tile.rows - 1) / tile.rows;
         /* Splitting the rows costs reading the panels again, so only where panels do not keep the cores busy. A device
          * without vectors has many work-items instead, and llvmpipe ends the loops of each after 65535 turns in all. */
@@ -136,13 +158,14 @@ static void product(ey_plan *p, ey_act x, const ey_matrix *w, ey_span rows, cons
             ey_val(x), ey_int(x.stride), ey_int(x.offset), ey_buf(x.norm.scale ? x.norm.scale : w->bias),
             ey_int(x.norm.width), ey_float(x.norm.eps), ey_buf(s->buffer), ey_buf(w->bias), ey_int(w->cols), ey_int(n),
             ey_int(s->row0), ey_int(w->blocks > 1 ? w->rows / w->blocks : INT_MAX), ey_int(rows.count), ey_int(rows.skip),
-            ey_int(rows.most), ey_int(f->add), ey_val(y), ey_int(y.stride), ey_int(y.offset) };
+            ey_int(rows.most), ey_int(f->add), ey_val(y), ey_int(y.stride), ey_int(y.offset), ey_int(turns),
+            ey_local(ey_max(made, sizeof(float))) };
         ey_arg args[sizeof common / sizeof *common + sizeof f->args / sizeof *f->args];
         uint32_t n_common = sizeof common / sizeof *common;
 
         memcpy(args, common, sizeof common);
         memcpy(args + n_common, f->args, f->n_args * sizeof *f->args);
-        ey_plan_launch(p, kernel, groups, split, 1, cost, args, n_common + f->n_args);
+        ey_plan_launch(p, kernel, (groups + turns - 1) / turns, split, 1, cost, args, n_common + f->n_args);
     }
 }
 

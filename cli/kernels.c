@@ -1,0 +1,65 @@
+/* kernels.c - tables of what kernels took, from the record's "kernels": a table for each phase and batch of a model. */
+#include "bench.h"
+#include "figure.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { COLUMNS = 7, TEXT = 48 };
+
+static bool same_group(const json_t *a, const json_t *b)
+{
+    static const char *const keys[] = { "model", "weights", "kv",    "compute", "chunk",
+                                        "test",  "tokens",  "depth", "batch" };
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i]))) return false;
+    return true;
+}
+
+static void add_row(json_t *figure, const json_t *k, double all)
+{
+    char texts[COLUMNS][TEXT], number[24];
+    const char *cells[COLUMNS];
+    double share = cli_get_number(k, "share");
+
+    for (size_t i = 0; i < COLUMNS; i++) cells[i] = texts[i];
+    snprintf(texts[0], TEXT, "%.40s", cli_get_text(k, "kernel"));
+    snprintf(texts[1], TEXT, "%.0f", cli_get_number(k, "launches"));
+    snprintf(texts[2], TEXT, "%s", cli_digits(1e3 * cli_get_number(k, "seconds"), number));
+    snprintf(texts[3], TEXT, "%s %%", cli_digits(100 * cli_get_number(k, "seconds") / all, number));
+    snprintf(texts[4], TEXT, "%s", cli_digits(1e-9 * cli_get_number(k, "bytes_per_second"), number));
+    snprintf(texts[5], TEXT, "%s", cli_digits(1e-9 * cli_get_number(k, "flops_per_second"), number));
+    if (isnan(share)) snprintf(texts[6], TEXT, "-");
+    else snprintf(texts[6], TEXT, "%s %% of %.20s", cli_digits(100 * share, number), cli_get_text(k, "limit"));
+    cli_figure_add_row(figure, cells, COLUMNS);
+}
+
+void cli_kernels_find(json_t *record)
+{
+    static const char *const head[COLUMNS] = { "kernel", "launches", "ms",          "of the time",
+                                               "GB/s",   "GFLOP/s",  "of the limit" };
+    const json_t *list = json_object_get(record, "kernels"), *k, *before = NULL, *other;
+    json_t *figure = NULL;
+    size_t i, n;
+    double all = 0;
+    char title[512];
+
+    json_array_foreach(list, i, k) {        /* those of a group follow each other */
+        if (!before || !same_group(before, k)) {
+            snprintf(title, sizeof title, "Kernels of %.200s, %s of %.0f tokens at depth %.0f, batch %.0f",
+                     cli_get_text(k, "model"), cli_get_text(k, "test"), cli_get_number(k, "tokens"),
+                     cli_get_number(k, "depth"), cli_get_number(k, "batch"));
+            figure =
+                cli_figure_add(record, "kernels", title,
+                               "Timed launch by launch, which is slower than all at once; bytes and operations as "
+                               "plans count them, of attention where windows are full alone.");
+            cli_figure_add_row(figure, head, COLUMNS);
+            all = 0;
+            json_array_foreach(list, n, other)
+                if (same_group(other, k)) all += cli_get_number(other, "seconds");
+        }
+        before = k;
+        add_row(figure, k, all);
+    }
+}

@@ -1,0 +1,323 @@
+/* test_paper.c - `eyrie bench paper` and its figures: what adds up from steps whose times are formulas, against what
+ * is worked out by hand; what is refused; and all of it end to end on tiny models, with figures as files. Not for how
+ * fast anything is. */
+#include "testing.h"
+
+#include "command.h"
+#include "paper.h"
+
+#include <math.h>
+
+static void expect_near(double value, double expected, double tolerance)
+{
+    if (!(fabs(value - expected) <= tolerance)) fail_msg("%.12g instead of %.12g", value, expected);
+}
+
+static void expect_number(const json_t *value, double expected)
+{
+    if (isnan(expected)) assert_true(json_is_null(value));
+    else expect_near(json_number_value(value), expected, 1e-9 * fabs(expected));
+}
+
+static const json_t *figure_of(const json_t *record, const char *key)
+{
+    const json_t *figure;
+    size_t i;
+
+    json_array_foreach(json_object_get(record, "figures"), i, figure)
+        if (strcmp(string(figure, "key"), key) == 0) return figure;
+    fail_msg("no figure \"%s\"", key);
+    return NULL;
+}
+
+/* Value i of a list of curve `curve`. */
+static const json_t *value_of(const json_t *figure, size_t curve, const char *list, size_t i)
+{
+    return json_array_get(json_object_get(json_array_get(json_object_get(figure, "curves"), curve), list), i);
+}
+
+static const char *cell(const json_t *figure, size_t row, size_t column)
+{
+    const char *text = json_string_value(
+        json_array_get(json_array_get(json_object_get(figure, "table"), row), column));
+
+    assert_non_null(text);
+    return text;
+}
+
+/* -------------------------------------------------------------------------------------------------------- adding up */
+
+/* A step of `batch` sequences takes so many seconds; the cost model says half as much, and of the slope two thirds of
+ * that. */
+static void add_steps(json_t *rows, const char *model, int batch, double at_0, double per_token)
+{
+    static const int depths[] = { 0, 100, 400, 800 };
+
+    for (size_t i = 0; i < COUNT(depths); i++) {
+        double step = at_0 + per_token * depths[i], formula = (at_0 + per_token * depths[i] * 2 / 3) / 2;
+        json_t *row = json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "test", "decode", "model", model, "tokens", 4,
+                                "depth", depths[i], "batch", batch, "median", batch / step, "formula", 4 * formula);
+        assert_int_equal(json_array_append_new(rows, row), 0);
+    }
+}
+
+/* Hawk: 1 s a step, 2 s with 8. The other: 1 s + depth / 200 at batch 1, 2 s + depth / 50 with 8. */
+static json_t *made_up(cli_paper *p)
+{
+    static uint64_t depths[] = { 0, 100, 400, 800 }, batches[] = { 1, 8 }, lengths[] = { 100, 400, 1600 };
+    json_t *rows = json_array();
+
+    add_steps(rows, "synthetic:hawk", 1, 1, 0);
+    add_steps(rows, "synthetic:hawk", 8, 2, 0);
+    add_steps(rows, "a/mqa.json", 1, 1, 0.005);
+    add_steps(rows, "a/mqa.json", 8, 2, 0.02);
+    assert_int_equal(json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "test", "prefill",
+                                                           "model", "synthetic:hawk", "tokens", 512, "depth", 0,
+                                                           "batch", 1, "median", 256.0, "formula", 1.0)),
+                     0);
+    *p = (cli_paper){ .models = { "synthetic:hawk", "a/mqa.json" },
+                      .n_models = 2,
+                      .depths = { depths, 4, 0 },
+                      .batches = { batches, 2, 0 },
+                      .lengths = { lengths, 3, 0 },
+                      .memory = 1 << 20,
+                      .room = { { 8, 8, 8 }, { 8, 7, 7 } },
+                      .state = { { 5, 5, 5 }, { 10, 40, 160 } } };
+    return json_pack("{s:o}", "rows", rows);
+}
+
+static void times_add_up(void **state)
+{
+    cli_paper p;
+    json_t *record = made_up(&p);
+    const json_t *figure;
+
+    (void)state;
+    cli_paper_find(record, &p);
+
+    figure = figure_of(record, "decode-8");
+    expect_number(value_of(figure, 0, "y", 3), 2000);
+    expect_number(value_of(figure, 0, "predicted", 3), 2000);
+    expect_number(value_of(figure, 1, "y", 2), 1e3 * (2 + 0.02 * 400));
+    expect_number(value_of(figure, 1, "predicted", 2), 1e3 * (2 + 0.02 * 400 * 2 / 3));
+
+    /* The area below 1 + d / 200 from a to b: (b - a) + (b^2 - a^2) / 400. No step was measured beyond 800. */
+    figure = figure_of(record, "latency-1-0");
+    expect_number(value_of(figure, 0, "y", 1), 400);
+    expect_number(value_of(figure, 1, "y", 0), 100 + 100.0 * 100 / 400);
+    expect_number(value_of(figure, 1, "y", 1), 400 + 400.0 * 400 / 400);
+    expect_number(value_of(figure, 1, "predicted", 1), 400 + 400.0 * 400 / 400 * 2 / 3);
+    expect_number(value_of(figure, 1, "y", 2), NAN);
+    figure = figure_of(record, "latency-1-400");
+    expect_number(value_of(figure, 1, "y", 0), 100 + (500.0 * 500 - 400.0 * 400) / 400);
+    expect_number(value_of(figure, 1, "y", 1), 400 + (800.0 * 800 - 400.0 * 400) / 400);
+
+    figure = figure_of(record, "prefill");
+    expect_number(value_of(figure, 0, "y", 0), 256);
+    figure = figure_of(record, "cache");
+    expect_number(value_of(figure, 1, "y", 2), 160);
+    json_decref(record);
+}
+
+/* With room for 8 sequences there are 8; where 7 fit, only one was measured that fits. */
+static void the_best_that_fits(void **state)
+{
+    cli_paper p;
+    json_t *record = made_up(&p);
+    const json_t *figure;
+    double other;
+
+    (void)state;
+    cli_paper_find(record, &p);
+    figure = figure_of(record, "throughput");
+    other = 8 * 100 / (2 * 100 + 100.0 * 100 / 100);    /* the area below 2 + d / 50 */
+    expect_number(value_of(figure, 0, "y", 0), 4);
+    expect_number(value_of(figure, 1, "y", 0), other);
+    expect_number(value_of(figure, 1, "y", 1), 400 / 800.0);
+    expect_number(value_of(figure, 1, "y", 2), NAN);
+
+    figure = figure_of(record, "ratios");
+    assert_string_equal(cell(figure, 1, 0), "100 (8)");
+    assert_string_equal(cell(figure, 1, 1), "1.50 (8)");        /* 4 / (8 / 3) */
+    assert_string_equal(cell(figure, 1, 2), "1.33");            /* 4 / (800 / (200 + 66.7)) */
+    assert_string_equal(cell(figure, 2, 0), "400 (1)");
+    assert_string_equal(cell(figure, 2, 1), "8.00 (8)");
+    assert_string_equal(cell(figure, 3, 1), "- (0)");
+    json_decref(record);
+}
+
+/* 1 + d / 200 is 1.5 at 100; two thirds of the slope, at 150. 2 + d / 50 is 3 at 50 and 75. */
+static void growth_and_crossings(void **state)
+{
+    static const char *const expected[][7] = {
+        { "hawk", "1", "800", "1.00", "1.00", "100", "150" }, { "mqa.json", "1", "800", "5.00", "3.67", "-", "-" },
+        { "hawk", "8", "800", "1.00", "1.00", "50", "75" },   { "mqa.json", "8", "800", "9.00", "6.33", "-", "-" },
+    };
+    cli_paper p;
+    json_t *record = made_up(&p);
+    const json_t *figure;
+
+    (void)state;
+    cli_paper_find(record, &p);
+    figure = figure_of(record, "growth");
+    for (size_t i = 0; i < COUNT(expected); i++)
+        for (size_t k = 0; k < 7; k++) assert_string_equal(cell(figure, i + 1, k), expected[i][k]);
+    json_decref(record);
+}
+
+/* Interrupted early: figures of what is there, which may be nothing. */
+static void little_was_measured(void **state)
+{
+    cli_paper p;
+    json_t *record = made_up(&p), *rows = json_object_get(record, "rows");
+
+    (void)state;
+    for (;;) {
+        (void)json_object_del(record, "figures");
+        cli_paper_find(record, &p);
+        assert_true(json_array_size(json_object_get(record, "figures")) > 8);
+        if (json_array_size(rows) == 0) break;
+        assert_int_equal(json_array_remove(rows, json_array_size(rows) / 2), 0);
+    }
+    json_decref(record);
+}
+
+/* ------------------------------------------------------------------------------------------------------ wrong usage */
+
+#define TINY(name) "synthetic:" GOLDEN(name)
+
+static void wrong_usage(void **state)
+{
+    static const struct { const char *args[12], *says; int status; } cases[] = {
+        { { "bench", "paper", "--size", "2b" }, "100m|200m|400m|1b|3b|7b|14b", 2 },
+        { { "bench", "paper", TINY("hawk") }, "at least two", 2 },
+        { { "bench", "paper", TINY("hawk"), TINY("mqa"), "--size", "1b" }, "--size or models", 2 },
+        { { "bench", "paper", "a", "b", "c", "d", "e", "f", "g", "h" }, "7 models at most", 2 },
+        { { "bench", "paper", "--weights", "bf16,q8" }, "one setting", 2 },
+        { { "bench", "paper", "--chunk", "8,16" }, "one setting", 2 },
+        { { "bench", "paper", "-n", "0,8" }, "from 1 up", 2 },
+        { { "bench", "paper", "-m", "x", "--memory", "12X" }, "900M or 4G", 2 },
+        { { "bench", "paper", "--figures", GOLDEN("mqa/config.json") }, "Not a directory", 1 },
+        { { "bench", "paper", "--figures", "/no/such/place" }, "No such file", 1 },
+        { { "bench", "paper", "-o", "/no/such/place" }, "No such file", 1 },
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++)
+        expect_failure(finish(*state, start(*state, (setting){ 0 }, cases[i].args)), cases[i].status, cases[i].says);
+}
+
+/* -------------------------------------------------------------------------------------------------------- end to end */
+
+/* Is there a device? Without one the tests that need one are skipped. */
+static bool has_device(const char *dir)
+{
+    static int known = -1;
+
+    if (known < 0) {
+        result r = run(dir, "devices");
+        known = r.status == 0;
+        done(&r);
+    }
+    return known == 1;
+}
+
+#define PATH(variable, name)                                                                                         \
+    char variable[4096];                                                                                             \
+    (void)snprintf(variable, sizeof variable, "%s", path_of(*state, name))
+
+static json_t *load(const char *dir, const char *name)
+{
+    json_error_t error;
+    json_t *object = json_load_file(path_of(dir, name), JSON_REJECT_DUPLICATES, &error);
+
+    if (!object) fail_msg("%s: %s", name, error.text);
+    return object;
+}
+
+static void refuses_what_does_not_fit(void **state)
+{
+    if (!has_device(*state)) skip();
+    expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "100K"), 1,
+                   "do not fit into 102400");
+    expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "99999G"), 1, "bytes free");
+    expect_failure(run(*state, "bench", "paper", "synthetic:bogus-1b", TINY("mqa")), 1, "griffin,mqa}");
+}
+
+/* Every cell has its row, states are what eyrie info says, and there are as many figures as files. */
+static void figures_of_tiny_models(void **state)
+{
+    static const char *const models[] = { TINY("hawk"), TINY("griffin"), TINY("mqa") }, *const contexts[] = { "18",
+                                                                                                              "42" };
+    static const char *const files[] = { "decode-1.svg", "decode-3.tsv", "latency-3-32.svg", "throughput.svg",
+                                         "prefill.tsv",  "cache.svg",    "figures.gp" };
+    PATH(file, "out.json");
+    json_t *record, *again, *info;
+    size_t rows[2] = { 0, 0 }, i;
+    const json_t *row;
+    result r;
+
+    if (!has_device(*state)) skip();
+    r = run(*state, "bench", "paper", models[0], models[1], models[2], "-d", "0,16,64", "-b", "1,3", "-p", "8,16",
+            "-n", "16,40", "-r", "2", "--memory", "64M", "-o", file, "--figures", *state);
+    expect_status(&r, 0);
+    expect_contains(r.out, "Highest throughput over that of mqa");
+    expect_contains(r.out, "Kernels of");
+    done(&r);
+    record = load(*state, "out.json");
+    json_array_foreach(json_object_get(record, "rows"), i, row) {
+        rows[strcmp(string(row, "test"), "decode") == 0]++;
+        assert_int_equal(json_array_size(json_object_get(row, "rates")), 2);
+        assert_true(number(row, "formula") > 0);
+    }
+    assert_int_equal(rows[0], 3 * 2);
+    assert_int_equal(rows[1], 3 * 3 * 2 + 3 * 3);   /* and steps of 64 sequences, which fit, at depths 0, 16 and 40 */
+    for (size_t m = 0; m < 3; m++)
+        for (size_t k = 0; k < 2; k++) {
+            info = expect_json(run(*state, "info", "-m", models[m], "--context", contexts[k], "--json"));
+            expect_number(value_of(figure_of(record, "cache"), m, "y", k), number(info, "state_bytes"));
+            json_decref(info);
+        }
+    for (i = 0; i < COUNT(files); i++) assert_int_equal(access(path_of(*state, files[i]), R_OK), 0);
+
+    r = run(*state, "bench", "show", file, "--output", "json");
+    again = expect_json(r);
+    assert_true(json_equal(record, again));
+    r = run(*state, "bench", "compare", file, file);
+    expect_status(&r, 0);
+    expect_contains(r.out, "0 slower, 0 faster");
+    done(&r);
+    json_decref(again);
+    json_decref(record);
+}
+
+/* What was done until then is there, figures and all. */
+static void interrupts(void **state)
+{
+    PATH(file, "out.json");
+    const char *const args[] = { "bench", "paper", TINY("hawk"), TINY("mqa"), "-d",   "0,16", "-b", "1,2", "-p",
+                                 "8",     "-n",    "16",         "-r",        "1000", "-o",   file, NULL };
+    json_t *record;
+    pid_t child;
+    result r;
+
+    if (!has_device(*state)) skip();
+    child = start(*state, (setting){ 0 }, args);
+    sleep(10);          /* opening takes a second or two, a round tenths */
+    assert_int_equal(kill(child, SIGINT), 0);
+    r = finish(*state, child);
+    expect_status(&r, 128 + SIGINT);
+    done(&r);
+    record = load(*state, "out.json");
+    assert_true(json_is_true(json_object_get(record, "interrupted")));
+    json_decref(record);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(times_add_up), cmocka_unit_test(the_best_that_fits), cmocka_unit_test(growth_and_crossings),
+        cmocka_unit_test(little_was_measured), test_in_dir(wrong_usage), test_in_dir(refuses_what_does_not_fit),
+        test_in_dir(figures_of_tiny_models), test_in_dir(interrupts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
