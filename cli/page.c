@@ -1,6 +1,7 @@
 /* page.c - a record as one HTML page that needs nothing else: the device, its limits, plots and tables. */
 #include "bench.h"
 #include "figure.h"
+#include "served.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -318,13 +319,30 @@ static void print_phases(const json_t *rows, const cli_out *out)
     size_t i;
 
     json_array_foreach(rows, i, row) {      /* rows of one setting follow each other */
-        if (!json_object_get(row, "model") || strcmp(cli_setting(row, now), before) == 0) continue;
+        if (!json_object_get(row, "model") || cli_is_test(row, "serve") || strcmp(cli_setting(row, now), before) == 0) continue;
         memcpy(before, now, sizeof before);
         cli_out_print(out, "<h2>");
         cli_print_escaped(now, out);
         cli_out_print(out, "</h2>\n");
         print_phase(rows, now, "prefill", out);
         print_phase(rows, now, "decode", out);
+    }
+}
+
+/* In the words of the command: there is nothing in them that HTML takes for its own. */
+static void print_serving(const json_t *rows, const cli_out *out)
+{
+    const json_t *row;
+    char setting[512];
+    size_t i;
+
+    json_array_foreach(rows, i, row) {
+        if (!cli_is_test(row, "serve")) continue;
+        cli_out_print(out, "<h2>Serving ");
+        cli_print_escaped(cli_setting(row, setting), out);
+        cli_out_print(out, "</h2>\n<div class='wide'><pre>");
+        cli_served_print(row, out);
+        cli_out_print(out, "</pre></div>\n");
     }
 }
 
@@ -363,6 +381,7 @@ void cli_page_print(const json_t *record, const cli_out *out)
     print_limits(record, out);
     cli_figures_print(record, CLI_FIGURE_HTML, false, out);
     print_roofline(record, out);
+    print_serving(rows, out);
     print_phases(rows, out);
     cli_figures_print(record, CLI_FIGURE_HTML, true, out);
     print_bandwidth(rows, out);
