@@ -263,6 +263,7 @@ static int add_formula(study *s)
 
 int cli_bench_paper_check(const cli_options *o)
 {
+    if (o->model) return cli_wrong_usage(o->command, "paper takes models without -m: eyrie bench paper MODEL ... BASELINE");
     if (o->words.n > 1 && o->size) return cli_wrong_usage(o->command, "paper takes --size or models, not both");
     if (o->words.n > 1 + CLI_PAPER_MODELS)
         return cli_wrong_usage(o->command, "paper takes %d models at most", CLI_PAPER_MODELS);
