@@ -216,6 +216,7 @@ static void refuses_what_does_not_fit(void **state)
     expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "100K"), 1,
                    "do not fit into 102400");
     expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "99999G"), 1, "bytes free");
+    expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--context", "10"), 1, "--context 10 holds less");
     expect_failure(run(*state, "bench", "paper", "synthetic:bogus-1b", TINY("mqa")), 1, "griffin,mqa}");
 }
 
