@@ -225,15 +225,15 @@ static void print_roofline(const json_t *record, const cli_out *out)
     high = fmax(2 * high, 2 * fmax(f32, unit) / read);
     series[used++] = roof(read, f32, low / 2, high, x[0], y[0], "f32", 0, roofs[0]);
     if (!isnan(unit)) series[used++] = roof(read, unit, low / 2, high, x[1], y[1], "matrix unit", 7, roofs[1]);
+    if (kernels.n)
+        series[used++] = (cli_series){ .name = "kernels", .x = kernels.x, .y = kernels.y, .n = kernels.n, .dots = true, .colour = 0,
+                                       .titles = (const char *const *)kernels.titles };
     for (i = 0; i < 2 * n; i++) {
         if (p[i].n == 0) continue;
         snprintf(names[i], sizeof names[i], "%s%s%s", i % 2 ? "decode" : "prefill", n > 1 ? ": " : "", n > 1 ? settings[i / 2] : "");
         series[used++] = (cli_series){ .name = names[i], .x = p[i].x, .y = p[i].y, .n = p[i].n, .dots = true, .colour = 1 + (unsigned)i % 6,
                                        .titles = (const char *const *)p[i].titles };
     }
-    if (kernels.n)
-        series[used++] = (cli_series){ .name = "kernels", .x = kernels.x, .y = kernels.y, .n = kernels.n, .dots = true, .colour = 6,
-                                       .titles = (const char *const *)kernels.titles };
     cli_out_print(out, "<h2>Roofline</h2>\n<p class='soft'>Each phase by the operations it has for a byte, and the operations a second it came to, below what the "
                   "device allows. Point at a dot to see which.</p>\n<div class='wide'>\n");
     cli_plot_print(&(cli_plot){ "Roofline", { "FLOP a byte", true, false }, { "GFLOP/s", true, false }, series, used }, out);

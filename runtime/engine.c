@@ -154,14 +154,14 @@ static eyrie_status look(eyrie_engine *e, ey_sched_view *view, eyrie_error *err)
 {
     const ey_lane *prefill = &e->lanes[EY_PREFILL];
     double now = ey_seconds();
-    uint32_t n = 0;
+    uint32_t n = 0, free_slots = ey_free_slots(e);
 
     if (!ey_grow(&e->views, &e->views_capacity, e->n_seqs + 1, sizeof *e->views)
         || !ey_grow(&e->view_seq, &e->view_seq_capacity, e->n_seqs + 1, sizeof *e->view_seq))
         return ey_fail(err, EYRIE_ENOMEM, "%zu sequences", e->n_seqs);
     for (size_t i = 0; i < e->n_seqs; i++) {
-        const eyrie_seq *s = e->seqs[i];
-        if (s->state != EY_SEQ_RUNNING || starts_kept(s)) continue;
+        eyrie_seq *s = e->seqs[i];
+        if (s->state != EY_SEQ_RUNNING || starts_kept(s) || (free_slots > 0 && ey_reuse_waits(s))) continue;
         e->view_seq[n] = (uint32_t)i;
         e->views[n++] = (ey_sched_seq){
             .position = s->position, .unread = s->n_tokens - s->next, .has_slot = s->slot != EY_NO_SLOT,
@@ -172,7 +172,7 @@ static eyrie_status look(eyrie_engine *e, ey_sched_view *view, eyrie_error *err)
     *view = (ey_sched_view){
         .seqs = e->views, .n = n, .costs = e->costs, .interval = e->interval,
         .limits = { .chunk = e->limits.chunk, .prefill_rows = e->limits.prefill_rows, .decode_rows = e->limits.decode_rows,
-                    .free_slots = ey_free_slots(e), .layers = prefill->layers },
+                    .free_slots = free_slots, .layers = prefill->layers },
         .part = { .under_way = prefill->under_way, .done = prefill->done,
                   .left = ey_lane_left(prefill, e->costs, prefill->done), .head = ey_lane_left(prefill, e->costs, prefill->layers) },
         .decoded = e->decoded };
@@ -310,9 +310,9 @@ static void end_part(eyrie_engine *e, ey_lane *l, failure *f)
     check_interval(e);
 }
 
-/* Seats the sequences that the policy has picked, with slots, and states where they are computed, but those of which the prefix
- * cache has all that they would read. A state that cannot be
- * brought there fails its sequence alone, and its event may change the list of sequences. */
+/* Seats the sequences that the policy has picked, with slots, and states where they are computed; not those of which the prefix
+ * cache has all that they would read, or will have when others in the step have read it. A state that cannot be brought there
+ * fails its sequence alone, and its event may change the list of sequences. */
 static uint32_t seat(eyrie_engine *e, ey_lane *l, uint32_t n, failure *f)
 {
     eyrie_error local;
@@ -321,17 +321,23 @@ static uint32_t seat(eyrie_engine *e, ey_lane *l, uint32_t n, failure *f)
     for (uint32_t i = 0; i < n; i++) l->seats[i].seq = e->seqs[e->view_seq[e->picks[i].seq]];
     for (uint32_t i = 0; i < n; i++) {
         eyrie_seq *s = l->seats[i].seq;
+        if (ey_reuse_waits(s)) continue;
         if (s->slot == EY_NO_SLOT) s->slot = ey_take_slot(e);
-        uint32_t tokens = e->picks[i].n;
-        if (ey_seq_bring(s, l->phase, &local) != EYRIE_OK || ey_reuse_begin(s, &tokens, &local) != EYRIE_OK) {
+        if (ey_seq_bring(s, l->phase, &local) != EYRIE_OK || ey_reuse_begin(s, &local) != EYRIE_OK) {
             ey_finish(s, EYRIE_END_FAILED, &local);
             note_failure(f, &local);
             continue;
         }
-        if (tokens == 0) continue;
-        l->seats[seated] = (ey_seat){ .seq = s, .slot = s->slot };
-        l->rows[seated++] = row_of(s, l->phase, tokens, e->targets);
+        if (l->phase == EY_PREFILL && s->next == s->n_tokens) continue;
+        e->picks[seated].n = e->picks[i].n;
+        l->seats[seated++] = (ey_seat){ .seq = s, .slot = s->slot };
         s->under_way = l->phase == EY_PREFILL;
+    }
+    for (size_t i = 0; i < e->n_seqs && l->phase == EY_PREFILL; i++) (void)ey_reuse_waits(e->seqs[i]);
+    for (uint32_t i = 0; i < seated; i++) {
+        eyrie_seq *s = l->seats[i].seq;
+        uint32_t tokens = l->phase == EY_PREFILL ? ey_reuse_part(s, e->picks[i].n) : 1;
+        l->rows[i] = row_of(s, l->phase, tokens, e->targets);
     }
     return seated;
 }

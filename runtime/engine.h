@@ -66,7 +66,8 @@ struct eyrie_engine {
     const ey_policy *policy;
     ey_costs        *costs;
     ey_shelf        *shelf;     /* states of prompts that were read; NULL: no prefix cache */
-    uint64_t         spacing;   /* tokens between snapshots of a prompt */
+    uint64_t         spacing;   /* tokens between snapshots of a prompt, a multiple of */
+    uint32_t         unit;      /* where prompts can be cut without a trace */
     double           interval;  /* asked for, in seconds; 0: the default */
     bool             interval_checked;
     bool             decoded;   /* the last step was a decode step */
@@ -105,9 +106,14 @@ ey_ending   *ey_ending_new(const eyrie_engine *e);      /* NULL: no memory. Free
 eyrie_status ey_reuse_open(eyrie_engine *e, const eyrie_engine_opts *opts, eyrie_error *err);
 /* Tokens up to the next position at which a snapshot is due; 0: no bound. */
 uint32_t     ey_reuse_most(const eyrie_seq *s);
-/* A sequence that has got its slot and is picked for a step of *n tokens begins after what is kept of its prompt; *n becomes
- * what is to be read of it. 0: that was all; it has its logits, or its request is over. */
-eyrie_status ey_reuse_begin(eyrie_seq *s, uint32_t *n, eyrie_error *err);
+/* Does a sequence that has no slot yet wait for another one, which reads what its prompt begins with? That one knows then where
+ * to leave a snapshot, unless the step that passes there has begun. */
+bool         ey_reuse_waits(eyrie_seq *s);
+/* A sequence that has got its slot begins after what is kept of its prompt. If that is all of it, it has its logits, or its
+ * request is over. */
+eyrie_status ey_reuse_begin(eyrie_seq *s, eyrie_error *err);
+/* How much it reads of n tokens of a prompt that it was picked for. */
+uint32_t     ey_reuse_part(const eyrie_seq *s, uint32_t n);
 /* A prefill step has read for it; `last`, number `wanted` of its results, is what followed the prompt; NULL: that has not ended,
  * or nothing was wanted. */
 void         ey_reuse_keep(eyrie_seq *s, const ey_result *last, uint32_t wanted);

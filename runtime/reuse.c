@@ -41,12 +41,13 @@ static eyrie_status check_options(const eyrie_engine *e, const eyrie_engine_opts
 
 eyrie_status ey_reuse_open(eyrie_engine *e, const eyrie_engine_opts *o, eyrie_error *err)
 {
-    uint32_t chunk = e->limits.chunk, unit = chunk % EY_BLOCK == 0 ? EY_BLOCK : chunk;
+    uint32_t chunk = e->limits.chunk, unit = chunk % EY_BLOCK == 0 ? EY_BLOCK : chunk;      /* as sched.h cuts */
     ey_shelf_opts opts = { .unit = unit, .directory = o->prefix_dir, .limits = { o->prefix_memory, o->prefix_host, 0 } };
     eyrie_status st = check_options(e, o, err);
 
     if (st != EYRIE_OK || !o->prefix_memory) return st;
     if (o->prefix_dir) opts.limits[EY_ON_DISK] = o->prefix_disk ? o->prefix_disk : DISK;
+    e->unit = unit;
     e->spacing = o->prefix_spacing ? ey_round_up(o->prefix_spacing, unit) : default_spacing(e, unit, o->prefix_memory);
     return ey_shelf_open(&e->shelf, e->lanes[EY_PREFILL].model, &opts, err);
 }
@@ -67,13 +68,49 @@ uint32_t ey_reuse_most(const eyrie_seq *s)
     return (uint32_t)ey_min(end - s->position, UINT32_MAX);
 }
 
+static bool wants_logits(const eyrie_seq *s) { return s->request.max_tokens > 0 || (s->request.flags & EYRIE_KEEP_LOGITS); }
+
+/* ---------------------------------------------------------------------------------------------------------- waiting */
+
+/* The length of the beginning of s's prompt that r reads for it, too. */
+static uint64_t shared(const eyrie_seq *s, const eyrie_seq *r)
+{
+    uint64_t n = 0, unit = s->engine->unit;
+
+    while (n < s->n_tokens && n < r->n_tokens && s->tokens[n] == r->tokens[n]) n++;
+    if (n == s->n_tokens && n == r->n_tokens && (wants_logits(r) || !wants_logits(s))) return n;
+    return ey_min(n, s->n_tokens - 1) / unit * unit;
+}
+
+bool ey_reuse_waits(eyrie_seq *s)
+{
+    eyrie_engine *e = s->engine;
+    bool waits = false;
+    uint64_t branch;
+
+    if (s->state != EY_SEQ_RUNNING || !reads_beginning(s) || s->slot != EY_NO_SLOT) return false;
+    for (size_t i = 0; i < e->n_seqs; i++) {
+        eyrie_seq *r = e->seqs[i];
+        if (r->state != EY_SEQ_RUNNING || r->cancelled || r->slot == EY_NO_SLOT || !reads_beginning(r) || r->next == r->n_tokens) continue;
+        uint64_t n = shared(s, r);
+        if (n <= r->position) continue;
+        const ey_prefix *p = ey_shelf_find(e->shelf, s->tokens, s->n_tokens, wants_logits(s), &branch);
+        if (p && p->length >= n) continue;
+        waits = true;
+        if (n < r->n_tokens && (r->branch <= r->position || n < r->branch)) r->branch = n;
+    }
+    return waits;
+}
+
+/* -------------------------------------------------------------------------------------------------- taking, keeping */
+
 /* Takes a snapshot as the sequence's state. *taken: it was there. */
-static eyrie_status take(eyrie_seq *s, ey_prefix *p, bool logits, bool *taken, eyrie_error *err)
+static eyrie_status take(eyrie_seq *s, ey_prefix *p, bool *taken, eyrie_error *err)
 {
     eyrie_engine *e = s->engine;
     uint64_t n = p->length;
+    bool logits = n == s->n_tokens && wants_logits(s);
 
-    logits &= n == s->n_tokens;
     if (logits && !s->ending_room && !(s->ending_room = ey_ending_new(e))) return ey_fail(err, EYRIE_ENOMEM, "a row of logits");
     *taken = ey_shelf_restore(e->shelf, p, s->slot, logits ? &s->ending_room->result : NULL, logits ? s->ending_room->logits : NULL);
     if (!*taken) return EYRIE_OK;
@@ -89,20 +126,24 @@ static eyrie_status take(eyrie_seq *s, ey_prefix *p, bool logits, bool *taken, e
     return EYRIE_OK;
 }
 
-eyrie_status ey_reuse_begin(eyrie_seq *s, uint32_t *n, eyrie_error *err)
+eyrie_status ey_reuse_begin(eyrie_seq *s, eyrie_error *err)
 {
-    bool logits = s->request.max_tokens > 0 || (s->request.flags & EYRIE_KEEP_LOGITS), taken = false;
+    bool taken = false;
     ey_prefix *p;
     eyrie_status st;
 
     if (!reads_beginning(s) || s->position > 0) return EYRIE_OK;
-    while (!taken && (p = ey_shelf_find(s->engine->shelf, s->tokens, s->n_tokens, logits, &s->branch)))
-        if ((st = take(s, p, logits, &taken, err)) != EYRIE_OK) return st;
-    *n = (uint32_t)ey_min(ey_min(*n, ey_reuse_most(s)), s->n_tokens - s->next);
-    if (*n > 0) return EYRIE_OK;
+    while (!taken && (p = ey_shelf_find(s->engine->shelf, s->tokens, s->n_tokens, wants_logits(s), &s->branch)))
+        if ((st = take(s, p, &taken, err)) != EYRIE_OK) return st;
+    if (s->next < s->n_tokens) return EYRIE_OK;
     st = ey_seq_bring(s, EY_DECODE, err);
     if (st == EYRIE_OK && s->request.max_tokens == 0) ey_finish(s, EYRIE_END_LENGTH, NULL);
     return st;
+}
+
+uint32_t ey_reuse_part(const eyrie_seq *s, uint32_t n)
+{
+    return reads_beginning(s) ? (uint32_t)ey_min(ey_min(n, ey_reuse_most(s)), s->n_tokens - s->next) : n;
 }
 
 void ey_reuse_keep(eyrie_seq *s, const ey_result *last, uint32_t wanted)

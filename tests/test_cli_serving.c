@@ -134,6 +134,39 @@ static void prompts_in_a_directory(void **state)
     done(&r);
 }
 
+/* What the prompts of a file share is read once, and the answers are the same. */
+static void batches_share_prompts(void **state)
+{
+    char in[4200], out[2][4200];
+    size_t length[2];
+    FILE *f;
+
+    strcpy(in, path_of(*state, "in.jsonl"));
+    f = fopen(in, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 24; i++)
+        fprintf(f, "{\"tokens\": [2%s,%d,%d], \"max_tokens\": 5, \"n\": %d}\n", ",5,9,40,77,8,123,600" ",5,9,40,77,8,123,600"
+                ",11,12,13,14,15,16,17" ",5,9,40,77,8,123,600" ",5,9,40,77,8,123,600" ",30,31,32,33,34,35,36" ",5,9,40,77,8,123,600"
+                ",50,51,52,53,54,55,56" ",60,61,62,63,64,65,66" ",70,71,72,73,74,75,76", 100 + i, 200 - i, 1 + i % 3);
+    assert_int_equal(fclose(f), 0);
+    for (int i = 0; i < 2; i++) {
+        snprintf(out[i], sizeof out[i], "%s", path_of(*state, i ? "with.jsonl" : "without.jsonl"));
+        result r = run(*state, "batch", "-m", MODEL, in, "-o", out[i], "--slots", "4", i ? "--prefix-cache" : "--max-alloc", "64M");
+        const char *reused = strstr(r.err, "of which ");
+        expect_status(&r, 0);
+        assert_non_null(reused);
+        /* Of 73 tokens, 64 are shared, and read by the first, or by two: the second comes when the first's step has begun. Samples
+         * after the first, on average one a line, are forks in any case. */
+        long n = strtol(reused + strlen("of which "), NULL, 10) - 24 * 73;
+        assert_in_range(n, i * 22 * 64, i * 23 * 64);
+        done(&r);
+    }
+    char *a = read_whole(*state, "without.jsonl", &length[0]), *b = read_whole(*state, "with.jsonl", &length[1]);
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+}
+
 static void refused(void **state)
 {
     static const struct { const char *args[12]; int status; const char *says; } cases[] = {
@@ -161,6 +194,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         test_in_dir(samples), test_in_dir(continuations), test_in_dir(schedules), test_in_dir(prompts_in_a_directory),
+        test_in_dir(batches_share_prompts),
         test_in_dir(refused),
     };
 

@@ -192,6 +192,22 @@ static uint64_t find_slowly(const known *all, size_t n_all, uint32_t unit, const
     return best;
 }
 
+/* What each is worth depends on the longest shorter one that serves it, whichever came first. */
+static void check_above(const ey_prefixes *ps, const known *all, size_t n_all, uint32_t unit)
+{
+    uint64_t unused;
+
+    for (size_t i = 0; i < n_all; i++) {
+        const ey_prefix *p = ey_prefixes_find(ps, all[i].tokens, all[i].n, false, &unused);
+        uint64_t above = 0;
+        for (size_t k = 0; k < n_all; k++)
+            if (all[k].n < all[i].n && all[k].n > above && all[k].n % unit == 0
+                && !memcmp(all[k].tokens, all[i].tokens, all[k].n * sizeof(int32_t)))
+                above = all[k].n;
+        assert_int_equal(p->above ? p->above->length : 0, above);
+    }
+}
+
 /* Texts over three tokens that begin like each other; nothing has to go. */
 static void finds_what_comparing_finds(void **state)
 {
@@ -204,8 +220,9 @@ static void finds_what_comparing_finds(void **state)
         ey_prefixes *ps = open_index(units[u], 1 << 30, 0, 0);
         size_t n_all = 0;
         dice = 17 + u;
+        uint64_t branch;
         for (uint32_t round = 0; round < 4000; round++) {
-            uint64_t n = between(1, 400), like = n_all ? below((uint32_t)n_all) : 0, from = below(400), branch;
+            uint64_t n = between(1, 400), like = n_all ? below((uint32_t)n_all) : 0, from = below(400);
             bool ends = one_in(2);
             for (uint64_t i = 0; i < n; i++)
                 tokens[i] = n_all && i < all[like].n && i < from ? all[like].tokens[i] : (int32_t)below(3);
@@ -224,6 +241,12 @@ static void finds_what_comparing_finds(void **state)
         }
         assert_int_equal(ey_prefixes_count(ps), n_all);
         assert_int_equal(n_all, COUNT(all));
+        check_above(ps, all, n_all, units[u]);
+        while (n_all > COUNT(all) / 2) {
+            n_all--;
+            ey_prefixes_discard(ps, ey_prefixes_find(ps, all[n_all].tokens, all[n_all].n, false, &branch));
+        }
+        check_above(ps, all, n_all, units[u]);
         close_index(ps);
     }
 }
@@ -292,6 +315,25 @@ static void what_is_used_stays(void **state)
         assert_true(ey_prefixes_use(ps, p));
     }
     assert_int_equal(ey_prefixes_count(ps), 4);
+    close_index(ps);
+}
+
+/* However much it would save: after as many that save a thirty-second of that have come and gone, it goes. */
+static void what_is_not_used_goes(void **state)
+{
+    uint64_t limit = room_for(4, 500000, MOST_TOKENS), unused;
+    ey_prefixes *ps = open_index(UNIT, limit, 0, 0);
+    int32_t text[128], large[MOST_TOKENS];
+    int32_t came = 0;
+
+    (void)state;
+    make_text(large, MOST_TOKENS, NULL, 0, 77);
+    assert_true(add(ps, large, MOST_TOKENS, 500000, true));
+    while (came < 1000 && ey_prefixes_find(ps, large, MOST_TOKENS, true, &unused)) {
+        make_text(text, 128, NULL, 0, 77 + 1000 * ++came);
+        assert_true(add(ps, text, 128, 500000, true));
+    }
+    assert_in_range(came, 32, 4 * 32);      /* four have room, each is worth a thirty-second more than those that went before */
     close_index(ps);
 }
 
@@ -486,7 +528,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_the_longest),          cmocka_unit_test(the_same_text_replaces),
         cmocka_unit_test(finds_what_comparing_finds), cmocka_unit_test(the_least_valuable_goes),
-        cmocka_unit_test(what_is_used_stays),         cmocka_unit_test(long_texts_thin_out),
+        cmocka_unit_test(what_is_used_stays),         cmocka_unit_test(what_is_not_used_goes),
+        cmocka_unit_test(long_texts_thin_out),
         cmocka_unit_test(tiers_are_filled_downwards), cmocka_unit_test(settling_fills_the_disk),
         cmocka_unit_test(earlier_times_go_first),     cmocka_unit_test(what_is_too_large_is_not_kept),
         cmocka_unit_test(budgets_hold),               cmocka_unit_test(without_memory),

@@ -114,6 +114,58 @@ static void branches_are_remembered(void **state)
     close_table(&t);
 }
 
+/* Prompts that come together: of those that begin alike one reads what they share. */
+static void what_is_shared_is_read_once(void **state)
+{
+    enum { TOGETHER_NOW = 6, SHARED = 200 };
+    static const struct { const char *policy; uint32_t chunk, slots; way lanes; bool same; } cases[] = {
+        { NULL, 256, 6, TOGETHER, false }, { "fifo", 512, 6, TOGETHER, true }, { "chunked", 64, 3, HALVES, false },
+        { NULL, 1024, 6, TURNS, false },   { "fifo", 512, 2, TURNS, true },    { "chunked", 1024, 4, STRANGERS, true },
+    };
+    static heard got[TOGETHER_NOW], want[TOGETHER_NOW];
+    int32_t tokens[TOGETHER_NOW][LONGEST];
+
+    (void)state;
+    for (size_t c = 0; c < COUNT(cases); c++) {
+        eyrie_model_opts opts = { .chunk = cases[c].chunk };
+        eyrie_seq *seqs[TOGETHER_NOW];
+        uint64_t all = 0, read;
+        table t = open_table(TOGETHER, GOLDEN("griffin"), opts, (eyrie_engine_opts){ 0 });
+        dice = c;
+        roll_tokens(random_tokens, LONGEST, t.model);
+        for (uint32_t i = 0; i < TOGETHER_NOW; i++) {
+            roll_tokens(tokens[i], LONGEST, t.model);
+            memcpy(tokens[i], random_tokens, (cases[c].same ? LONGEST : SHARED) * sizeof(int32_t));
+            run_alone(t.engine, prompt_of(tokens[i], cases[c].same ? 230 : 230 + 10 * i, 4), &want[i]);
+        }
+        close_table(&t);
+
+        opts.slots = cases[c].slots;
+        t = open_table(cases[c].lanes, GOLDEN("griffin"), opts,
+                       (eyrie_engine_opts){ .policy = cases[c].policy, .prefix_memory = 16 << 20, .prefix_spacing = 1024 });
+        for (uint32_t i = 0; i < TOGETHER_NOW; i++) {
+            eyrie_request r = prompt_of(tokens[i], cases[c].same ? 230 : 230 + 10 * i, 4);
+            submit(seqs[i] = open_seq(t.engine), r, &got[i]);
+            all += r.n_tokens;
+        }
+        for (uint32_t over = 0, closed = 0; closed < TOGETHER_NOW; closed = over) {
+            bool busy;
+            (void)eyrie_engine_step(t.engine, &busy, &err);     /* some may wait for slots of those that are over */
+            for (uint32_t i = over = 0; i < TOGETHER_NOW; i++) {
+                if (seqs[i] && got[i].over) {
+                    assert_ok(eyrie_seq_close(seqs[i]));
+                    seqs[i] = NULL;
+                }
+                over += !seqs[i];
+            }
+        }
+        for (uint32_t i = 0; i < TOGETHER_NOW; i++) assert_same("together", &got[i], &want[i]);
+        read = stats_of(t.engine).prefill_tokens;
+        assert_int_equal(read, cases[c].same ? 230 : all - (TOGETHER_NOW - 1) * (SHARED / 64 * 64));
+        close_table(&t);
+    }
+}
+
 /* ---------------------------------------------------------------------------------------------------------- by chance */
 
 enum { REQUESTS = 60, FAMILIES = 4 };
@@ -521,6 +573,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_are_read_once),     cmocka_unit_test(branches_are_remembered),
+        cmocka_unit_test(what_is_shared_is_read_once),
         cmocka_unit_test(nothing_shows_by_chance),   test_in_dir(later_engines_begin_with_files),
         test_in_dir(damaged_files_are_misses),       test_in_dir(files_under_wrong_names),
         test_in_dir(a_full_disk_is_noted_once),      test_in_dir(directories_that_cannot_be),

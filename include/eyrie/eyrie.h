@@ -281,8 +281,9 @@ typedef struct eyrie_engine_opts {
     /* The prefix cache: states of prompts that were read, which other prompts with the same beginning go on from. Of each prompt
      * the states after every so many tokens are kept, where it parts from an earlier one, and at its end, with the logits: a
      * prompt that extends one that is kept reads what is new and fewer tokens than the spacing; one that is the same reads
-     * nothing. What comes out is the same, bit for bit, as without. Where there is no room any more, what saves the fewest
-     * tokens for its bytes, and was not used for long, goes first. Requests with EYRIE_SCORE neither use nor fill it, nor does
+     * nothing. Of prompts that begin alike and come together, one reads what they share, and the others wait for it. What comes
+     * out is the same, bit for bit, as without. Where there is no room any more, what saves the fewest tokens for its bytes, and
+     * was not used for long, goes first. Requests with EYRIE_SCORE neither use nor fill it, nor does
      * what a sequence reads after its first request, or after tokens that it generated. */
     uint64_t      prefix_memory;   /* bytes of the device (the second model's, where there is one) for it; 0 = no cache */
     uint64_t      prefix_host;     /* bytes of the host's memory, for what goes there; 0 = none */
