@@ -102,7 +102,7 @@ static eyrie_status copy(lanes *l, uint64_t bytes, double *seconds, eyrie_error 
     double start = ey_seconds();
     eyrie_status st;
 
-    EY_TRY(ey_buffer_copy(l->parts[0], l->from, 0, l->to, 0, bytes, err));
+    EY_TRY(ey_buffer_copy(l->parts[0], &(ey_range){ l->from, 0, l->to, 0, bytes }, err));
     EY_TRY(ey_device_finish(l->parts[0], err));
     *seconds = ey_seconds() - start;
 done:

@@ -61,7 +61,7 @@ static int hash_settings(const cli_options *o, XXH64_hash_t *hash)
 static bool is_blank(const cli_line *line)
 {
     size_t i = 0;
-    while (i < line->length && strchr(" \t\r", line->text[i])) i++;
+    while (i < line->length && memchr(" \t\r", line->text[i], 3)) i++;
     return i == line->length;
 }
 
@@ -168,9 +168,10 @@ static void print_summary(const batch *b)
     read = t.read + t.reused;
     fprintf(stderr, "eyrie: ");
     print_state(b);
-    fprintf(stderr, "; prompts: %" PRIu64 " tokens, of which %" PRIu64 " reused (%.1f %%); generated: %" PRIu64
-            " (%.1f tokens/s)\n", read, t.reused, read ? 100 * (double)t.reused / (double)read : 0, t.generated,
-            (double)t.generated / seconds);
+    fprintf(stderr, "; prompts: %" PRIu64 " tokens, of which %" PRIu64 " reused (%.1f %%", read, t.reused,
+            read ? 100 * (double)t.reused / (double)read : 0);
+    if (t.hits) fprintf(stderr, "; %" PRIu64 " prefix hits", t.hits);
+    fprintf(stderr, "); generated: %" PRIu64 " (%.1f tokens/s)\n", t.generated, (double)t.generated / seconds);
 }
 
 /* --------------------------------------------------------------------------------------------------------- leading */
@@ -261,8 +262,8 @@ static int lead(batch *b)
     b->next_note = b->start + 60;
     while (status == CLI_DONE && !cli_caught()) {
         if ((status = deal(b)) != CLI_DONE || (b->ended && b->crew.lines == 0 && is_idle(b))) break;
+        if (is_idle(b)) cli_nap();              /* all that is left is with others */
         if ((status = work(b)) == CLI_DONE) status = hear(b);
-        if (is_idle(b)) cli_nap();
         show_progress(b);
     }
     cli_progress_wipe(&b->line);

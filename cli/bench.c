@@ -4,7 +4,6 @@
 #include "device.h"
 #include "figure.h"
 #include "probing.h"
-#include "serving.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -262,6 +261,7 @@ int cli_bench(const cli_options *o)
 
     if (!word && !o->model) return cli_wrong_usage(o->command, "nothing to measure: -m MODEL, or one of serve, device, report, show, compare and paper");
     if (is_nothing(&o->prompts) && is_nothing(&o->generated)) return cli_wrong_usage(o->command, "nothing to measure: -p 0 and -n 0");
+    if ((!word || strcmp(word, "serve") != 0) && (status = cli_bench_no_serve_check(o)) != CLI_DONE) return status;
     if (!word) return run(o, MODEL_ONLY);
     while (i < sizeof kinds / sizeof *kinds && strcmp(kinds[i].name, word) != 0) i++;
     if (i == sizeof kinds / sizeof *kinds)

@@ -41,6 +41,12 @@ int cli_bench_survey(cli_benchmark *b);
 /* Rows of a model: prefill and decode, for all settings that the options ask for. */
 int cli_bench_phases(cli_benchmark *b, const char *model);
 
+/* A row of an engine under load, also of what was done before an interrupt. The checks: do the options make sense for it? Are
+ * there none that make sense for nothing else? */
+int cli_bench_serve_check(const cli_options *o);
+int cli_bench_no_serve_check(const cli_options *o);
+int cli_bench_serve(cli_benchmark *b);
+
 /* Rows and figures of the paper's models side by side (paper.h). The check: is what the options ask for possible? */
 int cli_bench_paper_check(const cli_options *o);
 int cli_bench_paper(cli_benchmark *b);

@@ -22,8 +22,8 @@ typedef struct pair {
 } pair;
 
 /* What rows may differ in. Where all rows of either record have one value each, and another one, it is what is compared. */
-static const char *const settings[] = { "model", "weights", "kv", "compute", "chunk" };
-static const char *const places[] = { "test", "tokens", "depth", "batch", "set_bytes" };
+static const char *const settings[] = { "model", "weights", "kv", "compute", "chunk", "policy", "lanes" };
+static const char *const places[] = { "test", "tokens", "depth", "batch", "set_bytes", "scenario", "rate" };
 enum { SETTINGS = sizeof settings / sizeof *settings, PLACES = sizeof places / sizeof *places };
 
 /* The value that all rows that have one agree on; NULL: they do not, or none has. */
@@ -104,11 +104,11 @@ static const char *describe(const json_t *row, char text[160])
     char size[24];
     double set = cli_get_number(row, "set_bytes");
 
-    if (json_object_get(row, "tokens"))
+    if (json_object_get(row, "depth"))
         snprintf(text, 160, "%s %.0f at depth %.0f, batch %.0f", cli_get_text(row, "test"), cli_get_number(row, "tokens"), cli_get_number(row, "depth"),
                  cli_get_number(row, "batch"));
     else if (!isnan(set)) snprintf(text, 160, "%s %s", cli_get_text(row, "test"), cli_size(set, size));
-    else snprintf(text, 160, "%s", cli_get_text(row, "test"));
+    else snprintf(text, 160, "%s%s%s", cli_get_text(row, "test"), json_object_get(row, "scenario") ? ", " : "", cli_get_text(row, "scenario"));
     return text;
 }
 

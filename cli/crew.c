@@ -39,6 +39,7 @@ void cli_tally_add(cli_tally *t, const cli_session *s)
     t->read += stats.prefill_tokens;
     t->reused += stats.reused_tokens;
     t->generated += stats.sampled_tokens;
+    t->hits += stats.prefix_hits;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- leading */
@@ -114,6 +115,7 @@ cli_heard cli_crew_hear(cli_crew *c, cli_record *record)
         c->tally.read += tally.read;
         c->tally.reused += tally.reused;
         c->tally.generated += tally.generated;
+        c->tally.hits += tally.hits;
         mate->gone = true;
         mate->wants = 0;
         c->present--;

@@ -9,6 +9,7 @@
 /* What engines have done. */
 typedef struct cli_tally {
     uint64_t read, reused, generated;   /* tokens of prompts that were computed, that had not to be; those sampled */
+    uint64_t hits;                      /* prompts that the prefix cache had a beginning of */
 } cli_tally;
 
 void cli_tally_add(cli_tally *t, const cli_session *s);

@@ -97,41 +97,6 @@ static double *values_of(const json_t *list, size_t n)
     return values;
 }
 
-/* Measured: dots; predicted: a line through them, where there is one, else the dots are joined. */
-static void print_plot(const json_t *figure, const cli_out *out)
-{
-    const json_t *curves = json_object_get(figure, "curves"), *curve;
-    cli_series series[2 * MOST_CURVES];
-    double *lists[3 * MOST_CURVES];
-    size_t i, used = 0, n_lists = 0;
-
-    json_array_foreach(curves, i, curve) {
-        const json_t *predicted = json_object_get(curve, "predicted");
-        size_t n = json_array_size(json_object_get(curve, "x"));
-        double *x, *y, *line;
-
-        if (i == MOST_CURVES) break;
-        lists[n_lists++] = x = values_of(json_object_get(curve, "x"), n);
-        lists[n_lists++] = y = values_of(json_object_get(curve, "y"), n);
-        lists[n_lists++] = line = values_of(predicted, n);
-        if (predicted)
-            series[used++] = (cli_series){
-                .x = x, .y = line, .n = n, .line = true, .dashed = true, .colour = 1 + (unsigned)i
-            };
-        series[used++] = (cli_series){ .name = cli_get_text(curve, "name"),
-                                       .x = x,
-                                       .y = y,
-                                       .n = n,
-                                       .line = !predicted,
-                                       .dots = true,
-                                       .colour = 1 + (unsigned)i };
-    }
-    cli_plot_print(&(cli_plot){ cli_get_text(figure, "title"), axis_in(figure, "x"), axis_in(figure, "y"), series,
-                                used },
-                   out);
-    for (i = 0; i < n_lists; i++) free(lists[i]);
-}
-
 /* Does any curve say more than it measured? */
 static bool predicts(const json_t *figure)
 {
@@ -141,6 +106,41 @@ static bool predicts(const json_t *figure)
     json_array_foreach(json_object_get(figure, "curves"), i, curve)
         if (json_object_get(curve, "predicted")) return true;
     return false;
+}
+
+/* Measured: dots; predicted: a dashed line, which the legend explains by a series that is nowhere; with nothing
+ * predicted, the dots are joined. */
+static void print_plot(const json_t *figure, const cli_out *out)
+{
+    static const double nowhere = NAN;
+    const json_t *curves = json_object_get(figure, "curves"), *curve;
+    cli_series series[2 * MOST_CURVES + 1];
+    double *lists[3 * MOST_CURVES];
+    size_t i, used = 0, n_lists = 0;
+    bool any = predicts(figure);
+
+    json_array_foreach(curves, i, curve) {
+        size_t n = json_array_size(json_object_get(curve, "x"));
+        cli_series measured = {
+            .name = cli_get_text(curve, "name"), .n = n, .line = !any, .dots = true, .colour = 1 + (unsigned)i
+        };
+        cli_series predicted = { .n = n, .line = true, .dashed = true, .colour = measured.colour };
+
+        if (i == MOST_CURVES) break;
+        predicted.x = measured.x = lists[n_lists++] = values_of(json_object_get(curve, "x"), n);
+        measured.y = lists[n_lists++] = values_of(json_object_get(curve, "y"), n);
+        predicted.y = lists[n_lists++] = values_of(json_object_get(curve, "predicted"), n);
+        series[used++] = measured;
+        if (any) series[used++] = predicted;
+    }
+    if (any)
+        series[used++] = (cli_series){
+            .name = "predicted", .x = &nowhere, .y = &nowhere, .n = 1, .line = true, .dashed = true
+        };
+    cli_plot_print(&(cli_plot){ cli_get_text(figure, "title"), axis_in(figure, "x"), axis_in(figure, "y"), series,
+                                used },
+                   out);
+    for (i = 0; i < n_lists; i++) free(lists[i]);
 }
 
 static int compare_numbers(const void *a, const void *b)
@@ -160,6 +160,7 @@ static double *places_of(const json_t *curves, size_t *n)
     json_array_foreach(curves, i, curve) {
         const json_t *x = json_object_get(curve, "x");
         for (size_t k = 0; k < json_array_size(x); k++) {
+            if (isnan(value_at(x, k))) continue;
             cli_grow(&all, &capacity, *n + 1, sizeof *all);
             all[(*n)++] = value_at(x, k);
         }
@@ -272,7 +273,9 @@ void cli_figures_print(const json_t *record, cli_figure_form form, const cli_out
         bool drawn = json_array_size(json_object_get(figure, "curves")) > 0;
 
         print_text(html ? "<h2>" : "\n## ", cli_get_text(figure, "title"), html ? "</h2>" : "", html, out);
-        print_text(html ? "<p class='soft'>" : "\n", cli_get_text(figure, "about"), html ? "</p>" : "", html, out);
+        if (*cli_get_text(figure, "about"))
+            print_text(html ? "<p class='soft'>" : "\n", cli_get_text(figure, "about"), html ? "</p>" : "", html,
+                       out);
         if (html && drawn) {
             cli_out_print(out, "<div class='wide'>\n");
             print_plot(figure, out);
@@ -288,11 +291,13 @@ void cli_figures_print(const json_t *record, cli_figure_form form, const cli_out
 
 static void to_file(void *user, const char *bytes, size_t n) { (void)cli_file_write(user, bytes, n); }
 
-/* A file DIRECTORY/KEY.SUFFIX. */
+/* A file DIRECTORY/KEY.SUFFIX. A record may be anybody's: its keys are no paths. */
 static int open_file(cli_file *f, char path[4096], const char *directory, const char *key, const char *suffix)
 {
     int n = snprintf(path, 4096, "%s/%s.%s", directory, key, suffix);
 
+    if (!*key || key[strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789-")])
+        return cli_fail("a figure's key is '%s', which has other than small letters, digits and '-'", key);
     if (n < 0 || n >= 4096) return cli_fail("%s: the path is too long", directory);
     if (cli_file_open(f, path) == CLI_DONE) return CLI_DONE;
     (void)cli_file_close(f, false);
@@ -338,6 +343,16 @@ static int write_numbers(const json_t *figure, const char *directory)
     return cli_file_close(&f, true);
 }
 
+/* A setting whose value is text: of quotes in it, two stand for one. */
+static void print_setting(const char *name, const char *text, const cli_out *out)
+{
+    cli_out_print(out, "set %s '", name);
+    for (; *text; text++)
+        if (*text == '\'') cli_out_print(out, "''");
+        else if ((unsigned char)*text >= ' ') out->sink(out->user, text, 1);
+    cli_out_print(out, "'\n");
+}
+
 /* What gnuplot needs to draw one: KEY.png from KEY.tsv. */
 static void print_script(const json_t *figure, const cli_out *out)
 {
@@ -346,8 +361,9 @@ static void print_script(const json_t *figure, const cli_out *out)
     const json_t *curve;
     size_t i, column = 2;
 
-    cli_out_print(out, "\nset output '%s.png'\nset xlabel '%s'\nset ylabel '%s'\nunset logscale\n", key, x.label,
-                  y.label);
+    cli_out_print(out, "\nset output '%s.png'\nunset logscale\n", key);
+    print_setting("xlabel", x.label, out);
+    print_setting("ylabel", y.label, out);
     if (x.logarithmic || y.logarithmic)
         cli_out_print(out, "set logscale %s%s\n", x.logarithmic ? "x" : "", y.logarithmic ? "y" : "");
     cli_out_print(out, "set yrange [%s:*]\nplot ", y.logarithmic ? "*" : "0");

@@ -16,7 +16,7 @@
 
 enum { MOST_POINTS = 64, TEXT = 96 };
 
-/* Seconds of a step over depth, of one model with one number of sequences. */
+/* Seconds of a step over depth, or of a prompt over its length: of one model with one number of sequences. */
 typedef struct steps {
     size_t n;
     double depth[MOST_POINTS], measured[MOST_POINTS], predicted[MOST_POINTS];
@@ -49,41 +49,29 @@ static void scale(steps *s)
     for (size_t i = 0; i < s->n; i++) s->predicted[i] *= factor;
 }
 
-/* Of decode steps over depth. */
-static steps decode_of(const json_t *rows, const char *model, uint64_t batch)
+/* Of decode steps over depth, or of whole prompts, from the beginning, over length. */
+static steps steps_of(const json_t *rows, const char *test, const char *model, uint64_t batch)
 {
+    bool decode = strcmp(test, "decode") == 0;
     steps s = { .n = 0 };
     const json_t *row;
     size_t i;
 
     json_array_foreach(rows, i, row) {
-        double tokens = cli_get_number(row, "tokens");
-        if (!cli_is_test(row, "decode") || strcmp(cli_get_text(row, "model"), model) != 0
-            || cli_get_number(row, "batch") != (double)batch)
+        double tokens = cli_get_number(row, "tokens"), together = decode ? 1 : tokens, n = (double)batch;
+        if (!cli_is_test(row, test) || strcmp(cli_get_text(row, "model"), model) != 0
+            || cli_get_number(row, "batch") != n)
             continue;
-        add_point(&s, cli_get_number(row, "depth"), (double)batch / cli_get_number(row, "median"),
-                  cli_get_number(row, "formula") / tokens);
+        add_point(&s, decode ? cli_get_number(row, "depth") : tokens, n * together / cli_get_number(row, "median"),
+                  cli_get_number(row, "formula") * together / tokens);
     }
     scale(&s);
     return s;
 }
 
-/* Of prompts over length, from the beginning; the seconds are a prompt's. */
-static steps prefill_of(const json_t *rows, const char *model, uint64_t batch)
+static steps decode_of(const json_t *rows, const char *model, uint64_t batch)
 {
-    steps s = { .n = 0 };
-    const json_t *row;
-    size_t i;
-
-    json_array_foreach(rows, i, row) {
-        double tokens = cli_get_number(row, "tokens");
-        if (!cli_is_test(row, "prefill") || strcmp(cli_get_text(row, "model"), model) != 0
-            || cli_get_number(row, "batch") != (double)batch)
-            continue;
-        add_point(&s, tokens, tokens * (double)batch / cli_get_number(row, "median"), cli_get_number(row, "formula"));
-    }
-    scale(&s);
-    return s;
+    return steps_of(rows, "decode", model, batch);
 }
 
 /* ------------------------------------------------------------------------------------------------------- adding up */
@@ -156,21 +144,23 @@ static double throughput(const json_t *rows, const cli_paper *p, size_t model, s
 /* -------------------------------------------------------------------------------------------------------- figures */
 
 static const char about_decode[] =
-    "Milliseconds for a token of each sequence, after as many tokens as the depth says. Dots: measured; dashed: predicted, "
+    "Milliseconds for a token of each sequence, after as many tokens as the depth says. Dots: measured; dashed: "
+    "predicted, "
     "from the bytes and operations that a step has, scaled to the first of each column.";
-static const char about_growth[] =
-    "The deepest step over the first one; and the depth from which a step of %s takes half as long again as the model's "
-    "(\"-\": no depth that was measured).";
-static const char about_latency[] =
-    "Seconds until each sequence has generated so many tokens, reading the prompt not included: the steps above, added up "
-    "(the paper's figure 4).";
+static const char about_growth[] = "The deepest step over the first one; and the depth from which a step of %s takes "
+                                   "half as long again as the model's "
+                                   "(\"-\": no depth that was measured).";
+static const char about_latency[] = "Seconds until each sequence has generated so many tokens, reading the prompt "
+                                    "not included: the steps above, added up "
+                                    "(the paper's figure 4).";
 static const char about_throughput[] =
-    "Tokens a second of all sequences together, each generating as many tokens as the length says without a prompt, with "
+    "Tokens a second of all sequences together, each generating as many tokens as the length says without a prompt, "
+    "with "
     "the number of sequences that gives the most among those measured that fit into %s with the weights (the paper's "
     "figure 1b).";
-static const char about_ratios[] =
-    "In parentheses, how many sequences it took. The paper prints three ratios for models of 1.3 billion parameters on a "
-    "TPU; to which lengths they belong its text does not say for sure.";
+static const char about_ratios[] = "In parentheses, how many sequences it took. The paper prints three ratios for "
+                                   "models of 1.3 billion parameters on a "
+                                   "TPU; to which lengths they belong its text does not say for sure.";
 static const char about_prefill[] =
     "Tokens a second of one sequence that is empty before; predicted from the first of each column.";
 static const char about_states[] =
@@ -302,7 +292,7 @@ static void prompts(json_t *record, const cli_paper *p)
 
     cli_figure_set_axes(figure, (cli_axis){ "prompt", true, false }, (cli_axis){ "tokens/s", false, false });
     for (size_t m = 0; m < p->n_models; m++) {
-        steps s = prefill_of(json_object_get(record, "rows"), p->models[m], p->batches.items[0]);
+        steps s = steps_of(json_object_get(record, "rows"), "prefill", p->models[m], p->batches.items[0]);
         json_t *curve = cli_figure_add_curve(figure, short_name(p->models[m]), true);
         for (size_t i = 0; i < s.n; i++)
             cli_curve_add(curve, s.depth[i], s.depth[i] / s.measured[i], s.depth[i] / s.predicted[i]);

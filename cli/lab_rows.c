@@ -83,13 +83,14 @@ void cli_lab_describe(const cli_lab *l)
     cli_append(array_in(l->b->record, "models"), object);
 }
 
-/* Plans count attention as if all windows were full. */
+/* Plans count attention as if all windows were full; they may be so but for a fiftieth. */
 static bool is_counted(const cli_lab *l, const cli_cell *c, const char *kernel)
 {
     uint64_t bound = l->info.context ? l->info.context - c->tokens - 2 : UINT64_MAX;
 
     if (strstr(kernel, "attention") == NULL) return true;
-    return c->depth >= (l->info.window && l->info.window < bound ? l->info.window : bound);
+    if (l->info.window && l->info.window < bound) bound = l->info.window;
+    return c->depth + c->depth / 50 >= bound;
 }
 
 /* Kernels of the matrix unit are measured by what it allows: the rate of the others' arithmetic is another. */
@@ -116,6 +117,7 @@ void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kerne
         cli_set(object, "flops", cli_number(flops));
         cli_set(object, "bytes_per_second", cli_number(bytes / k->seconds));
         cli_set(object, "flops_per_second", cli_number(flops / k->seconds));
+        cli_set(object, "read_limit", cli_number(now->read));
         cli_set(object, "limit",
                 json_string(!counted              ? ""
                             : reading > computing ? "read"

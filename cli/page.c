@@ -1,6 +1,7 @@
 /* page.c - a record as one HTML page that needs nothing else: the device, its limits, plots and tables. */
 #include "bench.h"
 #include "figure.h"
+#include "served.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -224,15 +225,15 @@ static void print_roofline(const json_t *record, const cli_out *out)
     high = fmax(2 * high, 2 * fmax(f32, unit) / read);
     series[used++] = roof(read, f32, low / 2, high, x[0], y[0], "f32", 0, roofs[0]);
     if (!isnan(unit)) series[used++] = roof(read, unit, low / 2, high, x[1], y[1], "matrix unit", 7, roofs[1]);
+    if (kernels.n)
+        series[used++] = (cli_series){ .name = "kernels", .x = kernels.x, .y = kernels.y, .n = kernels.n, .dots = true, .colour = 0,
+                                       .titles = (const char *const *)kernels.titles };
     for (i = 0; i < 2 * n; i++) {
         if (p[i].n == 0) continue;
         snprintf(names[i], sizeof names[i], "%s%s%s", i % 2 ? "decode" : "prefill", n > 1 ? ": " : "", n > 1 ? settings[i / 2] : "");
         series[used++] = (cli_series){ .name = names[i], .x = p[i].x, .y = p[i].y, .n = p[i].n, .dots = true, .colour = 1 + (unsigned)i % 6,
                                        .titles = (const char *const *)p[i].titles };
     }
-    if (kernels.n)
-        series[used++] = (cli_series){ .name = "kernels", .x = kernels.x, .y = kernels.y, .n = kernels.n, .dots = true, .colour = 6,
-                                       .titles = (const char *const *)kernels.titles };
     cli_out_print(out, "<h2>Roofline</h2>\n<p class='soft'>Each phase by the operations it has for a byte, and the operations a second it came to, below what the "
                   "device allows. Point at a dot to see which.</p>\n<div class='wide'>\n");
     cli_plot_print(&(cli_plot){ "Roofline", { "FLOP a byte", true, false }, { "GFLOP/s", true, false }, series, used }, out);
@@ -318,13 +319,30 @@ static void print_phases(const json_t *rows, const cli_out *out)
     size_t i;
 
     json_array_foreach(rows, i, row) {      /* rows of one setting follow each other */
-        if (!json_object_get(row, "model") || strcmp(cli_setting(row, now), before) == 0) continue;
+        if (!json_object_get(row, "model") || cli_is_test(row, "serve") || strcmp(cli_setting(row, now), before) == 0) continue;
         memcpy(before, now, sizeof before);
         cli_out_print(out, "<h2>");
         cli_print_escaped(now, out);
         cli_out_print(out, "</h2>\n");
         print_phase(rows, now, "prefill", out);
         print_phase(rows, now, "decode", out);
+    }
+}
+
+/* In the words of the command: there is nothing in them that HTML takes for its own. */
+static void print_serving(const json_t *rows, const cli_out *out)
+{
+    const json_t *row;
+    char setting[512];
+    size_t i;
+
+    json_array_foreach(rows, i, row) {
+        if (!cli_is_test(row, "serve")) continue;
+        cli_out_print(out, "<h2>Serving ");
+        cli_print_escaped(cli_setting(row, setting), out);
+        cli_out_print(out, "</h2>\n<div class='wide'><pre>");
+        cli_served_print(row, out);
+        cli_out_print(out, "</pre></div>\n");
     }
 }
 
@@ -363,6 +381,7 @@ void cli_page_print(const json_t *record, const cli_out *out)
     print_limits(record, out);
     cli_figures_print(record, CLI_FIGURE_HTML, out);
     print_roofline(record, out);
+    print_serving(rows, out);
     print_phases(rows, out);
     print_bandwidth(rows, out);
     print_others(rows, out);

@@ -67,6 +67,7 @@ static void choose_ticks(scale *s)
         }
     } else {
         double step = pow(10, floor(log10(s->high / 4)));
+        if (!(step > 0)) return;            /* all is below 0, or as good as 0 */
         while (s->high / step > 8) step *= fmod(log10(step) + 100, 1) < 0.2 ? 2 : 2.5;
         for (double k = 0; k * step <= s->high; k++) add_tick(s, k * step);
     }
@@ -183,7 +184,7 @@ void cli_plot_print(const cli_plot *p, const cli_out *out)
     cli_out_print(out, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' role='img' font-family='system-ui,sans-serif' font-size='14' "
                   "fill='currentColor'>\n<title>", WIDTH, height);
     cli_print_escaped(p->title, out);
-    cli_out_print(out, "</title>\n");
+    cli_out_print(out, "</title>\n<style>@media(prefers-color-scheme:dark){svg{color:#e7eaed}}</style>\n");
     print_axes(&x, &y, out);
     for (size_t i = 0; i < p->n; i++) print_series(&p->series[i], &x, &y, out);
     print_legend(p, out);

@@ -238,9 +238,9 @@ static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
 /* Products of few rows have so much to do with a group of numbers that a core does not look far enough ahead by itself. They ask
  * for the lines of the group that comes AHEAD bytes later, its scales' among them; LINES: 0 = the core does it. */
 #if defined(__x86_64__) || defined(__aarch64__)
-#define PREFETCH(address) __builtin_prefetch(address)
+#define ASK_FOR(address) __builtin_prefetch(address)
 #else
-#define PREFETCH(address)
+#define ASK_FOR(address)
 #endif
 #define AHEAD 1088
 

@@ -30,6 +30,7 @@ void ey_model_free(eyrie_model *m)
     ey_file_close(m->file);
     ey_tokenizer_close(m->tokenizer);
     ey_free(m->blocks);
+    ey_free(m->ranges);
     ey_free(m->raw);
     ey_free(m->results);
     ey_free(m);

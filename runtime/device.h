@@ -91,10 +91,15 @@ eyrie_status ey_buffer_write(eyrie_device *dev, ey_buffer *b, uint64_t offset, u
 /* Does not wait: what lies at `from` has to stay until the queue has come there. */
 eyrie_status ey_buffer_send(eyrie_device *dev, ey_buffer *b, uint64_t bytes, const void *from, eyrie_error *err);
 eyrie_status ey_buffer_read(eyrie_device *dev, const ey_buffer *b, uint64_t offset, uint64_t bytes, void *to, eyrie_error *err);
-/* Bytes from one offset to another, in one buffer or in two of the device's context. Enqueued after what the queue holds; not
- * waited for. */
-eyrie_status ey_buffer_copy(eyrie_device *dev, const ey_buffer *from, uint64_t from_offset, ey_buffer *to, uint64_t to_offset,
-                            uint64_t bytes, eyrie_error *err);
+/* Bytes from one offset to another, in one buffer or in two of the device's context. */
+typedef struct ey_range {
+    const ey_buffer *from;
+    uint64_t         at;
+    ey_buffer       *to;
+    uint64_t         to_at, bytes;
+} ey_range;
+/* Enqueued after what the queue holds; not waited for. */
+eyrie_status ey_buffer_copy(eyrie_device *dev, const ey_range *r, eyrie_error *err);
 /* The whole buffer for writing, what it held is lost. Unmap before using it. */
 eyrie_status ey_buffer_map(eyrie_device *dev, ey_buffer *b, void **out, eyrie_error *err);
 eyrie_status ey_buffer_unmap(eyrie_device *dev, ey_buffer *b, void *p, eyrie_error *err);

@@ -370,13 +370,22 @@ static eyrie_status start(eyrie_engine *e, bool prefill, bool decode, ey_lane **
     return EYRIE_OK;
 }
 
-/* What the call that has begun then took beside the part that it waited for: deciding, sampling, text. */
+/* What the call that has begun then took beside the parts that it waited for: deciding, sampling, text. Where both phases had one
+ * in turn, each has a half of that; with two lanes who decodes is waited for. */
 static void learn_host(eyrie_engine *e, double begun)
 {
-    const ey_lane *decode = &e->lanes[EY_DECODE], *l = decode->end > begun ? decode : &e->lanes[EY_PREFILL];
+    double host = ey_seconds() - begun;
+    bool ended[EY_PHASES];
 
-    if (l->end > begun)
-        ey_cost_learn_host(e->costs, l->phase, l->loads, l->n, ey_seconds() - begun - (l->end - fmax(l->start, begun)));
+    for (uint32_t i = 0; i < EY_PHASES; i++) ended[i] = e->lanes[i].end > begun;
+    if (e->apart && ended[EY_DECODE]) ended[EY_PREFILL] = false;
+    for (uint32_t i = 0; i < EY_PHASES; i++)
+        if (ended[i]) host -= e->lanes[i].end - fmax(e->lanes[i].start, begun);
+    if (ended[EY_PREFILL] && ended[EY_DECODE]) host /= 2;
+    for (uint32_t i = 0; i < EY_PHASES; i++) {
+        const ey_lane *l = &e->lanes[i];
+        if (ended[i]) ey_cost_learn_host(e->costs, l->phase, l->loads, l->n, host);
+    }
 }
 
 /* Sequences that go on from logits that were kept need no step for their first token. */

@@ -120,13 +120,12 @@ eyrie_status ey_buffer_read(eyrie_device *dev, const ey_buffer *b, uint64_t offs
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "reading %" PRIu64 " bytes of %s", bytes, b->label);
 }
 
-eyrie_status ey_buffer_copy(eyrie_device *dev, const ey_buffer *from, uint64_t from_offset, ey_buffer *to, uint64_t to_offset,
-                            uint64_t bytes, eyrie_error *err)
+eyrie_status ey_buffer_copy(eyrie_device *dev, const ey_range *r, eyrie_error *err)
 {
     cl_int code;
-    EY_CL(code, clEnqueueCopyBuffer, dev->queue, from->mem, to->mem, (size_t)from_offset, (size_t)to_offset, (size_t)bytes, 0, NULL,
+    EY_CL(code, clEnqueueCopyBuffer, dev->queue, r->from->mem, r->to->mem, (size_t)r->at, (size_t)r->to_at, (size_t)r->bytes, 0, NULL,
           NULL);
-    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "copying %" PRIu64 " bytes of %s", bytes, from->label);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "copying %" PRIu64 " bytes of %s", r->bytes, r->from->label);
 }
 
 eyrie_status ey_buffer_map(eyrie_device *dev, ey_buffer *b, void **out, eyrie_error *err)

@@ -1,5 +1,6 @@
 /* model.c - opening a model that checkpoint.c has declared: plans are recorded, memory is counted, then allocated and
  * filled. */
+#include "copy.h"
 #include "model_parts.h"
 #include "os.h"
 #include "probe.h"
@@ -117,6 +118,8 @@ static eyrie_status warm_up(eyrie_model *m, const ey_progress *progress, eyrie_e
             EY_TRY(ey_plan_run(&m->phases[ph].buckets[i].plan, 0, UINT32_MAX, err));
         }
     }
+    ey_buffer *some = m->state.layers[0].buffer;
+    EY_TRY(ey_copy_ranges(m->program, m->dev, &(ey_range){ some, 0, some, 0, 0 }, 1, err));
     ey_tell(progress, "warming up", 1);
     st = ey_device_finish(m->dev, err);
 done:
@@ -137,7 +140,8 @@ static eyrie_status host_buffers(eyrie_model *m, eyrie_error *err)
     }
     m->raw = ey_calloc(most, EY_RESULT_WORDS * sizeof *m->raw);
     m->results = ey_calloc(most, sizeof *m->results);
-    return images && m->raw && m->results ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
+    m->ranges = ey_calloc(m->config.layers, sizeof *m->ranges);
+    return images && m->raw && m->results && m->ranges ? EYRIE_OK : ey_fail(err, EYRIE_ENOMEM, "batch of %" PRIu32 " tokens", most);
 }
 
 bool ey_model_has_unit(const eyrie_model *m, char reason[320])

@@ -54,6 +54,7 @@ struct eyrie_model {
     ey_buffer        *final_norm;
     ey_model_block   *blocks;   /* [layers] */
     ey_state          state;
+    ey_range         *ranges;   /* [layers], of a state that is copied */
     ey_program       *program;
     bool              unit;     /* prefill is the matrix unit's, with weights in formats that it takes */
     ey_phase_plans    phases[EY_PHASES];

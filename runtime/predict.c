@@ -61,26 +61,42 @@ static ey_loads alike(const ey_shape *s, const ey_load *row, uint64_t rows)
     return (ey_loads){ w.tokens * n, w.wanted * n, w.rows * n, w.keys * n, w.looks * n };
 }
 
+/* What of a model runs one after the other, each bound by memory or by arithmetic: a step's products may compute
+ * while its attention only reads. */
+enum { PRODUCTS, ATTENTION, HEAD, PARTS };
+
+static void take_apart(const ey_shape *s, ey_shape parts[PARTS])
+{
+    parts[PRODUCTS] = (ey_shape){ .layers = s->layers, .layer_bytes = s->layer_bytes, .token_flops = s->token_flops,
+                                  .state_bytes = s->state_bytes, .window = s->window };
+    parts[ATTENTION] = (ey_shape){
+        .layers = s->layers, .key_bytes = s->key_bytes, .key_flops = s->key_flops, .window = s->window
+    };
+    parts[HEAD] = (ey_shape){
+        .layers = s->layers, .head_bytes = s->head_bytes, .head_flops = s->head_flops, .window = s->window
+    };
+}
+
 /* Generating is a step for each token, all sequences in it; reading is steps of a chunk each, the last of which wants
  * logits, as often as there are sequences. */
-static void add_up(const ey_costs *costs, uint32_t chunk, eyrie_work *w)
+static void add_up(const ey_shape parts[PARTS], const eyrie_rates *rates, uint32_t chunk, eyrie_work *w)
 {
-    const ey_shape *s = ey_costs_shape(costs);
     ey_phase phase = w->generates ? EY_DECODE : EY_PREFILL;
     uint64_t step = w->generates ? 1 : chunk, times = w->generates ? 1 : w->sequences;
 
     w->bytes = w->flops = 0;
     w->seconds = 0;
-
     for (uint64_t done = 0; done < w->tokens; done += step) {
         uint32_t n = (uint32_t)ey_min(step, w->tokens - done);
         ey_load row = { w->position + done, n, w->generates || done + n == w->tokens };
-        ey_loads loads = alike(s, &row, w->generates ? w->sequences : 1);
-        ey_demand d = ey_loads_demand(s, phase, &loads);
+        ey_loads loads = alike(&parts[ATTENTION], &row, w->generates ? w->sequences : 1);
 
-        w->bytes += times * (uint64_t)d.bytes;
-        w->flops += times * (uint64_t)d.flops;
-        w->seconds += (double)times * ey_loads_seconds(costs, phase, &loads, 0, UINT32_MAX);
+        for (int i = 0; i < PARTS; i++) {
+            ey_demand d = ey_loads_demand(&parts[i], phase, &loads);
+            w->bytes += times * (uint64_t)d.bytes;
+            w->flops += times * (uint64_t)d.flops;
+            w->seconds += (double)times * fmax(d.bytes / rates->read_bytes, d.flops / rates->fma_flops);
+        }
     }
 }
 
@@ -103,20 +119,16 @@ eyrie_status eyrie_model_cost(const char *path, const eyrie_model_opts *opts, co
                               eyrie_work *work, size_t n, eyrie_error *err)
 {
     eyrie_device nowhere = { .max_alloc = UINT64_MAX };
-    const ey_pace pace = { rates->read_bytes, rates->fma_flops, 0 };
     eyrie_model *m = NULL;
-    ey_costs *costs = NULL;
-    ey_shape s;
+    ey_shape s, parts[PARTS];
     eyrie_status st;
 
     EY_TRY(check_work(rates, work, n, err));
     EY_TRY(ey_model_declare(&m, &nowhere, path, opts, err));
     ey_model_shape(m, &s);
-    if (!(costs = ey_costs_new(&s, (const ey_pace[EY_PHASES]){ pace, pace })))
-        EY_TRY(ey_fail(err, EYRIE_ENOMEM, "costs of a model"));
-    for (size_t i = 0; i < n; i++) add_up(costs, m->opts.chunk, &work[i]);
+    take_apart(&s, parts);
+    for (size_t i = 0; i < n; i++) add_up(parts, rates, m->opts.chunk, &work[i]);
 done:
-    ey_free(costs);
     ey_model_free(m);
     return st;
 }

@@ -1,5 +1,6 @@
 /* slots.c - sequences' states in and out of a model's slots: from one slot to another, to state files and back. How many bytes
  * they have used is known here, what they mean is not. */
+#include "copy.h"
 #include "model_parts.h"
 
 #include <inttypes.h>
@@ -34,15 +35,14 @@ uint64_t ey_model_state_bytes(const eyrie_model *m, uint64_t position)
 static eyrie_status copy_layers(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *b, bool back, eyrie_error *err)
 {
     uint64_t at = 0, bytes;
-    eyrie_status st = EYRIE_OK;
 
-    for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++, at += bytes) {
+    for (uint32_t i = 0; i < m->config.layers; i++, at += bytes) {
         ey_buffer *layer = m->state.layers[i].buffer;
         uint64_t place = slot * m->state.layers[i].bytes;
-        if ((bytes = used_bytes(m, i, position)) == 0) continue;
-        st = back ? ey_buffer_copy(m->dev, b, at, layer, place, bytes, err) : ey_buffer_copy(m->dev, layer, place, b, at, bytes, err);
+        bytes = used_bytes(m, i, position);
+        m->ranges[i] = back ? (ey_range){ b, at, layer, place, bytes } : (ey_range){ layer, place, b, at, bytes };
     }
-    return st;
+    return ey_copy_ranges(m->program, m->dev, m->ranges, m->config.layers, err);
 }
 
 eyrie_status ey_model_store_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *to, eyrie_error *err)
@@ -64,10 +64,9 @@ static eyrie_status copy_slot(eyrie_model *from, uint32_t slot, eyrie_model *to,
     cl_event copied = NULL;
     eyrie_status st;
 
-    for (uint32_t i = 0; i < from->config.layers; i++) {
-        uint64_t bytes = used_bytes(from, i, position);
-        if (bytes) EY_TRY(ey_state_copy(&from->state, i, slot, &to->state, to_slot, bytes, err));
-    }
+    for (uint32_t i = 0; i < from->config.layers; i++)
+        from->ranges[i] = ey_state_range(&from->state, i, slot, &to->state, to_slot, used_bytes(from, i, position));
+    EY_TRY(ey_copy_ranges(from->program, from->dev, from->ranges, from->config.layers, err));
     if (from->dev == to->dev) return EYRIE_OK;
     EY_TRY(ey_device_mark(from->dev, &copied, err));
     st = ey_device_wait_for(to->dev, copied, err);

@@ -37,11 +37,10 @@ uint64_t ey_state_slot_bytes(const ey_state *s)
     return sum;
 }
 
-eyrie_status ey_state_copy(const ey_state *from, uint32_t layer, uint32_t slot, ey_state *to, uint32_t to_slot, uint64_t bytes,
-                           eyrie_error *err)
+ey_range ey_state_range(const ey_state *from, uint32_t layer, uint32_t slot, ey_state *to, uint32_t to_slot, uint64_t bytes)
 {
     const ey_layer_state *a = &from->layers[layer], *b = &to->layers[layer];
-    return ey_buffer_copy(from->arena.dev, a->buffer, slot * a->bytes, b->buffer, to_slot * b->bytes, bytes, err);
+    return (ey_range){ a->buffer, slot * a->bytes, b->buffer, to_slot * b->bytes, bytes };
 }
 
 eyrie_status ey_state_read(const ey_state *s, uint32_t layer, uint32_t slot, uint64_t offset, uint64_t bytes, void *to,

@@ -21,9 +21,8 @@ eyrie_status ey_state_init(ey_state *s, eyrie_device *dev, uint32_t slots, uint3
 /* Declares layer's bytes a slot. ELIMIT: so many slots are more than one allocation holds; the message says how many fit. */
 eyrie_status ey_state_declare(ey_state *s, uint32_t layer, uint64_t bytes, eyrie_error *err);
 uint64_t     ey_state_slot_bytes(const ey_state *s);    /* sum over the layers */
-/* The first bytes of a layer's slot to another, of this state or of one in the same context, after what `from`'s device has enqueued. */
-eyrie_status ey_state_copy(const ey_state *from, uint32_t layer, uint32_t slot, ey_state *to, uint32_t to_slot, uint64_t bytes,
-                           eyrie_error *err);
+/* From the first bytes of a layer's slot to those of another, of this state or of one in the same context. */
+ey_range     ey_state_range(const ey_state *from, uint32_t layer, uint32_t slot, ey_state *to, uint32_t to_slot, uint64_t bytes);
 /* Bytes [offset, offset + bytes) of a layer's slot, from and to the host, after what is enqueued. */
 eyrie_status ey_state_read(const ey_state *s, uint32_t layer, uint32_t slot, uint64_t offset, uint64_t bytes, void *to,
                            eyrie_error *err);

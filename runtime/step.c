@@ -107,5 +107,5 @@ eyrie_status ey_model_copy_logits(eyrie_model *m, ey_phase which, uint32_t i, ey
     uint64_t at;
     eyrie_status st = find_logits(m, which, i, &from, &at, err);
 
-    return st == EYRIE_OK ? ey_buffer_copy(m->dev, from, at, to, offset, m->config.vocab * sizeof(float), err) : st;
+    return st == EYRIE_OK ? ey_buffer_copy(m->dev, &(ey_range){ from, at, to, offset, m->config.vocab * sizeof(float) }, err) : st;
 }

@@ -171,4 +171,32 @@ static inline void expect_ids(const json_t *array, const int32_t *ids, size_t n)
     for (size_t i = 0; i < n; i++) assert_int_equal(json_integer_value(json_array_get(array, i)), ids[i]);
 }
 
+/* Is there a device? Without one the tests that need one are skipped. */
+static inline bool any_device(const char *dir)
+{
+    static int known = -1;
+
+    if (known < 0) {
+        result r = run(dir, "devices");
+        known = r.status == 0;
+        done(&r);
+    }
+    return known == 1;
+}
+
+/* The object in a file of JSON. */
+static inline json_t *load_json(const char *dir, const char *name)
+{
+    json_error_t error;
+    json_t *object = json_load_file(path_of(dir, name), JSON_REJECT_DUPLICATES, &error);
+
+    if (!object) fail_msg("%s: %s", name, error.text);
+    return object;
+}
+
+/* A path for as long as the test runs; path_of has but one. */
+#define PATH_IN(dir, variable, name)                                             \
+    char variable[4096];                                                         \
+    (void)snprintf(variable, sizeof variable, "%s", path_of(dir, name))
+
 #endif

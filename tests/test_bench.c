@@ -166,36 +166,11 @@ static void wrong_usage(void **state)
 
 /* -------------------------------------------------------------------------------------------------------- end to end */
 
-/* Is there a device? Without one the tests that need one are skipped. */
-static bool has_device(const char *dir)
-{
-    static int known = -1;
-
-    if (known < 0) {
-        result r = run(dir, "devices");
-        known = r.status == 0;
-        done(&r);
-    }
-    return known == 1;
-}
-
-static json_t *load(const char *dir, const char *name)
-{
-    json_error_t error;
-    json_t *object = json_load_file(path_of(dir, name), JSON_REJECT_DUPLICATES, &error);
-
-    if (!object) fail_msg("%s: %s", name, error.text);
-    return object;
-}
-
 static void save(const char *dir, const char *name, json_t *object)
 {
     assert_int_equal(json_dump_file(object, path_of(dir, name), 0), 0);
     json_decref(object);
 }
-
-/* All text of a path, since path_of has but one. */
-#define PATH(variable, name) char variable[4096]; (void)snprintf(variable, sizeof variable, "%s", path_of(*state, name))
 
 /* Rows in the order of -p and -n, of -d, of -b. */
 static void rows_of_a_model(void **state)
@@ -205,11 +180,11 @@ static void rows_of_a_model(void **state)
         { "prefill", 4, 0, 1 }, { "prefill", 4, 0, 3 }, { "prefill", 4, 10, 1 }, { "prefill", 4, 10, 3 },
         { "decode", 3, 0, 1 },  { "decode", 3, 0, 3 },  { "decode", 3, 10, 1 },  { "decode", 3, 10, 3 },
     };
-    PATH(file, "out.json");
+    PATH_IN(*state, file, "out.json");
     json_t *record, *rows;
     result r;
 
-    if (!has_device(*state)) skip();
+    if (!any_device(*state)) skip();
     r = run(*state, "bench", "-m", MODEL, "-p", "2-5*2,4", "-n", "3,0", "-d", "10,0", "-b", "3,1", "-r", "2", "--chunk", "8", "--weights",
             "bf16,q8", "--memory", "256M", "-o", file);
     expect_status(&r, 0);
@@ -217,7 +192,7 @@ static void rows_of_a_model(void **state)
     expect_contains(r.out, "| 3 | 10 | 3 |");
     done(&r);
 
-    record = load(*state, "out.json");
+    record = load_json(*state, "out.json");
     assert_string_equal(string(record, "schema"), "eyrie-bench");
     assert_int_equal(number(record, "schema_version"), 1);
     assert_true(string(record, "version")[0] && string(record, "commit")[0] && string(record, "time")[0] && string(record, "energy")[0]);
@@ -256,7 +231,7 @@ static void work_of_a_token(void **state)
 {
     json_t *info, *row;
 
-    if (!has_device(*state)) skip();
+    if (!any_device(*state)) skip();
     row = expect_json(run(*state, "bench", "-m", MODEL, "-p", "0", "-n", "1", "-d", "150", "-r", "1", "--memory", "256M", "--output", "jsonl"));
     info = expect_json(run(*state, "info", "-m", MODEL, "--json"));
     expect_near(number(row, "flops"), number(info, "decode_flops"), 0);
@@ -268,14 +243,14 @@ static void work_of_a_token(void **state)
 /* Every form tells the same rows; JSON comes back as it was. */
 static void forms(void **state)
 {
-    PATH(file, "a.json");
-    PATH(again, "b.json");
+    PATH_IN(*state, file, "a.json");
+    PATH_IN(*state, again, "b.json");
     json_t *a, *b, *line;
     size_t rows, lines = 0;
     json_error_t error;
     result r;
 
-    if (!has_device(*state)) skip();
+    if (!any_device(*state)) skip();
     r = run(*state, "bench", "device", "--quick", "-r", "1", "--memory", "64M", "-o", file);
     expect_status(&r, 0);
     expect_contains(r.out, "| 16 KiB |");
@@ -283,8 +258,8 @@ static void forms(void **state)
     r = run(*state, "bench", "show", file, "-o", again);
     expect_status(&r, 0);
     done(&r);
-    a = load(*state, "a.json");
-    b = load(*state, "b.json");
+    a = load_json(*state, "a.json");
+    b = load_json(*state, "b.json");
     assert_true(json_equal(a, b));
     rows = json_array_size(json_object_get(a, "rows"));
     assert_int_equal(rows, 3 * 5 + 8);      /* 16 KiB, 128 KiB, 1 MiB, 8 MiB and half of what there is; eight other tests */
@@ -327,8 +302,8 @@ static void page(void **state)
         " {\"test\": \"read\", \"set_bytes\": 0, \"median\": 2e10}, {\"test\": \"<i>\", \"unit\": \"<i>\", \"how\": \"<i>\", \"median\": 1},"
         " {\"test\": \"decode\", \"model\": \"<i>\", \"weights\": \"bf16\", \"bytes\": 1e9, \"flops\": 1e9, \"flops_per_second\": 5e9,"
         " \"share\": 0.5, \"limit\": \"<i>\", \"median\": 5, \"tokens\": 8}]}";
-    PATH(file, "a.json");
-    PATH(html, "a.html");
+    PATH_IN(*state, file, "a.json");
+    PATH_IN(*state, html, "a.html");
     size_t length;
     char *bytes;
     result r;
@@ -350,13 +325,13 @@ static void page(void **state)
 /* What was done until then is there. */
 static void interrupts(void **state)
 {
-    PATH(file, "out.json");
+    PATH_IN(*state, file, "out.json");
     const char *const args[] = { "bench", "-m", MODEL, "-p", "0", "-n", "4", "-r", "1000", "--memory", "256M", "-o", file, NULL };
     json_t *record;
     pid_t child;
     result r;
 
-    if (!has_device(*state)) skip();
+    if (!any_device(*state)) skip();
     child = start(*state, (setting){ 0 }, args);
     for (int i = 0; i < 6000; i++) {        /* the file that becomes out.json is made before anything is measured */
         char temporary[64];
@@ -370,20 +345,20 @@ static void interrupts(void **state)
     expect_status(&r, 128 + SIGINT);
     expect_contains(r.out, "interrupted");
     done(&r);
-    record = load(*state, "out.json");
+    record = load_json(*state, "out.json");
     assert_true(json_is_true(json_object_get(record, "interrupted")));
     json_decref(record);
 }
 
 static void refuses_before_measuring(void **state)
 {
-    PATH(file, "none/out.json");
-    PATH(page, "none/out.html");
+    PATH_IN(*state, file, "none/out.json");
+    PATH_IN(*state, page, "none/out.html");
 
     expect_failure(run(*state, "bench", "-m", MODEL, "-o", file), 1, "none/out.json: No such file");
     expect_failure(run(*state, "bench", "-m", MODEL, "--html", page), 1, "none/out.html: No such file");
     expect_failure(run(*state, "bench", "device", "-o", *state), 1, "Is a directory");
-    if (!has_device(*state)) skip();
+    if (!any_device(*state)) skip();
     expect_failure(run(*state, "bench", "-m", "synthetic:bogus-1b"), 1, "griffin,mqa}");
     expect_failure(run(*state, "bench", "-m", MODEL, "--context", "100", "-d", "64", "-p", "64"), 1, "--context 100 holds less");
     expect_failure(run(*state, "bench", "-m", MODEL, "-b", "65536", "--memory", "64M"), 1, "there is 64 MiB");
@@ -425,8 +400,8 @@ static void comparisons(void **state)
         { base, NULL, slow, NULL, 1, 256, 0, "too few repetitions" },
         { base, NULL, slow, NULL, 5, 8, 3, "chunk: 256 and 8" },
     };
-    PATH(a, "a.json");
-    PATH(b, "b.json");
+    PATH_IN(*state, a, "a.json");
+    PATH_IN(*state, b, "b.json");
     json_t *found;
     result r;
 
@@ -455,8 +430,8 @@ static void comparisons(void **state)
 static void many_rows(void **state)
 {
     static const double base[] = { 100, 104, 97, 101, 98 }, luck[] = { 108, 104, 107, 111, 103 };
-    PATH(a, "a.json");
-    PATH(b, "b.json");
+    PATH_IN(*state, a, "a.json");
+    PATH_IN(*state, b, "b.json");
     json_t *records[2];
     double p, ratio;
     result r;
@@ -493,9 +468,9 @@ static void refused_records(void **state)
         { "{\"schema\": \"eyrie-bench\", \"schema_version\": 1, \"rows\": []}", "no row in common" },
     };
     static const double base[] = { 1, 2 };
-    PATH(a, "a.json");
-    PATH(b, "b.json");
-    PATH(none, "none");
+    PATH_IN(*state, a, "a.json");
+    PATH_IN(*state, b, "b.json");
+    PATH_IN(*state, none, "none");
     result r;
 
     save(*state, "a.json", record_of(1, base, NULL, 2, 256));

@@ -299,7 +299,7 @@ static void transfers(void **state)
 
     assert_ok(ey_buffer_write(device, b, 0, sizeof out, out, &err));
     assert_ok(ey_buffer_write(device, b, 16, 8, out, &err));
-    assert_ok(ey_buffer_copy(device, b, 128, b, 32, 64, &err));
+    assert_ok(ey_buffer_copy(device, &(ey_range){ b, 128, b, 32, 64 }, &err));
     assert_ok(ey_buffer_read(device, b, 0, sizeof in, in, &err));
     memmove(out + 16, out, 8);
     memmove(out + 32, out + 128, 64);

@@ -88,6 +88,12 @@ static void work_adds_up(void **state)
         assert_int_equal(step[i].flops, c.decode[i].flops);
         assert_near(step[i].seconds, step[i].bytes, 1e-9);
     }
+    /* Where both rates matter, products, attention and head take at least what the slower of all their work takes, and at most both. */
+    assert_ok(eyrie_model_cost(model, &opts, &(eyrie_rates){ .read_bytes = 1, .fma_flops = 10 }, step, EYRIE_STEP_COSTS, &err));
+    for (uint32_t i = 0; i < EYRIE_STEP_COSTS; i++) {
+        double reads = (double)step[i].bytes, computes = (double)step[i].flops / 10;
+        assert_true(step[i].seconds >= fmax(reads, computes) * 0.999999 && step[i].seconds <= reads + computes);
+    }
     assert_ok(eyrie_model_cost(model, &opts, &computing, parts, 3, &err));
     assert_int_equal(parts[0].bytes, parts[1].bytes + parts[2].bytes);
     assert_int_equal(parts[0].flops, parts[1].flops + parts[2].flops);

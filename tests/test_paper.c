@@ -208,35 +208,9 @@ static void wrong_usage(void **state)
 
 /* -------------------------------------------------------------------------------------------------------- end to end */
 
-/* Is there a device? Without one the tests that need one are skipped. */
-static bool has_device(const char *dir)
-{
-    static int known = -1;
-
-    if (known < 0) {
-        result r = run(dir, "devices");
-        known = r.status == 0;
-        done(&r);
-    }
-    return known == 1;
-}
-
-#define PATH(variable, name)                                                                                         \
-    char variable[4096];                                                                                             \
-    (void)snprintf(variable, sizeof variable, "%s", path_of(*state, name))
-
-static json_t *load(const char *dir, const char *name)
-{
-    json_error_t error;
-    json_t *object = json_load_file(path_of(dir, name), JSON_REJECT_DUPLICATES, &error);
-
-    if (!object) fail_msg("%s: %s", name, error.text);
-    return object;
-}
-
 static void refuses_what_does_not_fit(void **state)
 {
-    if (!has_device(*state)) skip();
+    if (!any_device(*state)) skip();
     expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "100K"), 1,
                    "do not fit into 102400");
     expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "99999G"), 1, "bytes free");
@@ -250,25 +224,33 @@ static void figures_of_tiny_models(void **state)
                                                                                                               "42" };
     static const char *const files[] = { "decode-1.svg", "decode-3.tsv", "latency-3-32.svg", "throughput.svg",
                                          "prefill.tsv",  "cache.svg",    "figures.gp" };
-    PATH(file, "out.json");
+    PATH_IN(*state, file, "out.json");
     json_t *record, *again, *info;
-    size_t rows[2] = { 0, 0 }, i;
+    size_t rows[2] = { 0, 0 }, kernels[2] = { 0, 0 }, i;
     const json_t *row;
     result r;
 
-    if (!has_device(*state)) skip();
+    if (!any_device(*state)) skip();
     r = run(*state, "bench", "paper", models[0], models[1], models[2], "-d", "0,16,64", "-b", "1,3", "-p", "8,16",
             "-n", "16,40", "-r", "2", "--memory", "64M", "-o", file, "--figures", *state);
     expect_status(&r, 0);
     expect_contains(r.out, "Highest throughput over that of mqa");
     expect_contains(r.out, "Kernels of");
     done(&r);
-    record = load(*state, "out.json");
+    record = load_json(*state, "out.json");
     json_array_foreach(json_object_get(record, "rows"), i, row) {
         rows[strcmp(string(row, "test"), "decode") == 0]++;
         assert_int_equal(json_array_size(json_object_get(row, "rates")), 2);
         assert_true(number(row, "formula") > 0);
     }
+    json_array_foreach(json_object_get(record, "kernels"), i, row) {    /* none has read anything before its prompt */
+        bool attention = strstr(string(row, "kernel"), "attention"), counted = !json_is_null(json_object_get(row, "bytes"));
+        assert_true(number(row, "launches") > 0 && number(row, "seconds") >= 0);
+        assert_true(counted || attention);
+        assert_true(!counted || !attention || number(row, "depth") > 0);
+        kernels[counted]++;
+    }
+    assert_true(kernels[0] > 0 && kernels[1] > 0);
     assert_int_equal(rows[0], 3 * 2);
     assert_int_equal(rows[1], 3 * 3 * 2 + 3 * 3);   /* and steps of 64 sequences, which fit, at depths 0, 16 and 40 */
     for (size_t m = 0; m < 3; m++)
@@ -290,24 +272,57 @@ static void figures_of_tiny_models(void **state)
     json_decref(record);
 }
 
+/* A record may be anybody's. */
+static void figures_of_others(void **state)
+{
+    static const char record[] =
+        "{\"schema\": \"eyrie-bench\", \"schema_version\": 1, \"rows\": [], \"figures\": [{\"key\": \"%s\", \"title\": \"<i>\", \"about\": 3, "
+        "\"x\": {\"label\": \"it's\\n<i>\"}, \"y\": 7, \"curves\": [{\"name\": \"<i>\", \"x\": [0, 1, null, 2], \"y\": [%s, \"z\"], "
+        "\"predicted\": 1}, 5, {}]}, {\"table\": [5, [1, \"<i>\"], []]}, 1, {}]}";
+    static const struct { const char *key, *values; int status; } cases[] = {
+        { "a-1", "1, 2", 0 }, { "a", "-1, -2", 0 }, { "a", "0, 0", 0 }, { "a", "1e-320, 1e-321", 0 }, { "a", "1e308, -1e308", 0 },
+        { "a", "null, []", 0 }, { "../a", "1, 2", 1 }, { "", "1, 2", 1 }, { "a b", "1, 2", 1 },
+    };
+    PATH_IN(*state, file, "a.json");
+    PATH_IN(*state, html, "a.html");
+    size_t length;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char text[1024], *bytes;
+        result r;
+        assert_in_range(snprintf(text, sizeof text, record, cases[i].key, cases[i].values), 1, sizeof text - 1);
+        write_text(*state, "a.json", text);
+        r = run(*state, "bench", "show", file, "--figures", *state, "--html", html);
+        expect_status(&r, cases[i].status);
+        done(&r);
+        bytes = read_whole(*state, "a.html", &length);
+        assert_null(strstr(bytes, "<i>"));
+        free(bytes);
+        if (cases[i].status) continue;
+        bytes = read_whole(*state, "figures.gp", &length);
+        expect_contains(bytes, "set xlabel 'it''s<i>'\n");
+        free(bytes);
+    }
+}
+
 /* What was done until then is there, figures and all. */
 static void interrupts(void **state)
 {
-    PATH(file, "out.json");
+    PATH_IN(*state, file, "out.json");
     const char *const args[] = { "bench", "paper", TINY("hawk"), TINY("mqa"), "-d",   "0,16", "-b", "1,2", "-p",
                                  "8",     "-n",    "16",         "-r",        "1000", "-o",   file, NULL };
     json_t *record;
     pid_t child;
     result r;
 
-    if (!has_device(*state)) skip();
+    if (!any_device(*state)) skip();
     child = start(*state, (setting){ 0 }, args);
     sleep(10);          /* opening takes a second or two, a round tenths */
     assert_int_equal(kill(child, SIGINT), 0);
     r = finish(*state, child);
     expect_status(&r, 128 + SIGINT);
     done(&r);
-    record = load(*state, "out.json");
+    record = load_json(*state, "out.json");
     assert_true(json_is_true(json_object_get(record, "interrupted")));
     json_decref(record);
 }
@@ -317,7 +332,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(times_add_up), cmocka_unit_test(the_best_that_fits), cmocka_unit_test(growth_and_crossings),
         cmocka_unit_test(little_was_measured), test_in_dir(wrong_usage), test_in_dir(refuses_what_does_not_fit),
-        test_in_dir(figures_of_tiny_models), test_in_dir(interrupts),
+        test_in_dir(figures_of_tiny_models), test_in_dir(figures_of_others), test_in_dir(interrupts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

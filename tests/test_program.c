@@ -3,6 +3,8 @@
 
 #include "program.h"
 
+#include <eyrie/eyrie_tools.h>
+
 #include <sys/stat.h>
 
 /* One weight format and one type of ring, so that there is little to compile. */
@@ -92,6 +94,31 @@ static void kernels_by_name(void **state)
     assert_true(err.cl_code != 0);
     ey_program_free(p);
     ey_program_free(NULL);
+}
+
+/* All there can be on this device, in one program. PoCL tells standard error of warnings. */
+static void compilers_have_nothing_to_say(void **state)
+{
+    static const struct { const char *probe; uint32_t bit; } more[] = { { "amx", EY_MATRIX_UNIT | EY_UNIT_DECODE }, { "vnni", EY_VNNI } };
+    uint32_t      all = EY_INT8 | formats | 1u << EYRIE_FORMAT_F32 | 1u << EYRIE_FORMAT_F16 | 1u << EYRIE_FORMAT_Q8 | 1u << EYRIE_FORMAT_Q4;
+    char          log[4096] = "";
+    cl_kernel     kernel;
+    cl_program    program;
+    cl_device_id  id;
+    eyrie_verdict v;
+    ey_program   *p;
+
+    (void)state;
+    if (!device) skip();
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        if (eyrie_probe_run(device, more[i].probe, &v, &err) == EYRIE_OK && v.answer == EYRIE_YES) all |= more[i].bit;
+    assert_ok(ey_program_build(&p, device, all, EYRIE_FORMAT_F16, &err));
+    assert_ok(ey_program_kernel(p, "norm", &kernel, &err));
+    assert_int_equal(clGetKernelInfo(kernel, CL_KERNEL_PROGRAM, sizeof program, &program, NULL), CL_SUCCESS);
+    assert_int_equal(clGetProgramInfo(program, CL_PROGRAM_DEVICES, sizeof id, &id, NULL), CL_SUCCESS);
+    assert_int_equal(clGetProgramBuildInfo(program, id, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL), CL_SUCCESS);
+    if (strstr(log, "warning")) fail_msg("%s", log);
+    ey_program_free(p);
 }
 
 static void a_directory_replaces_one_file(void **state)
@@ -189,7 +216,7 @@ int main(void)
         cmocka_unit_test(built_in_text_is_that_of_the_files), cmocka_unit_test(kernels_by_name),
         test_in_dir(a_directory_replaces_one_file),           test_in_dir(broken_kernels_are_located),
         test_in_dir(a_kernel_is_missing),                     test_in_dir(a_file_cannot_be_read),
-        test_in_dir(a_directory_that_is_not_there),
+        test_in_dir(a_directory_that_is_not_there),           cmocka_unit_test(compilers_have_nothing_to_say),
     };
 
     return cmocka_run_group_tests_name("program", tests, open_device, close_device);

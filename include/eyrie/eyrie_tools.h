@@ -134,7 +134,7 @@ typedef struct eyrie_work {
     bool     generates;
     uint64_t sequences, position, tokens;
     uint64_t bytes, flops;         /* found: read and written; two for each multiply-add */
-    double   seconds;              /* max(bytes / read_bytes, FLOPs / fma_flops), for the layers and the head of each step */
+    double   seconds;              /* max(bytes / read_bytes, FLOPs / fma_flops), of products, attention and head each, in each step */
 } eyrie_work;
 
 /* What n pieces of work take by the cost model alone, with nothing learnt: from the model's files and from rates, which may be a

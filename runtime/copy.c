@@ -1,0 +1,67 @@
+/* copy.c - see copy.h. Devices of class CPU copy by a kernel, whose work-items share all ranges; GPUs have engines for it. */
+#include "copy.h"
+
+enum {
+    AT_ONCE = 8,                /* ranges in a launch, as copy.cl has it */
+    VECTOR = 64,                /* bytes that its work-items copy at a time */
+    PIECE = 512,                /* vectors of a work-item */
+    STREAM = 1 << 20            /* bytes from which on the destination would hardly stay in a second level cache */
+};
+
+typedef struct kernel_range {
+    cl_mem   from, to;
+    cl_ulong at, to_at, n;      /* in vectors */
+} kernel_range;
+
+static bool in_vectors(const ey_range *r) { return (r->at | r->to_at | r->bytes) % VECTOR == 0; }
+
+static cl_int set_range(cl_kernel kernel, cl_uint first, const kernel_range *r)
+{
+    const struct { size_t size; const void *value; } args[] = { { sizeof r->from, &r->from }, { sizeof r->at, &r->at },
+        { sizeof r->to, &r->to }, { sizeof r->to_at, &r->to_at }, { sizeof r->n, &r->n } };
+    cl_int code = CL_SUCCESS;
+
+    for (cl_uint i = 0; i < sizeof args / sizeof *args && code == CL_SUCCESS; i++)
+        EY_CL(code, clSetKernelArg, kernel, first + i, args[i].size, args[i].value);
+    return code;
+}
+
+/* Up to AT_ONCE; the places that are left copy nothing. */
+static eyrie_status launch(cl_kernel kernel, eyrie_device *dev, const ey_range *ranges, size_t n, cl_int stream, eyrie_error *err)
+{
+    static const cl_uint first = 2, each = 5;
+    const cl_ulong piece = PIECE;
+    const size_t local[2] = { 1, 1 };
+    size_t global[2] = { 1, n };
+    cl_int code;
+
+    if (EY_CL(code, clSetKernelArg, kernel, 0, sizeof piece, &piece) == CL_SUCCESS)
+        EY_CL(code, clSetKernelArg, kernel, 1, sizeof stream, &stream);
+    for (cl_uint i = 0; i < AT_ONCE && code == CL_SUCCESS; i++) {
+        const ey_range *r = &ranges[i < n ? i : 0];
+        uint64_t vectors = i < n ? r->bytes / VECTOR : 0;
+        global[0] = ey_max(global[0], (vectors + PIECE - 1) / PIECE);
+        code = set_range(kernel, first + each * i, &(kernel_range){ r->from->mem, r->to->mem, r->at / VECTOR, r->to_at / VECTOR, vectors });
+    }
+    if (code == CL_SUCCESS) EY_CL(code, clEnqueueNDRangeKernel, dev->queue, kernel, 2, NULL, global, local, 0, NULL, NULL);
+    return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "copying %s and others", ranges->from->label);
+}
+
+eyrie_status ey_copy_ranges(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err)
+{
+    cl_kernel kernel = NULL;
+    uint64_t bytes = 0;
+    bool vectors = dev->cpu && dev->vector > 1;
+    eyrie_status st = EYRIE_OK;
+
+    for (size_t i = 0; i < n; i++) {
+        bytes += ranges[i].bytes;
+        vectors = vectors && in_vectors(&ranges[i]);
+    }
+    if (vectors) st = ey_program_kernel(program, "copy_ranges", &kernel, err);
+    for (size_t i = 0; i < n && st == EYRIE_OK; i += vectors ? AT_ONCE : 1) {
+        if (vectors) st = launch(kernel, dev, &ranges[i], ey_min(n - i, AT_ONCE), bytes > STREAM, err);
+        else if (ranges[i].bytes) st = ey_buffer_copy(dev, &ranges[i], err);
+    }
+    return st;
+}

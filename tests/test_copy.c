@@ -1,0 +1,69 @@
+/* test_copy.c - copy.c: every range arrives, and nothing beside it changes, however many there are, whatever their sizes. */
+#include "running.h"
+
+#include "copy.h"
+
+enum { MOST = 20, GAP = 64 };
+
+static void fill(unsigned char *bytes, uint64_t n, uint32_t seed)
+{
+    for (uint64_t i = 0; i < n; i++) bytes[i] = (unsigned char)((seed = seed * 1664525u + 1013904223u) >> 24);
+}
+
+/* Ranges of these sizes, GAP bytes apart and in reverse order where they go. */
+static void check(ey_program *program, const uint64_t *sizes, size_t n)
+{
+    ey_range ranges[MOST];
+    ey_arena arena;
+    uint64_t total = GAP, at = GAP;
+
+    for (size_t i = 0; i < n; i++) total += sizes[i] + GAP;
+    unsigned char *from = malloc(total), *want = malloc(total), *got = malloc(total);
+    assert_true(from && want && got);
+    ey_arena_init(&arena, device, "copies");
+    ey_buffer *a = ey_arena_add(&arena, total, "from"), *b = ey_arena_add(&arena, total, "to");
+    assert_true(a && b);
+    assert_ok(ey_arena_commit(&arena, &err));
+    fill(from, total, 1);
+    fill(want, total, 2);
+    assert_ok(ey_buffer_write(device, a, 0, total, from, &err));
+    assert_ok(ey_buffer_write(device, b, 0, total, want, &err));
+    for (size_t i = 0; i < n; at += sizes[i++] + GAP) {
+        ranges[i] = (ey_range){ a, at, b, total - at - sizes[i], sizes[i] };
+        memcpy(want + ranges[i].to_at, from + at, sizes[i]);
+    }
+    assert_ok(ey_copy_ranges(program, device, ranges, n, &err));
+    assert_ok(ey_buffer_read(device, b, 0, total, got, &err));
+    assert_memory_equal(got, want, total);
+    assert_ok(ey_buffer_read(device, a, 0, total, got, &err));
+    assert_memory_equal(got, from, total);
+    ey_arena_free(&arena);
+    free(from);
+    free(want);
+    free(got);
+}
+
+/* A piece is 32 KiB and a launch takes 8 ranges; from 1 MiB on caches are passed by, and what is not in lines of 64 bytes goes by
+ * commands of the driver's. */
+static void ranges_of_all_sizes(void **state)
+{
+    static const struct { size_t n; uint64_t sizes[MOST]; } cases[] = {
+        { 1, { 0 } }, { 1, { 64 } }, { 2, { 32704, 32768 } }, { 3, { 32832, 0, 640 } }, { 1, { 100 } }, { 3, { 64, 1, 64 } },
+        { 8, { 64, 128, 192, 256, 320, 384, 448, 65536 } }, { 9, { 64, 0, 192, 256, 320, 384, 0, 512, 100032 } },
+        { 20, { 64, 64, 64, 64, 64, 64, 64, 64, 128, 128, 128, 128, 128, 128, 128, 128, 33024, 64, 64, 64 } },
+        { 2, { 5 << 18, 4 << 18 } }, { 2, { (5 << 18) + 4, 4 << 18 } } };
+    ey_program *program;
+
+    (void)state;
+    if (!device) skip();
+    assert_ok(ey_program_build(&program, device, 1u << EYRIE_FORMAT_BF16, EYRIE_FORMAT_F32, &err));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check(program, cases[i].sizes, cases[i].n);
+    assert_ok(ey_copy_ranges(program, device, NULL, 0, &err));
+    ey_program_free(program);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(ranges_of_all_sizes) };
+    return cmocka_run_group_tests_name("copy", tests, open_device, close_device);
+}
