@@ -645,12 +645,16 @@ static void without_copies(void **state)
     (void)state;
     table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .chunk = 64 },
                          (eyrie_engine_opts){ .prefix_memory = 16 << 20, .prefix_spacing = SPACING });
+    uint32_t vector = device->vector;
+
     dice = 8;
     roll_tokens(random_tokens, 200, t.model);
     run_alone(t.engine, prompt_of(random_tokens, 200, 3), &want);
+    device->vector = 1;             /* states are copied by commands then, not by a kernel */
     ey_cl_hook = fail_copies;
     run_alone(t.engine, prompt_of(random_tokens, 200, 3), &got);
     ey_cl_hook = NULL;
+    device->vector = vector;
     assert_same("without copies", &got, &want);
     assert_int_equal(got.reused, 0);
     assert_int_equal(stats_of(t.engine).prefix_bytes, 0);
