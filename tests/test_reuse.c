@@ -114,6 +114,44 @@ static void branches_are_remembered(void **state)
     close_table(&t);
 }
 
+/* What a sequence reads after its first request, in a fork, or after it was loaded, is no beginning of a text. */
+static void only_beginnings_are_kept(void **state)
+{
+    static heard got, want;
+    char file[4096];
+    int32_t tokens[LONGEST];
+    eyrie_seq *s, *more[2];
+
+    snprintf(file, sizeof file, "%s", path_of(*state, "state"));
+    table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .chunk = 64, .slots = 3 }, (eyrie_engine_opts){ 0 });
+    dice = 21;
+    roll_tokens(tokens, LONGEST, t.model);
+    run_alone(t.engine, prompt_of(tokens, 300, 5), &want);
+    close_table(&t);
+    t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .chunk = 64, .slots = 3 },
+                   (eyrie_engine_opts){ .prefix_memory = 16 << 20, .prefix_spacing = SPACING });
+    roll_tokens(random_tokens, LONGEST, t.model);
+    s = open_seq(t.engine);
+    submit(s, prompt_of(random_tokens, 60, 5), &got);
+    run_to_end(t.engine);
+    uint64_t held = stats_of(t.engine).prefix_bytes;
+    assert_ok(eyrie_seq_fork(&more[0], s, &err));
+    assert_ok(eyrie_seq_save(s, file, &err));
+    assert_ok(eyrie_seq_load(&more[1], t.engine, file, &err));
+    for (uint32_t i = 0; i < 3; i++) {
+        eyrie_seq *one = i ? more[i - 1] : s;
+        submit(one, prompt_of(tokens, 300, 5), &got);
+        run_to_end(t.engine);
+        assert_int_equal(got.reused, 0);
+        assert_ok(eyrie_seq_close(one));
+    }
+    assert_int_equal(stats_of(t.engine).prefix_bytes, held);
+    run_alone(t.engine, prompt_of(tokens, 300, 5), &got);
+    assert_same("a beginning", &got, &want);
+    assert_int_equal(got.reused, 0);
+    close_table(&t);
+}
+
 /* Prompts that come together: of those that begin alike one reads what they share. */
 static void what_is_shared_is_read_once(void **state)
 {
@@ -191,8 +229,8 @@ static void make_workload(const eyrie_model *m)
             n = there + (one_in(2) ? 0 : below(LONGEST - there));
         }
         workload[i] = prompt_of(tokens, n, between(0, 8));
-        if (one_in(2)) workload[i].temperature = 1.0f;
-        if (one_in(4)) workload[i].repetition_penalty = 1.3f;       /* which asks for whole rows of logits */
+        workload[i].temperature = (float)(below(3) * 4);            /* 8 asks for whole rows of logits, where there are enough tokens */
+        if (one_in(4)) workload[i].repetition_penalty = 1.3f;
         if (one_in(8)) workload[i].flags |= EYRIE_SCORE;
         else if (workload[i].max_tokens == 0 && one_in(2)) workload[i].flags |= EYRIE_KEEP_LOGITS;
         workload[i].seed = roll();
@@ -454,6 +492,34 @@ static void files_under_wrong_names(void **state)
     close_shop(&s);
 }
 
+/* Nor is one that takes another's place while the engine is open; both prompts have the same length. */
+static void files_that_change_places(void **state)
+{
+    static heard got, want[2];
+    const char *temporary = "between";
+    char path[3][4096];
+
+    dice = 5;
+    for (uint32_t round = 0; round < 2; round++) {
+        shop s = open_shop(GOLDEN("griffin"), *state, 0);
+        if (round == 0) roll_tokens(random_tokens, 128, s.model);
+        if (round == 1) {
+            files two = files_in(*state);
+            assert_int_equal(two.n, 2);
+            for (uint32_t i = 0; i < 3; i++) snprintf(path[i], sizeof *path, "%s", path_of(*state, i < 2 ? two.names[i] : temporary));
+            assert_int_equal(rename(path[0], path[2]) | rename(path[1], path[0]) | rename(path[2], path[1]), 0);
+        }
+        for (uint32_t i = 0; i < 2; i++) {
+            run_alone(s.engine, prompt_of(random_tokens + 64 * i, 64, 3), round ? &got : &want[i]);
+            if (round == 0) continue;
+            assert_same("in place of another", &got, &want[i]);
+            assert_int_equal(got.reused, 0);
+        }
+        if (round == 1) expect_notes(2, "another prompt");
+        close_shop(&s);
+    }
+}
+
 /* No file may become larger than a few bytes, as if the disk were full: noted once, and all goes on. */
 static void a_full_disk_is_noted_once(void **state)
 {
@@ -569,15 +635,42 @@ static void faults_are_misses(void **state)
     assert_ok(eyrie_model_close(t.model));
 }
 
+static cl_int fail_copies(const char *call) { return strcmp(call, "clEnqueueCopyBuffer") ? CL_SUCCESS : CL_OUT_OF_RESOURCES; }
+
+/* States that cannot be copied are not kept, and those that were are not used. */
+static void without_copies(void **state)
+{
+    static heard got, want;
+
+    (void)state;
+    table t = open_table(TOGETHER, GOLDEN("griffin"), (eyrie_model_opts){ .chunk = 64 },
+                         (eyrie_engine_opts){ .prefix_memory = 16 << 20, .prefix_spacing = SPACING });
+    uint32_t vector = device->vector;
+
+    dice = 8;
+    roll_tokens(random_tokens, 200, t.model);
+    run_alone(t.engine, prompt_of(random_tokens, 200, 3), &want);
+    device->vector = 1;             /* states are copied by commands then, not by a kernel */
+    ey_cl_hook = fail_copies;
+    run_alone(t.engine, prompt_of(random_tokens, 200, 3), &got);
+    ey_cl_hook = NULL;
+    device->vector = vector;
+    assert_same("without copies", &got, &want);
+    assert_int_equal(got.reused, 0);
+    assert_int_equal(stats_of(t.engine).prefix_bytes, 0);
+    close_table(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_are_read_once),     cmocka_unit_test(branches_are_remembered),
         cmocka_unit_test(what_is_shared_is_read_once),
         cmocka_unit_test(nothing_shows_by_chance),   test_in_dir(later_engines_begin_with_files),
+        test_in_dir(only_beginnings_are_kept),       test_in_dir(files_that_change_places),
         test_in_dir(damaged_files_are_misses),       test_in_dir(files_under_wrong_names),
         test_in_dir(a_full_disk_is_noted_once),      test_in_dir(directories_that_cannot_be),
-        cmocka_unit_test(faults_are_misses),
+        cmocka_unit_test(faults_are_misses),         cmocka_unit_test(without_copies),
     };
 
     return cmocka_run_group_tests(tests, open_device, close_device);
