@@ -4,8 +4,8 @@
  * ("formula", seconds of a repetition).
  *
  * The cost model counts bytes and operations; how well a kernel does at some number of sequences it cannot know. So
- * its seconds are scaled to what was measured at the least depth, for each model and number of sequences: that one
- * agrees by construction, and what is predicted is how times change with depth. */
+ * its seconds are scaled to what was measured, for each model and number of sequences: at the least depth, and what a
+ * step takes more than there at a quarter of the largest. These agree by construction; the rest is predicted. */
 #include "figure.h"
 #include "paper.h"
 
@@ -15,6 +15,7 @@
 #include <string.h>
 
 enum { MOST_POINTS = 64, TEXT = 96 };
+#define LEAST_GROWTH 0.01           /* of a step, below which it is none */
 
 /* Seconds of a step over depth, or of a prompt over its length: of one model with one number of sequences. */
 typedef struct steps {
@@ -43,10 +44,18 @@ static void add_point(steps *s, double depth, double measured, double formula)
     s->n++;
 }
 
-static void scale(steps *s)
+/* What is there at the first depth takes so many times what the model says; what comes on top, which is attention's,
+ * takes another number of times that, known from a quarter of the largest depth, but is no faster than the device. */
+static void scale(steps *s, bool attention)
 {
-    double factor = s->n ? s->measured[0] / s->predicted[0] : 1;
-    for (size_t i = 0; i < s->n; i++) s->predicted[i] *= factor;
+    double first = s->n ? s->predicted[0] : 1, factor = s->n ? s->measured[0] / first : 1, more = factor;
+    size_t known = 0;
+
+    for (size_t i = 1; i < s->n && attention; i++)
+        if (s->depth[i] <= s->depth[s->n - 1] / 4) known = i;
+    if (s->predicted[known] - first > LEAST_GROWTH * first)
+        more = fmax(1, (s->measured[known] - s->measured[0]) / (s->predicted[known] - first));
+    for (size_t i = 0; i < s->n; i++) s->predicted[i] = factor * first + more * (s->predicted[i] - first);
 }
 
 /* Of decode steps over depth, or of whole prompts, from the beginning, over length. */
@@ -65,7 +74,7 @@ static steps steps_of(const json_t *rows, const char *test, const char *model, u
         add_point(&s, decode ? cli_get_number(row, "depth") : tokens, n * together / cli_get_number(row, "median"),
                   cli_get_number(row, "formula") * together / tokens);
     }
-    scale(&s);
+    scale(&s, decode);
     return s;
 }
 
@@ -146,7 +155,7 @@ static double throughput(const json_t *rows, const cli_paper *p, size_t model, s
 static const char about_decode[] =
     "Milliseconds for a token of each sequence, after as many tokens as the depth says. Dots: measured; dashed: "
     "predicted, "
-    "from the bytes and operations that a step has, scaled to the first of each column.";
+    "from the bytes and operations that a step has, scaled to the first depth and to a quarter of the last.";
 static const char about_growth[] = "The deepest step over the first one; and the depth from which a step of %s takes "
                                    "half as long again as the model's "
                                    "(\"-\": no depth that was measured).";
