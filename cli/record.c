@@ -281,6 +281,7 @@ static json_t *whole_row(const json_t *record, const json_t *row)
 static const char *const columns[] = {
     "time", "version", "commit", "device", "driver", "test", "model", "weights", "kv", "compute", "chunk", "tokens", "depth", "batch",
     "set_bytes", "unit", "median", "mean", "deviation", "bytes_per_second", "flops_per_second", "limit", "share", "predicted",
+    "formula",
     "joules_per_token", "how",
 };
 enum { COLUMNS = sizeof columns / sizeof *columns };

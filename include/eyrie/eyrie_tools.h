@@ -128,19 +128,20 @@ typedef struct eyrie_model_costs {
 EYRIE_API eyrie_status eyrie_model_predict(const char *path, const eyrie_model_opts *opts, eyrie_device *device, uint64_t memory,
                                            eyrie_model_costs *costs, eyrie_error *err);
 
-/* Work of a model, all sequences alike: each has read `position` tokens and reads `tokens` more, one sequence after the other and in
- * chunks, or generates as many, all in one step. */
+/* Work of a model, all sequences alike: each has read `position` tokens and reads `tokens` more, one sequence after the
+ * other and in chunks, or generates as many, all in one step. */
 typedef struct eyrie_work {
     bool     generates;
     uint64_t sequences, position, tokens;
     uint64_t bytes, flops;         /* found: read and written; two for each multiply-add */
-    double   seconds;              /* max(bytes / read_bytes, FLOPs / fma_flops), of products, attention and head each, in each step */
+    double   seconds;              /* max(bytes / read_bytes, FLOPs / fma_flops): of products, attention and head each,
+                                    * in each step */
 } eyrie_work;
 
-/* What n pieces of work take by the cost model alone, with nothing learnt: from the model's files and from rates, which may be a
- * device's or made up. Launches are not in it. EINVAL: rates that are no rates, work that is none. */
-EYRIE_API eyrie_status eyrie_model_cost(const char *path, const eyrie_model_opts *opts, const eyrie_rates *rates, eyrie_work *work,
-                                        size_t n, eyrie_error *err);
+/* What n pieces of work take by the cost model alone, with nothing learnt: from the model's files and from rates, which
+ * may be a device's or made up. Launches are not in it. EINVAL: rates that are no rates, work that is none. */
+EYRIE_API eyrie_status eyrie_model_cost(const char *path, const eyrie_model_opts *opts, const eyrie_rates *rates,
+                                        eyrie_work *work, size_t n, eyrie_error *err);
 
 /* --------------------------------------------------------------------------------------------------------- meters */
 
@@ -187,21 +188,24 @@ EYRIE_API eyrie_status eyrie_meter_run(eyrie_meter *meter, eyrie_metric metric, 
 typedef struct eyrie_kernel_time {
     char     name[40];
     uint64_t launches;
-    uint64_t bytes, flops;         /* of all of them, as plans count them: steps as large as their bucket (rows and tokens rounded up
-                                    * to a power of two), windows full */
-    double   seconds;              /* in which they ran, by the device's clock, or by the host's where that cannot be trusted */
+    uint64_t bytes, flops;         /* of all of them, as plans count them: steps as large as their bucket (rows and
+                                    * tokens rounded up to a power of two), windows full */
+    double   seconds;              /* in which they ran, by the device's clock, or by the host's where that one cannot
+                                    * be trusted */
 } eyrie_kernel_time;
 
 typedef struct eyrie_profile eyrie_profile;
 
-/* From now on all launches of models on this device are timed, which makes them slower. EBUSY: they are already, by another
- * profile or for an engine's trace. Take the times between steps now and then: until then each launch is remembered. To be closed before the device. */
+/* From now on all launches of models on this device are timed, which makes them slower. EBUSY: they are already, by
+ * another profile or for an engine's trace. Take the times between steps now and then: until then each launch is
+ * remembered. To be closed before the device. */
 EYRIE_API eyrie_status eyrie_profile_open(eyrie_profile **out, eyrie_device *dev, eyrie_error *err);
 EYRIE_API void         eyrie_profile_close(eyrie_profile *profile);
 
-/* A kernel each, those that took longest first, and forgets them. Writes at most `capacity` of them and always sets *n to how many
- * there are. Models that ran have to be open still. ENOMEM: some are missing. */
-EYRIE_API eyrie_status eyrie_profile_take(eyrie_profile *profile, eyrie_kernel_time *list, size_t capacity, size_t *n, eyrie_error *err);
+/* A kernel each, those that took longest first, and forgets them. Writes at most `capacity` of them and always sets *n
+ * to how many there are. Models that ran have to be open still. ENOMEM: some are missing. */
+EYRIE_API eyrie_status eyrie_profile_take(eyrie_profile *profile, eyrie_kernel_time *list, size_t capacity, size_t *n,
+                                          eyrie_error *err);
 
 /* ------------------------------------------------------------------------------------------------------- variants */
 
