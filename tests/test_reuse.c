@@ -424,7 +424,7 @@ static void later_engines_begin_with_files(void **state)
         assert_int_equal(notes.n, 0);
     }
     /* What a process that was killed left long ago goes; of one that may still be writing it stays. */
-    char left[2][4096];
+    char left[2][4200];
     files kept = files_in(*state);
     for (uint32_t i = 0; i < 2; i++) {
         const struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = i ? UTIME_NOW : 0, .tv_sec = 1000000 } };
