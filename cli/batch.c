@@ -297,7 +297,7 @@ static void share_host(cli_options *own, const cli_ranks *ranks, char *trace, si
     own->turn = (uint32_t)ranks->place;
     if (!own->threads && ranks->places > 1)
         own->threads = processors > ranks->places ? (uint64_t)(processors / ranks->places) : 1;
-    if (own->trace && snprintf(trace, size, "%s.%d", own->trace, ranks->rank) > 0) own->trace = trace;
+    if (own->trace && snprintf(trace, size, "%s.%d", own->trace, ranks->rank) < (int)size) own->trace = trace;
 }
 
 /* A rank without a device takes no part, but the first, which leads then. */
@@ -310,7 +310,9 @@ static int take_part(batch *b, cli_work *jobs, const cli_ranks *ranks, const cli
     if (status == CLI_DONE) b->work = jobs;
     else if (ranks->size == 1) return status;
     else (void)cli_fail("rank %d on %s takes no part", ranks->rank, ranks->host);
-    return ranks->rank == 0 ? lead(b) : cli_crew_follow(b->work);
+    if (ranks->rank == 0) return lead(b);
+    status = cli_crew_follow(b->work);
+    return status == CLI_FAILED ? cli_fail("rank %d on %s leaves", ranks->rank, ranks->host) : status;
 }
 
 int cli_batch(const cli_options *o)

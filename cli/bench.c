@@ -262,6 +262,7 @@ int cli_bench(const cli_options *o)
     if (!word && !o->model) return cli_wrong_usage(o->command, "nothing to measure: -m MODEL, or one of serve, device, report, show, compare and paper");
     if (is_nothing(&o->prompts) && is_nothing(&o->generated)) return cli_wrong_usage(o->command, "nothing to measure: -p 0 and -n 0");
     if ((!word || strcmp(word, "serve") != 0) && (status = cli_bench_no_serve_check(o)) != CLI_DONE) return status;
+    if (o->size && (!word || strcmp(word, "paper") != 0)) return cli_wrong_usage(o->command, "--size is for eyrie bench paper");
     if (!word) return run(o, MODEL_ONLY);
     while (i < sizeof kinds / sizeof *kinds && strcmp(kinds[i].name, word) != 0) i++;
     if (i == sizeof kinds / sizeof *kinds)

@@ -24,6 +24,8 @@ json_t *cli_figure_add(json_t *record, const char *key, const char *title, const
     return figure;
 }
 
+void cli_figure_set_detail(json_t *figure) { cli_set(figure, "detail", json_true()); }
+
 static json_t *axis_of(cli_axis a)
 {
     json_t *axis = json_object();
@@ -262,7 +264,7 @@ static void print_text(const char *before, const char *text, const char *after, 
     cli_out_print(out, "%s\n", after);
 }
 
-void cli_figures_print(const json_t *record, cli_figure_form form, const cli_out *out)
+void cli_figures_print(const json_t *record, cli_figure_form form, bool details, const cli_out *out)
 {
     bool html = form == CLI_FIGURE_HTML;
     const json_t *figure;
@@ -272,6 +274,7 @@ void cli_figures_print(const json_t *record, cli_figure_form form, const cli_out
         json_t *table = json_object_get(figure, "table");
         bool drawn = json_array_size(json_object_get(figure, "curves")) > 0;
 
+        if (json_is_true(json_object_get(figure, "detail")) != details) continue;
         print_text(html ? "<h2>" : "\n## ", cli_get_text(figure, "title"), html ? "</h2>" : "", html, out);
         if (*cli_get_text(figure, "about"))
             print_text(html ? "<p class='soft'>" : "\n", cli_get_text(figure, "about"), html ? "</p>" : "", html,

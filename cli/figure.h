@@ -2,7 +2,7 @@
  * in the record's "figures", so that whoever reads the record has what was drawn; here it is made, and printed as
  * Markdown, as HTML, as SVG and as columns of numbers. Knows nothing of what it shows.
  *
- *     { "key": "decode-16", "title": TEXT, "about": TEXT,
+ *     { "key": "decode-16", "title": TEXT, "about": TEXT, "detail": BOOL,
  *       "x": { "label": TEXT, "logarithmic": BOOL, "bytes": BOOL }, "y": the same,
  *       "curves": [ { "name": TEXT, "x": [NUMBERS], "y": [NUMBERS or null], "predicted": [NUMBERS or null] } ],
  *       "table": [ [TEXTS of the head], [TEXTS of a row], ... ] }
@@ -22,8 +22,12 @@ void    cli_curve_add(json_t *curve, double x, double y, double predicted);
 /* A row of `n` texts; the first is the head. */
 void    cli_figure_add_row(json_t *figure, const char *const *cells, size_t n);
 
+/* A figure for those who want to know more; false as long as it is not said. */
+void    cli_figure_set_detail(json_t *figure);
+
+/* Those that are details, or those that are not. */
 typedef enum cli_figure_form { CLI_FIGURE_MD, CLI_FIGURE_HTML } cli_figure_form;
-void cli_figures_print(const json_t *record, cli_figure_form form, const cli_out *out);
+void cli_figures_print(const json_t *record, cli_figure_form form, bool details, const cli_out *out);
 
 /* KEY.svg and KEY.tsv for each figure, and figures.gp, which gnuplot makes pictures of all of them with, into a
  * directory that is there. */

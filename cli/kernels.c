@@ -60,6 +60,7 @@ static void recurrences(json_t *record)
         if (!is_recurrence(cli_get_text(k, "kernel"))) continue;
         if (!figure) {
             figure = cli_figure_add(record, "recurrence", "The recurrence beside memory", recurrence_about);
+            cli_figure_set_detail(figure);
             cli_figure_add_row(figure, head, COLUMNS);
         }
         snprintf(texts[0], TEXT, "%.47s", cli_get_text(k, "model"));
@@ -94,6 +95,7 @@ void cli_kernels_find(json_t *record)
                      cli_get_text(k, "model"), cli_get_text(k, "test"), cli_get_number(k, "tokens"),
                      cli_get_number(k, "depth"), cli_get_number(k, "batch"));
             figure = cli_figure_add(record, "kernels", title, before ? "" : about);
+            cli_figure_set_detail(figure);
             cli_figure_add_row(figure, head, COLUMNS);
             all = 0;
             json_array_foreach(list, n, other)

@@ -379,10 +379,11 @@ void cli_page_print(const json_t *record, const cli_out *out)
 
     print_head(record, out);
     print_limits(record, out);
-    cli_figures_print(record, CLI_FIGURE_HTML, out);
+    cli_figures_print(record, CLI_FIGURE_HTML, false, out);
     print_roofline(record, out);
     print_serving(rows, out);
     print_phases(rows, out);
+    cli_figures_print(record, CLI_FIGURE_HTML, true, out);
     print_bandwidth(rows, out);
     print_others(rows, out);
     cli_out_print(out, "</body></html>\n");

@@ -157,18 +157,25 @@ static void plan_throughput(study *s, size_t model)
     }
 }
 
-static int expect(const study *s, plan *p)
+/* What the cost model makes of a cell: the seconds of a repetition, with a context that holds it. */
+static int cost_of(const study *s, const char *model, const cli_cell *c, const eyrie_rates *rates, double *seconds)
 {
+    eyrie_work work = { .generates = c->decode, .sequences = c->batch, .position = c->depth, .tokens = c->tokens };
+    eyrie_model_opts opts = with_context(s, c->depth + c->tokens + 2);
     eyrie_error err;
 
+    if (eyrie_model_cost(model, &opts, rates, &work, 1, &err) != EYRIE_OK) return cli_fail("%s", err.text);
+    *seconds = work.seconds;
+    return CLI_DONE;
+}
+
+static int expect(const study *s, plan *p)
+{
+    double seconds;
+
     for (size_t i = 0; i < p->n; i++) {
-        const cli_cell *c = &p->cells[i];
-        eyrie_work work = {
-            .generates = c->decode, .sequences = c->batch, .position = c->depth, .tokens = c->tokens
-        };
-        if (eyrie_model_cost(s->paper.models[p->model], &s->opts, &s->rates, &work, 1, &err) != EYRIE_OK)
-            return cli_fail("%s", err.text);
-        p->seconds += work.seconds;
+        if (cost_of(s, s->paper.models[p->model], &p->cells[i], &s->rates, &seconds) != CLI_DONE) return CLI_FAILED;
+        p->seconds += seconds;
     }
     return CLI_DONE;
 }
@@ -185,7 +192,7 @@ static int make_plans(study *s)
 
 /* ------------------------------------------------------------------------------------------------------- measuring */
 
-/* Experiments from `first` on whose models have room beside each other; at least one. */
+/* Experiments from `first` on whose models have room beside each other, at least one; 0 after saying why it cannot be. */
 static size_t group_from(const cli_experiment *list, size_t first, size_t n, uint64_t memory)
 {
     uint64_t bytes = 0;
@@ -193,6 +200,7 @@ static size_t group_from(const cli_experiment *list, size_t first, size_t n, uin
 
     for (; i < n; i++) {
         uint64_t more = cli_lab_bytes(&list[i]);
+        if (more == 0) return 0;
         if (i > first && (more > memory - bytes || bytes > memory)) break;
         bytes += more;
     }
@@ -217,7 +225,10 @@ static int run_plans(study *s)
     }
     for (size_t i = 0, n; i < s->n && status == CLI_DONE && !cli_bench_interrupted(b); i += n) {
         double now = cli_seconds(), these = 0;
-        n = group_from(list, i, s->n, s->memory);
+        if ((n = group_from(list, i, s->n, s->memory)) == 0) {
+            status = CLI_FAILED;
+            break;
+        }
         for (size_t k = i; k < i + n; k++) these += s->plans[k].seconds;
         if (isfinite(end)) b->deadline = now + (end - now) * these / left;
         left -= these;
@@ -241,20 +252,16 @@ static int add_formula(study *s)
     eyrie_rates decode = { .read_bytes = median_of(&s->b->read, s->rates.read_bytes),
                            .fma_flops = median_of(&s->b->f32, s->rates.fma_flops) };
     eyrie_rates prefill = { .read_bytes = decode.read_bytes, .fma_flops = median_of(&s->b->unit, decode.fma_flops) };
-    eyrie_error err;
+    double seconds;
     json_t *row;
     size_t i;
 
     json_array_foreach(rows, i, row) {
-        bool generates = cli_is_test(row, "decode");
-        eyrie_work work = { .generates = generates,
-                            .sequences = (uint64_t)cli_get_number(row, "batch"),
-                            .position = (uint64_t)cli_get_number(row, "depth"),
-                            .tokens = (uint64_t)cli_get_number(row, "tokens") };
-        if (eyrie_model_cost(cli_get_text(row, "model"), &s->opts, generates ? &decode : &prefill, &work, 1, &err)
-            != EYRIE_OK)
-            return cli_fail("%s", err.text);
-        cli_set(row, "formula", cli_number(work.seconds));
+        cli_cell c = { cli_is_test(row, "decode"), (uint64_t)cli_get_number(row, "tokens"),
+                       (uint64_t)cli_get_number(row, "depth"), (uint64_t)cli_get_number(row, "batch") };
+        if (cost_of(s, cli_get_text(row, "model"), &c, c.decode ? &decode : &prefill, &seconds) != CLI_DONE)
+            return CLI_FAILED;
+        cli_set(row, "formula", cli_number(seconds));
     }
     return CLI_DONE;
 }
@@ -263,6 +270,7 @@ static int add_formula(study *s)
 
 int cli_bench_paper_check(const cli_options *o)
 {
+    if (o->model) return cli_wrong_usage(o->command, "paper takes models without -m: eyrie bench paper MODEL ... BASELINE");
     if (o->words.n > 1 && o->size) return cli_wrong_usage(o->command, "paper takes --size or models, not both");
     if (o->words.n > 1 + CLI_PAPER_MODELS)
         return cli_wrong_usage(o->command, "paper takes %d models at most", CLI_PAPER_MODELS);

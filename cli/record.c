@@ -447,7 +447,7 @@ static void print_tables(const json_t *record, const cli_out *out)
     if (*cli_get_text(record, "energy")) cli_out_print(out, "- energy: %s\n", cli_get_text(record, "energy"));
     print_bandwidth(rows, out);
     print_others(rows, out);
-    cli_figures_print(record, CLI_FIGURE_MD, out);
+    cli_figures_print(record, CLI_FIGURE_MD, false, out);
     json_array_foreach(rows, i, row)
         if (cli_is_test(row, "serve")) cli_served_print_row(row, out);
     json_array_foreach(rows, i, row) {      /* rows of one setting follow each other */
@@ -457,6 +457,7 @@ static void print_tables(const json_t *record, const cli_out *out)
         print_phase(rows, now, "prefill", out);
         print_phase(rows, now, "decode", out);
     }
+    cli_figures_print(record, CLI_FIGURE_MD, true, out);
 }
 
 void cli_record_print(const json_t *record, const char *form, const cli_out *out)

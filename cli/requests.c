@@ -46,7 +46,8 @@ int cli_check_scenario(const cli_options *o)
     bool server = cli_scenario_of(o) == CLI_SERVER;
 
     if (o->file && (o->rate > 0 || o->requests || o->search))
-        return cli_wrong_usage(o->command, "%s says which requests come; it leaves nothing to --rate, --requests and --search", o->file);
+        return cli_wrong_usage(o->command, "%s says which requests come; it leaves nothing to --rate, --requests and --search",
+                               o->file);
     if (!server && (o->rate > 0 || o->search))
         return cli_wrong_usage(o->command, "--rate and --search are of the scenario server, not %s", o->scenario);
     if (server && !o->file && !(o->rate > 0) && !o->search)
@@ -63,12 +64,13 @@ int cli_check_scenario(const cli_options *o)
 static int parse_lengths(const cli_options *o, const char *option, const char *text, cli_lengths *l)
 {
     size_t first = strcspn(text, "-~");
+    const char *second = text + first + (text[first] != '\0');
     bool right = cli_parse_amount(text, first, &l->low);
 
     l->high = l->low;
     l->sigma = 0;
-    if (right && text[first] == '-') right = cli_parse_amount(text + first + 1, strlen(text + first + 1), &l->high);
-    if (right && text[first] == '~') right = cli_parse_amount(text + first + 1, strlen(text + first + 1), &l->sigma) && l->sigma <= 5;
+    if (right && text[first] == '-') right = cli_parse_amount(second, strlen(second), &l->high);
+    if (right && text[first] == '~') right = cli_parse_amount(second, strlen(second), &l->sigma) && l->sigma <= 5;
     if (right && l->low >= 1 && l->high >= l->low && l->high <= 1e9) return CLI_DONE;
     return cli_wrong_usage(o->command, "%s: '%s' is no number of tokens; 512, 100-2000 and 512~0.8 are", option, text);
 }
@@ -107,8 +109,8 @@ static bool parse_request(const char *at, eyrie_arrival *next)
         n++;
         if (*at == '\0') break;
     }
-    *next = (eyrie_arrival){ .seconds = numbers[0], .prompt = (uint64_t)fmin(numbers[1], 2e9), .output = (uint64_t)fmin(numbers[2], 2e9),
-                             .priority = (int32_t)fmin(numbers[3], 2e6) };
+    *next = (eyrie_arrival){ .seconds = numbers[0], .prompt = (uint64_t)fmin(numbers[1], 2e9),
+                             .output = (uint64_t)fmin(numbers[2], 2e9), .priority = (int32_t)fmin(numbers[3], 2e6) };
     return n >= 3 && *at == '\0' && numbers[1] == floor(numbers[1]) && numbers[2] == floor(numbers[2]) && numbers[1] >= 1
            && numbers[2] >= 1 && numbers[1] <= 1e9 && numbers[2] <= 1e9 && numbers[3] <= 1e6;
 }
@@ -128,13 +130,13 @@ static bool read_request(cli_requests *r, eyrie_arrival *next)
     } while (*at == '\0' || *at == '#');
 
     if (!parse_request(at, next)) {
-        r->status = cli_fail("%s, line %" PRIu64 ": no request; one looks like 0.25,512,100: seconds, tokens to read and to generate, "
-                             "and perhaps a priority", r->o->file, r->line);
+        r->status = cli_fail("%s, line %" PRIu64 ": no request; one looks like 0.25,512,100: seconds, tokens to read and to "
+                             "generate, and perhaps a priority", r->o->file, r->line);
         return false;
     }
     if (next->seconds < r->now) {
-        r->status = cli_fail("%s, line %" PRIu64 ": a request at %g s, which is before the one before it, at %g s", r->o->file, r->line,
-                             next->seconds, r->now);
+        r->status = cli_fail("%s, line %" PRIu64 ": a request at %g s, which is before the one before it, at %g s", r->o->file,
+                             r->line, next->seconds, r->now);
         return false;
     }
     r->now = next->seconds;
@@ -148,8 +150,9 @@ int cli_requests_write(cli_file *f, const eyrie_arrival *list, size_t n)
     bool right = cli_file_write(f, head, sizeof head - 1);
 
     for (size_t i = 0; i < n && right; i++) {
-        int length = snprintf(line, sizeof line, "%.9f,%" PRIu64 ",%" PRIu64 ",%" PRId32 "\n", list[i].seconds, list[i].prompt,
-                              list[i].output, list[i].priority);
+        const eyrie_arrival *a = &list[i];
+        int length = snprintf(line, sizeof line, "%.9f,%" PRIu64 ",%" PRIu64 ",%" PRId32 "\n", a->seconds, a->prompt, a->output,
+                              a->priority);
         right = cli_file_write(f, line, (size_t)length);
     }
     return cli_file_close(f, true);
@@ -174,15 +177,17 @@ bool cli_requests_next(void *user, eyrie_arrival *next)
 
 int cli_requests_open(cli_requests *r, const cli_options *o, double rate, uint64_t many)
 {
+    const char *prompt = o->prompt_tokens ? o->prompt_tokens : "512", *output = o->output_tokens ? o->output_tokens : "128";
     int status;
 
-    *r = (cli_requests){ .o = o, .scenario = cli_scenario_of(o), .rate = rate, .left = o->requests ? o->requests : many, .dice = o->seed };
+    *r = (cli_requests){ .o = o, .scenario = cli_scenario_of(o), .rate = rate, .left = o->requests ? o->requests : many,
+                         .dice = o->seed };
     if (o->file) {
         r->file = fopen(o->file, "r");
         return r->file ? CLI_DONE : cli_fail("%s: %s", o->file, strerror(errno));
     }
-    if ((status = parse_lengths(o, "--prompt-tokens", o->prompt_tokens ? o->prompt_tokens : "512", &r->prompt)) != CLI_DONE) return status;
-    return parse_lengths(o, "--output-tokens", o->output_tokens ? o->output_tokens : "128", &r->output);
+    if ((status = parse_lengths(o, "--prompt-tokens", prompt, &r->prompt)) != CLI_DONE) return status;
+    return parse_lengths(o, "--output-tokens", output, &r->output);
 }
 
 void cli_requests_close(cli_requests *r)

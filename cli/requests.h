@@ -1,5 +1,5 @@
-/* requests.h - the requests that come, in a simulation or to an engine: drawn, or recorded in a file; when, and how many tokens
- * they have. What becomes of them is not known here. */
+/* requests.h - the requests that come, in a simulation or to an engine: drawn, or recorded in a file; when, and how many
+ * tokens they have. What becomes of them is not known here. */
 #ifndef CLI_REQUESTS_H
 #define CLI_REQUESTS_H
 
@@ -30,8 +30,8 @@ typedef struct cli_requests {
     int          status;        /* CLI_DONE, or what reading them came to */
 } cli_requests;
 
-/* Those that the options ask for, `many` of them if they do not say how many; drawn ones at `rate`, whatever they say of that. The
- * caller closes, also after a failure. */
+/* Those that the options ask for, `many` of them if they do not say how many; drawn ones at `rate`, whatever they say of that.
+ * The caller closes, also after a failure. */
 int  cli_requests_open(cli_requests *r, const cli_options *o, double rate, uint64_t many);
 void cli_requests_close(cli_requests *r);
 /* An eyrie_arrivals_fn, the cli_requests its user. */

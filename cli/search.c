@@ -1,6 +1,7 @@
 /* search.c - see search.h. */
 #include "search.h"
 
+#include <inttypes.h>
 #include <math.h>
 
 #define PRECISION 1.05      /* between a rate that keeps the limits and one that does not */
@@ -63,10 +64,10 @@ static int narrow(search *s)
     double first, rate;
     int status = begin(s, &first);
 
-    for (rate = first; status == CLI_DONE && !(s->low > 0 && s->high > 0); rate = s->high > 0 ? s->high / 2 : s->low * 2) {
+    for (rate = first; status == CLI_DONE && (s->low <= 0 || s->high <= 0); rate = s->high > 0 ? s->high / 2 : s->low * 2) {
         if (rate > first * FARTHEST)
-            return cli_fail("even %.4g requests a second keep the limits, as far as %llu requests can tell; more of them, or stricter limits, find "
-                            "a rate that does not", s->low, (unsigned long long)s->best->requests);
+            return cli_fail("even %.4g requests a second keep the limits, as far as %" PRIu64 " requests can tell; more of them, or "
+                            "stricter limits, find a rate that does not", s->low, s->best->requests);
         if (rate < first / FARTHEST) return cli_fail("not even %.4g requests a second keep the limits", s->high);
         status = try_rate(s, rate);
     }

@@ -19,8 +19,8 @@ static int check_lengths(const cli_server *s)
     for (size_t i = 0; i < s->n; i++) {
         const eyrie_arrival *a = &s->list[i];
         if (context && a->prompt + a->output > context)
-            return cli_fail("request %zu has %" PRIu64 " tokens to read and %" PRIu64 " to generate, and the context is %" PRIu64 " long; a longer "
-                            "--context makes room", i + 1, a->prompt, a->output, context);
+            return cli_fail("request %zu has %" PRIu64 " tokens to read and %" PRIu64 " to generate, and the context is %" PRIu64
+                            " long; a longer --context makes room", i + 1, a->prompt, a->output, context);
     }
     return CLI_DONE;
 }
@@ -37,7 +37,8 @@ static int serve_at(void *user, double rate, eyrie_sim_report *report)
     cli_server *s = user;
     int status = draw_list(s, rate);
 
-    s->scenario = rate > 0 || s->b->o->file ? cli_scenario_of(s->b->o) : cli_scenario_of(s->b->o) == CLI_SINGLE ? CLI_SINGLE : CLI_OFFLINE;
+    s->scenario = cli_scenario_of(s->b->o);
+    if (s->scenario == CLI_SERVER && rate <= 0 && !s->b->o->file) s->scenario = CLI_OFFLINE;     /* where the search begins */
     if (status == CLI_DONE) status = check_lengths(s);
     if (status == CLI_DONE) status = cli_server_run(s);
     *report = s->report;
@@ -126,8 +127,8 @@ int cli_bench_serve_check(const cli_options *o)
     const struct { const char *name; bool given; } others[] = {
         { "-p", o->prompts.n > 0 }, { "-n", o->generated.n > 0 }, { "-d", o->depths.n > 0 }, { "-b", o->batches.n > 0 },
         { "-r", o->repetitions > 0 }, { "--quick", o->quick },
-        { "a list for --weights", o->weights && strchr(o->weights, ',') }, { "a list for --compute", o->compute && strchr(o->compute, ',') },
-        { "a list for --chunk", o->chunks.n > 1 },
+        { "a list for --weights", o->weights && strchr(o->weights, ',') },
+        { "a list for --compute", o->compute && strchr(o->compute, ',') }, { "a list for --chunk", o->chunks.n > 1 },
     };
     cli_requests drawn;
     int status = cli_check_scenario(o);
@@ -135,7 +136,8 @@ int cli_bench_serve_check(const cli_options *o)
     if (!o->model) return cli_wrong_usage(o->command, "no model to serve: -m MODEL is needed");
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i].given)
-            return cli_wrong_usage(o->command, "%s is not for serve, which has --requests, --prompt-tokens and --output-tokens", others[i].name);
+            return cli_wrong_usage(o->command, "%s is not for serve, which has --requests, --prompt-tokens and --output-tokens",
+                                   others[i].name);
     if (status != CLI_DONE || o->file) return status;
     status = cli_requests_open(&drawn, o, 0, REQUESTS);
     cli_requests_close(&drawn);

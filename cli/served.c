@@ -62,7 +62,8 @@ void cli_served_set_simulated(json_t *object, const eyrie_sim_report *simulated)
     cli_set(ratios, "tokens_per_second", cli_number(rate_of(object) / rate_of(other)));
     for (size_t i = 0; i < SPREADS; i++) {
         json_t *of = json_object();
-        for (size_t q = 0; q < QUANTILES; q++) cli_set(of, quantiles[q], cli_number(quantile_of(object, i, q) / quantile_of(other, i, q)));
+        for (size_t q = 0; q < QUANTILES; q++)
+            cli_set(of, quantiles[q], cli_number(quantile_of(object, i, q) / quantile_of(other, i, q)));
         cli_set(ratios, spreads[i].key, of);
     }
     cli_set(object, "simulated", other);
@@ -81,7 +82,8 @@ static void print_spreads(const json_t *served, const cli_out *out)
     for (size_t i = 0; i < SPREADS; i++) {
         const json_t *spread = json_object_get(served, spreads[i].key);
         cli_out_print(out, "| %-18s ", spreads[i].words);
-        for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) cli_out_print(out, "| %9.4g ", 1e3 * cli_get_number(spread, columns[c]));
+        for (size_t c = 0; c < sizeof columns / sizeof *columns; c++)
+            cli_out_print(out, "| %9.4g ", 1e3 * cli_get_number(spread, columns[c]));
         cli_out_print(out, "|\n");
     }
 }
@@ -96,8 +98,8 @@ static void print_compared(const char *what, const char *quantile, double measur
 
 static void print_simulated(const json_t *served, const json_t *simulated, const cli_out *out)
 {
-    cli_out_print(out, "\n| %-23s | %9s | %9s | %9s |\n|-------------------------|----------:|----------:|----------:|\n", "ms, beside a simulation",
-                  "measured", "simulated", "ratio");
+    cli_out_print(out, "\n| ms, beside a simulation | measured  | simulated | ratio     |\n"
+                  "|-------------------------|----------:|----------:|----------:|\n");
     for (size_t i = 0; i < SPREADS; i++)
         for (size_t q = 0; q < QUANTILES; q++)
             print_compared(spreads[i].words, quantiles[q], 1e3 * quantile_of(served, i, q), 1e3 * quantile_of(simulated, i, q), out);
@@ -109,8 +111,8 @@ static void print_search(const json_t *search, const cli_out *out)
     const json_t *try;
     size_t i;
 
-    cli_out_print(out, "| %9s | %18s | %14s | %-5s |\n|----------:|-------------------:|---------------:|-------|\n", "rate", "first token p99, ms",
-                  "between p99, ms", "met");
+    cli_out_print(out, "| rate      | first token p99, ms | between p99, ms | met   |\n"
+                  "|----------:|--------------------:|----------------:|-------|\n");
     json_array_foreach(json_object_get(search, "tries"), i, try)
         cli_out_print(out, "| %9.4g | %19.4g | %15.4g | %-5s |\n", cli_get_number(try, "rate"), 1e3 * cli_get_number(try, "first_token"),
                       1e3 * cli_get_number(try, "between_tokens"), json_is_true(json_object_get(try, "met")) ? "yes" : "no");
@@ -120,20 +122,22 @@ static void print_search(const json_t *search, const cli_out *out)
 
 void cli_served_print(const json_t *served, const cli_out *out)
 {
-    double seconds = cli_get_number(served, "seconds"), arithmetic = cli_get_number(served, "arithmetic");
+    double seconds = cli_get_number(served, "seconds"), requests = cli_get_number(served, "requests");
+    double arithmetic = cli_get_number(served, "arithmetic"), memory = cli_get_number(served, "memory");
     const json_t *search = json_object_get(served, "search"), *simulated = json_object_get(served, "simulated");
 
     if (search) print_search(search, out);
     if (isnan(seconds)) return;
-    cli_out_print(out, "%.0f requests in %.4g s: %.4g a second, %.4g tokens/s generated, %.4g tokens/s read\n", cli_get_number(served, "requests"),
-                  seconds, cli_get_number(served, "requests") / seconds, rate_of(served), cli_get_number(served, "prompt_tokens") / seconds);
+    cli_out_print(out, "%.0f requests in %.4g s: %.4g a second, %.4g tokens/s generated, %.4g tokens/s read\n", requests, seconds,
+                  requests / seconds, rate_of(served), cli_get_number(served, "prompt_tokens") / seconds);
     print_spreads(served, out);
     cli_out_print(out, "\n- devices: busy %.1f %% of the time", 100 * cli_get_number(served, "busy"));
     if (!isnan(arithmetic))
-        cli_out_print(out, "; at their peaks they would compute %.1f %%, move bytes %.1f %%", 100 * arithmetic, 100 * cli_get_number(served, "memory"));
+        cli_out_print(out, "; at their peaks they would compute %.1f %%, move bytes %.1f %%", 100 * arithmetic, 100 * memory);
     cli_out_print(out, "\n- slots: %.0f a device; %.0f requests without one at the worst moment\n", cli_get_number(served, "slots"),
                   cli_get_number(served, "most_waiting"));
-    cli_out_print(out, "- steps: %.0f of prefill, %.0f of decode\n", cli_get_number(served, "prefill_steps"), cli_get_number(served, "decode_steps"));
+    cli_out_print(out, "- steps: %.0f of prefill, %.0f of decode\n", cli_get_number(served, "prefill_steps"),
+                  cli_get_number(served, "decode_steps"));
     if (cli_get_number(served, "handovers") > 0)
         cli_out_print(out, "- handed over: %.0f states, %.4g ms each on average\n", cli_get_number(served, "handovers"),
                       1e3 * cli_get_number(served, "handover_seconds"));

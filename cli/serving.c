@@ -55,8 +55,8 @@ static void on_event(void *user, eyrie_seq *seq, const eyrie_event *event)
 static eyrie_status submit(cli_server *s, cli_visitor *v, eyrie_error *err)
 {
     const eyrie_arrival *a = &s->list[v->number];
-    eyrie_request r = { .struct_size = sizeof r, .n_tokens = (size_t)a->prompt, .max_tokens = a->output, .flags = EYRIE_IGNORE_EOS,
-                        .on_event = on_event, .user = v, .priority = a->priority };
+    eyrie_request r = { .struct_size = sizeof r, .n_tokens = (size_t)a->prompt, .max_tokens = a->output,
+                        .flags = EYRIE_IGNORE_EOS, .on_event = on_event, .user = v, .priority = a->priority };
     uint64_t random = mix(NOTHING, v->number);
     eyrie_status st = eyrie_seq_open(&v->seq, s->session.engine, err);
 
@@ -130,8 +130,8 @@ static void show(cli_server *s)
 {
     double spent = cli_seconds() - s->start, done = (double)s->answered / (double)s->n;
 
-    if (s->warm) cli_bench_show(s->b, done > 0 ? spent / done - spent : NAN, "serving: %zu of %zu requests answered", s->answered, s->n);
-    else cli_bench_show(s->b, NAN, "warming up: %zu of %zu requests answered", s->answered, s->n);
+    cli_bench_show(s->b, s->warm && done > 0 ? spent / done - spent : NAN, "%s: %zu of %zu requests answered",
+                   s->warm ? "serving" : "warming up", s->answered, s->n);
 }
 
 /* The device idles only while nobody is there. */
@@ -151,7 +151,7 @@ static eyrie_status serve_list(cli_server *s, eyrie_error *err)
     s->report.seconds = cli_seconds() - s->start;
     if (s->n_visitors == 0) return st;
     for (cli_visitor *v = s->visitors; v; v = v->next) (void)eyrie_seq_cancel(v->seq, NULL);
-    while (eyrie_engine_step(s->session.engine, &busy, NULL) == EYRIE_OK && busy) continue;    /* a step may be under way for them */
+    while (eyrie_engine_step(s->session.engine, &busy, NULL) == EYRIE_OK && busy) continue;     /* one may read for them */
     dismiss(s, true);
     return st;
 }

@@ -1,5 +1,5 @@
-/* serving.h - an engine under load, on one thread: requests come by the real clock, and how long they wait for what. When they come
- * and what is done with the figures is the caller's. */
+/* serving.h - an engine under load, on one thread: requests come by the real clock, and how long they wait for what. When they
+ * come and what is done with the figures is the caller's. */
 #ifndef CLI_SERVING_H
 #define CLI_SERVING_H
 
@@ -28,8 +28,8 @@ typedef struct cli_server {
     eyrie_tally   *first, *between, *whole;
 } cli_server;
 
-/* Steps of all sizes have run some times before anything counts: nothing is built then, no memory touched for the first time, and
- * the costs are known. The list is another then. */
+/* Steps of all sizes have run some times before anything counts: nothing is built then, no memory touched for the first time,
+ * and the costs are known. The list is another then. */
 int  cli_server_warm_up(cli_server *s);
 
 /* Serves the list; the exit status, that of its signal after an interrupt. */

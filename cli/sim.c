@@ -64,7 +64,7 @@ static int parse_device(const cli_options *o, const char *text, eyrie_sim_device
         if (*at == '\0') break;
     }
     if (*like && (d->bandwidth > 0 || d->prefill_flops > 0 || d->decode_flops > 0 || d->launch > 0))
-        return cli_wrong_usage(o->command, "--on device: how fast it is, is the device's own; memory, link, count and phase can be given");
+        return cli_wrong_usage(o->command, "--on device: its speed is its own; memory, link, count and phase can be given");
     return CLI_DONE;
 }
 
@@ -133,17 +133,19 @@ int cli_sim(const cli_options *o)
     eyrie_sim_report report;
     int status = cli_check_scenario(o);
 
-    s.opts = (eyrie_sim_opts){ .model = o->model, .model_opts = &model_opts, .devices = devices, .n_devices = o->on.n, .policy = o->policy,
-                               .token_interval = (double)o->token_interval, .rows = (uint32_t)o->rows, .arrivals = cli_requests_next,
-                               .progress = cli_progress_show, .progress_user = &s.progress };
-    if (status == CLI_DONE && o->on.n == 0) status = cli_wrong_usage(o->command, "a device is missing: --on bandwidth=60G,flops=2T,memory=24G");
+    s.opts = (eyrie_sim_opts){ .model = o->model, .model_opts = &model_opts, .devices = devices, .n_devices = o->on.n,
+                               .policy = o->policy, .token_interval = (double)o->token_interval, .rows = (uint32_t)o->rows,
+                               .arrivals = cli_requests_next, .progress = cli_progress_show, .progress_user = &s.progress };
+    if (status == CLI_DONE && o->on.n == 0)
+        status = cli_wrong_usage(o->command, "a device is missing: --on bandwidth=60G,flops=2T,memory=24G");
     for (size_t i = 0; i < o->on.n && status == CLI_DONE; i++) {
         bool like = false;
         status = parse_device(o, o->on.items[i], &devices[i], &like);
         if (status == CLI_DONE && like) status = open_device(o, &device);
         devices[i].like = like ? device : NULL;
     }
-    if (status == CLI_DONE) status = o->search ? cli_search(o, simulate, &s, &report, object) : simulate(&s, (double)o->rate, &report);
+    if (status == CLI_DONE && o->search) status = cli_search(o, simulate, &s, &report, object);
+    else if (status == CLI_DONE) status = simulate(&s, (double)o->rate, &report);
     if (status == CLI_DONE) {
         cli_served_set(object, &report);
         if (o->json) cli_print_json(object);

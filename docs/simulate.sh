@@ -91,8 +91,8 @@ draw phases 900 <<<"$waits
     set title 'between tokens, p99, ms'
     plot 'mixed' u 1:3 t '8 do both', for [n=2:4] 'apart-'.n u 1:3 t sprintf('%d read, %d decode', n, 8 - n)"
 
-draw models 560 <<<"set logscale xy
-    set logscale x 2
+draw models 560 <<<"set logscale x 2
+    set yrange [0:]
     set key left bottom
     set xlabel 'tokens generated of a prompt of 512'
     set title 'tokens a second generated, all at once'

@@ -24,6 +24,7 @@ static void need_mpirun(void)
     if (!MPIRUN) skip();
     for (size_t i = 0; i < COUNT(names); i++) assert_int_equal(setenv(names[i], "1", 1), 0);
     assert_int_equal(setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 1), 0);
+    assert_int_equal(setenv("OMPI_MCA_plm", "isolated", 1), 0);     /* no ssh is looked for */
     assert_true(snprintf(options, sizeof options, "%s:detect_leaks=0", given ? given : "") < (int)sizeof options);
     assert_int_equal(setenv("ASAN_OPTIONS", options, 1), 0);
 }

@@ -196,6 +196,8 @@ static void wrong_usage(void **state)
         { { "bench", "paper", "--weights", "bf16,q8" }, "one setting", 2 },
         { { "bench", "paper", "--chunk", "8,16" }, "one setting", 2 },
         { { "bench", "paper", "-n", "0,8" }, "from 1 up", 2 },
+        { { "bench", "paper", "-m", TINY("hawk") }, "without -m", 2 },
+        { { "bench", "-m", TINY("hawk"), "--size", "100m" }, "for eyrie bench paper", 2 },
         { { "bench", "paper", "-m", "x", "--memory", "12X" }, "900M or 4G", 2 },
         { { "bench", "paper", "--figures", GOLDEN("mqa/config.json") }, "Not a directory", 1 },
         { { "bench", "paper", "--figures", "/no/such/place" }, "No such file", 1 },
@@ -214,6 +216,7 @@ static void refuses_what_does_not_fit(void **state)
     expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "100K"), 1,
                    "do not fit into 102400");
     expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--memory", "99999G"), 1, "bytes free");
+    expect_failure(run(*state, "bench", "paper", TINY("hawk"), TINY("mqa"), "--context", "10"), 1, "--context 10 holds less");
     expect_failure(run(*state, "bench", "paper", "synthetic:bogus-1b", TINY("mqa")), 1, "griffin,mqa}");
 }
 
