@@ -51,7 +51,8 @@ static int hash_settings(const cli_options *o, XXH64_hash_t *hash)
                  info.family, info.parameters, info.vocab, info.layers, (int)info.weights, (int)info.kv, (int)opts.compute,
                  (int)opts.products, (int)opts.varying, info.context,
                  r.max_tokens, r.seed, (double)r.temperature, r.top_k, (double)r.top_p, (double)r.min_p,
-                 (double)r.repetition_penalty, (double)r.presence_penalty, (double)r.frequency_penalty, o->samples, r.flags);
+                 (double)r.repetition_penalty, (double)r.presence_penalty, (double)r.frequency_penalty,
+                 o->samples, r.flags);
     *hash = XXH64(text, (size_t)n, 0);
     if (strncmp(o->model, "synthetic:", 10) == 0) *hash = XXH64(o->model, strlen(o->model), *hash);
     for (size_t i = 0; i < o->stops.n; i++) *hash = XXH64(o->stops.items[i], strlen(o->stops.items[i]), *hash);

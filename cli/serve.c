@@ -39,6 +39,7 @@ static int serve_at(void *user, double rate, eyrie_sim_report *report)
 
     s->scenario = cli_scenario_of(s->b->o);
     if (s->scenario == CLI_SERVER && rate <= 0 && !s->b->o->file) s->scenario = CLI_OFFLINE;     /* where the search begins */
+    s->rate = rate;
     if (status == CLI_DONE) status = check_lengths(s);
     if (status == CLI_DONE) status = cli_server_run(s);
     *report = s->report;

@@ -129,9 +129,11 @@ static void sleep_until(double then)
 static void show(cli_server *s)
 {
     double spent = cli_seconds() - s->start, done = (double)s->answered / (double)s->n;
+    char rate[48] = "";
 
-    cli_bench_show(s->b, s->warm && done > 0 ? spent / done - spent : NAN, "%s: %zu of %zu requests answered",
-                   s->warm ? "serving" : "warming up", s->answered, s->n);
+    if (s->rate > 0) snprintf(rate, sizeof rate, " at %.3g a second", s->rate);
+    cli_bench_show(s->b, s->warm && done > 0 ? spent / done - spent : NAN, "%s%s: %zu of %zu requests answered",
+                   s->warm ? "serving" : "warming up", rate, s->answered, s->n);
 }
 
 /* The device idles only while nobody is there. */

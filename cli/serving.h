@@ -16,6 +16,7 @@ typedef struct cli_server {
     eyrie_arrival *list;            /* [n] that come in a run, for free; when they came, after it */
     size_t         n;
     cli_scenario   scenario;
+    double         rate;            /* at which they come, for the line alone; 0: not at one */
     size_t         came, answered;  /* of the last run */
     eyrie_sim_report report;        /* of it; what peaks would come to is NaN */
     uint64_t      *digests;         /* [n] of the tokens of each */

@@ -1,5 +1,5 @@
-/* prefix.c - see prefix.h. Walks over all snapshots where one comes or goes: they are hundreds, and each stands for the
- * milliseconds or more that its tokens take to read. */
+/* prefix.c - see prefix.h. Walks over all snapshots where one comes or goes: they are hundreds, and each stands for
+ * the milliseconds or more that its tokens take to read. */
 #include "prefix.h"
 
 #include <math.h>
@@ -115,7 +115,9 @@ ey_prefixes *ey_prefixes_new(uint32_t unit, const uint64_t limits[EY_TIERS], con
     ps->unit = unit;
     memcpy(ps->limits, limits, sizeof ps->limits);
     ps->n_buckets = FIRST_BUCKETS;
-    if ((ps->root = ey_calloc(1, node_bytes(ps))) && (ps->buckets = ey_calloc(FIRST_BUCKETS, sizeof(node *)))) return ps;
+    ps->root = ey_calloc(1, node_bytes(ps));
+    ps->buckets = ey_calloc(FIRST_BUCKETS, sizeof *ps->buckets);
+    if (ps->root && ps->buckets) return ps;
     ey_prefixes_free(ps);
     return NULL;
 }
@@ -336,7 +338,8 @@ static ey_prefix *same_text(const ey_prefixes *ps, const node *at, const int32_t
     return p;
 }
 
-bool ey_prefixes_add(ey_prefixes *ps, const int32_t *tokens, uint64_t n, void *snapshot, uint64_t bytes, bool ends, ey_tier tier)
+bool ey_prefixes_add(ey_prefixes *ps, const int32_t *tokens, uint64_t n, void *snapshot, uint64_t bytes, bool ends,
+                     ey_tier tier)
 {
     uint64_t rest = n % ps->unit;
     ey_prefix *p = ey_calloc(1, sizeof *p + rest * sizeof *tokens), *old;

@@ -1,6 +1,6 @@
-/* reuse.c - the prefix cache in an engine: new sequences begin after what is kept of earlier prompts, and prompts that are read
- * leave snapshots. Only of states that come from reading alone, cut where cuts leave no trace: so it does not show in a
- * text whether its prompt was read or kept. */
+/* reuse.c - the prefix cache in an engine: new sequences begin after what is kept of earlier prompts, and prompts
+ * that are read leave snapshots. Only of states that come from reading alone, cut where cuts leave no trace: so it
+ * does not show in a text whether its prompt was read or kept. */
 #include "engine.h"
 
 #include <inttypes.h>
@@ -30,7 +30,8 @@ static eyrie_status check_options(const eyrie_engine *e, const eyrie_engine_opts
     uint64_t free_memory;
 
     if (o->prefix_spacing % EY_BLOCK != 0)
-        return ey_fail(err, EYRIE_EINVAL, "prefix_spacing %" PRIu32 "; it must be a multiple of %u tokens", o->prefix_spacing, EY_BLOCK);
+        return ey_fail(err, EYRIE_EINVAL, "prefix_spacing %" PRIu32 "; it must be a multiple of %u tokens",
+                       o->prefix_spacing, EY_BLOCK);
     if (!o->prefix_memory && (o->prefix_host || o->prefix_dir || o->prefix_spacing))
         return ey_fail(err, EYRIE_EINVAL, "a prefix cache without prefix_memory; all that is kept of prompts passes through it");
     if (o->prefix_memory > (free_memory = ey_device_free_memory(dev, &source)))
@@ -68,7 +69,16 @@ uint32_t ey_reuse_most(const eyrie_seq *s)
     return (uint32_t)ey_min(end - s->position, UINT32_MAX);
 }
 
-static bool wants_logits(const eyrie_seq *s) { return s->request.max_tokens > 0 || (s->request.flags & EYRIE_KEEP_LOGITS); }
+static bool wants_logits(const eyrie_seq *s)
+{
+    return s->request.max_tokens > 0 || (s->request.flags & EYRIE_KEEP_LOGITS);
+}
+
+/* It has begun to read that, and has not ended. */
+static bool is_reading(const eyrie_seq *s)
+{
+    return s->state == EY_SEQ_RUNNING && !s->cancelled && s->slot != EY_NO_SLOT && reads_beginning(s) && s->next < s->n_tokens;
+}
 
 /* ---------------------------------------------------------------------------------------------------------- waiting */
 
@@ -91,8 +101,7 @@ bool ey_reuse_waits(eyrie_seq *s)
     if (s->state != EY_SEQ_RUNNING || !reads_beginning(s) || s->slot != EY_NO_SLOT) return false;
     for (size_t i = 0; i < e->n_seqs; i++) {
         eyrie_seq *r = e->seqs[i];
-        if (r->state != EY_SEQ_RUNNING || r->cancelled || r->slot == EY_NO_SLOT || !reads_beginning(r) || r->next == r->n_tokens) continue;
-        uint64_t n = shared(s, r);
+        uint64_t n = is_reading(r) ? shared(s, r) : 0;
         if (n <= r->position) continue;
         const ey_prefix *p = ey_shelf_find(e->shelf, s->tokens, s->n_tokens, wants_logits(s), &branch);
         if (p && p->length >= n) continue;
@@ -110,9 +119,12 @@ static eyrie_status take(eyrie_seq *s, ey_prefix *p, bool *taken, eyrie_error *e
     eyrie_engine *e = s->engine;
     uint64_t n = p->length;
     bool logits = n == s->n_tokens && wants_logits(s);
+    ey_ending *ending;
 
-    if (logits && !s->ending_room && !(s->ending_room = ey_ending_new(e))) return ey_fail(err, EYRIE_ENOMEM, "a row of logits");
-    *taken = ey_shelf_restore(e->shelf, p, s->slot, logits ? &s->ending_room->result : NULL, logits ? s->ending_room->logits : NULL);
+    if (logits && !s->ending_room && !(s->ending_room = ey_ending_new(e)))
+        return ey_fail(err, EYRIE_ENOMEM, "a row of logits");
+    ending = logits ? s->ending_room : NULL;
+    *taken = ey_shelf_restore(e->shelf, p, s->slot, ending ? &ending->result : NULL, ending ? ending->logits : NULL);
     if (!*taken) return EYRIE_OK;
     for (uint64_t i = 0; i < n; i++)
         if (!ey_seen_add(&s->seen, s->tokens[i], false)) return ey_fail(err, EYRIE_ENOMEM, "the tokens that were seen");
@@ -120,9 +132,8 @@ static eyrie_status take(eyrie_seq *s, ey_prefix *p, bool *taken, eyrie_error *e
     e->stats.reused_tokens += n;
     e->stats.prefix_tokens += n;
     e->stats.prefix_hits++;
-    if (!logits) return EYRIE_OK;
-    s->ending = s->ending_room;
-    s->ending_room = NULL;
+    s->ending = ending;
+    if (ending) s->ending_room = NULL;
     return EYRIE_OK;
 }
 

@@ -61,11 +61,12 @@ ey_stored *ey_stored_new(uint64_t bytes, const ey_result *ending)
 
 static eyrie_status make_buffer(const ey_shelf *s, ey_stored *k, eyrie_error *err)
 {
+    const char *label = "a prompt's state";
     ey_buffer *b;
     eyrie_status st;
 
     ey_arena_init(&k->arena, ey_model_device(s->model), "prefixes");
-    if (!(b = ey_arena_add(&k->arena, k->bytes, "a prompt's state"))) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "a prompt's state"));
+    if (!(b = ey_arena_add(&k->arena, k->bytes, label))) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "%s", label));
     EY_TRY(ey_arena_commit(&k->arena, err));
     k->buffer = b;
 done:
@@ -78,7 +79,8 @@ eyrie_status ey_stored_fetch(const ey_shelf *s, const ey_stored *k, unsigned cha
     char size[24];
     eyrie_status st;
 
-    if (!(*out = ey_calloc(k->bytes, 1))) return ey_fail(err, EYRIE_ENOMEM, "a prompt's state of %s", ey_bytes_text(k->bytes, size));
+    if (!(*out = ey_calloc(k->bytes, 1)))
+        return ey_fail(err, EYRIE_ENOMEM, "a prompt's state of %s", ey_bytes_text(k->bytes, size));
     if ((st = ey_buffer_read(ey_model_device(s->model), k->buffer, 0, k->bytes, *out, err)) == EYRIE_OK) return st;
     ey_free(*out);
     *out = NULL;
@@ -186,19 +188,19 @@ done:
 void ey_shelf_keep(ey_shelf *s, const int32_t *tokens, uint64_t n, uint32_t slot, const ey_result *ending, uint32_t wanted)
 {
     double start = ey_seconds();
-    uint64_t bytes = ey_shelf_state_bytes(s, n, ending), branch;
+    uint64_t bytes = ey_shelf_state_bytes(s, n, ending), full = ey_stored_bytes(bytes, ending), branch;
     const ey_prefix *there = ey_prefixes_find(s->prefixes, tokens, n, ending, &branch);
     eyrie_error error;
     ey_stored *k;
 
-    if ((there && there->length == n) || !ey_prefixes_make_room(s->prefixes, EY_ON_DEVICE, ey_stored_bytes(bytes, ending), n)) return;
+    if ((there && there->length == n) || !ey_prefixes_make_room(s->prefixes, EY_ON_DEVICE, full, n)) return;
     if (!(k = ey_stored_new(bytes, ending))) {
         (void)ey_fail(&error, EYRIE_ENOMEM, "a prompt of %" PRIu64 " tokens", n);
         note_copy(s, &error);
     } else if (take_slot(s, k, n, slot, wanted, &error) != EYRIE_OK) {
         note_copy(s, &error);
         ey_stored_free(k);
-    } else if (!ey_prefixes_add(s->prefixes, tokens, n, k, ey_stored_bytes(bytes, ending), ending, EY_ON_DEVICE)) {
+    } else if (!ey_prefixes_add(s->prefixes, tokens, n, k, full, ending, EY_ON_DEVICE)) {
         ey_stored_free(k);
     } else {
         s->copied += bytes;

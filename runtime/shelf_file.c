@@ -14,11 +14,14 @@
 #include <time.h>
 #include <xxhash.h>
 
-enum { RECORD = 24, ENDS = 1, TRAITS_DIGITS = 16, NAME = TRAITS_DIGITS + 1 + 32 + sizeof ".prefix", TEMPORARY_SECONDS = 3600 };
+enum {
+    RECORD = 24, ENDS = 1, TRAITS_DIGITS = 16, NAME = TRAITS_DIGITS + 1 + 32 + sizeof ".prefix",
+    TEMPORARY_SECONDS = 3600
+};
 
 /* ------------------------------------------------------------------------------------------------------------ records */
 
-static uint64_t record_bytes(uint64_t n, const ey_result *ending) { return RECORD + 4 * n + (ending ? 8 * (uint64_t)ending->n : 0); }
+static uint64_t record_bytes(uint64_t n, uint64_t candidates) { return RECORD + 4 * n + 8 * candidates; }
 
 static void put_record(unsigned char *at, const int32_t *tokens, uint64_t n, const ey_result *ending)
 {
@@ -59,7 +62,7 @@ static bool get_record(const ey_shelf *s, const unsigned char *at, uint64_t size
     r->n = ey_get(at, 8);
     r->ends = ey_get(at + 8, 4) == ENDS;
     candidates = (uint32_t)ey_get(at + 12, 4);
-    if (r->n == 0 || r->n > size / 4 || candidates > EY_CANDIDATES || size != RECORD + 4 * r->n + 8 * (uint64_t)candidates
+    if (r->n == 0 || r->n > size / 4 || candidates > EY_CANDIDATES || size != record_bytes(r->n, candidates)
         || !(r->tokens = ey_calloc(r->n, sizeof *r->tokens)))
         return false;
     bits = (uint32_t)ey_get(at + 16, 4);
@@ -112,14 +115,15 @@ static bool file_of(const ey_shelf *s, const ey_prefix *p, int32_t **tokens, cha
 eyrie_status ey_shelf_write_file(ey_shelf *s, const ey_prefix *p, eyrie_error *err)
 {
     const ey_stored *k = p->snapshot;
-    uint64_t sizes[2] = { record_bytes(p->length, k->ending), k->bytes };
+    uint64_t sizes[2] = { record_bytes(p->length, k->ending ? k->ending->n : 0), k->bytes };
     unsigned char *bytes = NULL, *head = ey_calloc(sizes[0], 1);
     ey_snapshot_writer *w = NULL;
     int32_t *tokens;
     char *path;
     eyrie_status st = EYRIE_OK, finished;
 
-    if (!file_of(s, p, &tokens, &path) || !head) EY_TRY(ey_fail(err, EYRIE_ENOMEM, "a prompt of %" PRIu64 " tokens", p->length));
+    if (!file_of(s, p, &tokens, &path) || !head)
+        EY_TRY(ey_fail(err, EYRIE_ENOMEM, "a prompt of %" PRIu64 " tokens", p->length));
     if (!k->host) EY_TRY(ey_stored_fetch(s, k, &bytes, err));
     put_record(head, tokens, p->length, k->ending);
     EY_TRY(ey_snapshot_create(&w, path, &s->traits, sizes, 2, err));
@@ -195,14 +199,17 @@ static void take_file(ey_shelf *s, const char *path, const char *name)
 
     EY_TRY(ey_snapshot_peek(&file, path, &s->traits, &error));
     head = ey_snapshot_part(&file, 0, &size);
-    if (!get_record(s, head, size, &r)) EY_TRY(ey_fail(&error, EYRIE_EFORMAT, "%s: what it says of its prompt cannot be", path));
+    if (!get_record(s, head, size, &r))
+        EY_TRY(ey_fail(&error, EYRIE_EFORMAT, "%s: what it says of its prompt cannot be", path));
     name_of(s, r.tokens, r.n, wanted);
     bytes = ey_shelf_state_bytes(s, r.n, r.ends);
     (void)ey_snapshot_part(&file, 1, &size);
-    if (strcmp(name, wanted) != 0 || size != bytes) EY_TRY(ey_fail(&error, EYRIE_EFORMAT, "%s: is of another prompt", path));
+    if (strcmp(name, wanted) != 0 || size != bytes)
+        EY_TRY(ey_fail(&error, EYRIE_EFORMAT, "%s: is of another prompt", path));
     bytes = ey_stored_bytes(bytes, r.ends);
     if (bytes > s->file_limit) goto done;
-    if (!ey_prefixes_make_room(s->prefixes, EY_ON_DISK, bytes, r.n) || !(k = ey_stored_new(size, r.ends ? &r.ending : NULL))
+    if (!ey_prefixes_make_room(s->prefixes, EY_ON_DISK, bytes, r.n)
+        || !(k = ey_stored_new(size, r.ends ? &r.ending : NULL))
         || !ey_prefixes_add(s->prefixes, r.tokens, r.n, k, bytes, r.ends, EY_ON_DISK))
         ey_stored_free(k);
 done:
@@ -220,10 +227,11 @@ static void visit(void *user, const char *name, uint64_t size, int64_t changed)
     char *path;
 
     (void)size;
-    if (strlen(name) < NAME - 1 || end != name + NAME - sizeof ".prefix" || !(path = ey_path(l->shelf->directory, name))) return;
+    if (end != name + NAME - sizeof ".prefix" || !(path = ey_path(l->shelf->directory, name))) return;
     snprintf(traits, sizeof traits, "%016" PRIx64 "-", l->shelf->traits_hash);
     if (end[sizeof ".prefix" - 1] != '\0') {
-        if (strcmp(name + strlen(name) - 4, ".tmp") == 0 && changed / 1000000000 < l->now - TEMPORARY_SECONDS) (void)remove(path);
+        bool temporary = strcmp(name + strlen(name) - strlen(".tmp"), ".tmp") == 0;
+        if (temporary && changed / 1000000000 < l->now - TEMPORARY_SECONDS) (void)remove(path);
     } else if (strncmp(name, traits, sizeof traits - 1) != 0) {
         l->others++;
     } else {
@@ -242,8 +250,8 @@ eyrie_status ey_shelf_open_directory(ey_shelf *s, const char *directory, eyrie_e
     if ((st = ey_dir_make(directory, err)) != EYRIE_OK) return st;
     ey_dir_each(directory, visit, &l);
     if (l.others)
-        ey_note(ey_shelf_log(s), "prefix cache: %" PRIu64 " file(s) in %s are of other models, or of this one with other options; they are "
-                "left alone", l.others, directory);
+        ey_note(ey_shelf_log(s), "prefix cache: %" PRIu64 " file(s) in %s are of other models, or of this one with other "
+                "options; they are left alone", l.others, directory);
     ey_prefixes_age(s->prefixes);
     return EYRIE_OK;
 }

@@ -1,12 +1,12 @@
-/* shelf_parts.h - what is inside of a shelf, for the files that make one up: shelf.c has snapshots on the device and in host
- * memory, shelf_file.c in files. Nobody else's. */
+/* shelf_parts.h - what is inside of a shelf, for the files that make one up: shelf.c has snapshots on the device and
+ * in host memory, shelf_file.c in files. Nobody else's. */
 #ifndef EY_SHELF_PARTS_H
 #define EY_SHELF_PARTS_H
 
 #include "shelf.h"
 
-/* A snapshot: the used bytes of a slot, layer after layer, and where its text ends the logits after that. One buffer, one block of
- * host memory, one part of a file, or several of these. */
+/* A snapshot: the used bytes of a slot, layer after layer, and where its text ends the logits after that. One buffer,
+ * one block of host memory, one part of a file, or several of these. */
 typedef struct ey_stored {
     uint64_t       bytes;
     ey_arena       arena;

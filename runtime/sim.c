@@ -409,7 +409,11 @@ static eyrie_status arrive(simulation *s, uint32_t *number, eyrie_error *err)
     s->coming = false;
     m->unread += (double)j->unread;
     push(&m->behind, j);
-    for (uint32_t i = 0; i < s->setup->n_devices; i++) waiting += s->machines[i].behind.n + s->machines[i].unslotted;
+    for (uint32_t i = 0; i < s->setup->n_devices; i++) {
+        const machine *at = &s->machines[i];
+        uint64_t without = at->behind.n + at->unslotted, room = at->spec->slots - *at->slots_used;
+        waiting += without - ey_min(without, room);
+    }
     s->report->most_waiting = ey_max(s->report->most_waiting, waiting);
     return plan_arrival(s, err);
 }

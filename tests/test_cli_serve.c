@@ -109,6 +109,8 @@ static void scenarios(void **state)
     expect_served(b, 12, (uint64_t)number(a, "prompt_tokens"), (uint64_t)number(a, "tokens"));
     assert_string_equal(string(a, "checksum"), string(b, "checksum"));
     assert_true(number(a, "most_waiting") == 0 && number(b, "most_waiting") == 12 - 4);
+    assert_true(number(json_object_get(a, "simulated"), "most_waiting") == 0);
+    assert_true(number(json_object_get(b, "simulated"), "most_waiting") == 12 - 4);
     assert_true(number(a, "prefill_steps") == 12 && number(a, "decode_steps") == number(a, "tokens") - 12);
     assert_true(number(b, "decode_steps") < number(a, "decode_steps"));
     r = run(*state, "bench", "show", file);

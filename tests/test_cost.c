@@ -345,6 +345,15 @@ static void samples_are_what_ran(void **state)
         assert_near(ey_cost_sample(c, EY_DECODE, &row, 1, 0, UINT32_MAX, chance), ey_cost_seconds(c, EY_DECODE, &row, 1), 1e-9);
     }
     assert_near(ey_cost_sample(c, EY_PREFILL, &never, 1, 0, UINT32_MAX, 0.99), ey_cost_seconds(c, EY_PREFILL, &never, 1) + 0.25, 1e-6);
+
+    void *blob = malloc(ey_costs_size());       /* kept is what is usual, the host's too */
+    ey_costs *other_run = ey_costs_new(&small, slow);
+    assert_non_null(blob);
+    ey_costs_save(c, blob);
+    assert_true(ey_costs_load(other_run, blob, ey_costs_size()));
+    assert_near(ey_cost_sample(other_run, EY_PREFILL, &row, 1, 0, UINT32_MAX, 0.99), ey_cost_seconds(c, EY_PREFILL, &row, 1) + 0.25, 1e-6);
+    ey_free(other_run);
+    free(blob);
     ey_free(c);
 
     c = ey_costs_new(&small, slow);

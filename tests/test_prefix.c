@@ -1,5 +1,6 @@
-/* test_prefix.c - the index of the prefix cache, over a store that only counts: what is found is what comparing all texts finds,
- * the least valuable goes first, tiers keep to their budgets, and whatever fails leaves all of that true. */
+/* test_prefix.c - the index of the prefix cache, over a store that only counts: what is found is what comparing all
+ * texts finds, the least valuable goes first, tiers keep to their budgets, and whatever fails leaves all of that
+ * true. */
 #include "testing.h"
 
 #include "dice.h"
@@ -450,8 +451,8 @@ static void what_is_too_large_is_not_kept(void **state)
 /* Bytes of a state of 2 MB that is full after 2048 tokens. */
 static uint64_t bytes_after(uint64_t n) { return 50000 + 1000 * (n < 2048 ? n : 2048); }
 
-/* 100,000 requests that begin like one of a few system prompts, some of them conversations that grow: a simulated engine
- * with a simulated device. Copies fail now and then in the second half. */
+/* 100,000 requests that begin like one of a few system prompts, some of them conversations that grow: a simulated
+ * engine with a simulated device. Copies fail now and then in the second half. */
 static void budgets_hold(void **state)
 {
     enum { REQUESTS = 100000, SYSTEM = 12, CHATS = 40, SPACING = 256 };

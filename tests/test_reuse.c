@@ -1,9 +1,11 @@
 /* test_reuse.c - the prefix cache of an engine: what it has is not read again, and nothing of that shows in what is
- * written; it keeps to its budgets on the device, in host memory and on the disk; and whatever is wrong with a file, or
- * fails, costs time and nothing else. What is kept and what goes is test_prefix's business, company test_serving's. */
+ * written; it keeps to its budgets on the device, in host memory and on the disk; and whatever is wrong with a file,
+ * or fails, costs time and nothing else. What is kept and what goes is test_prefix's business, company
+ * test_serving's. */
 #include "dice.h"
 #include "table.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -88,7 +90,8 @@ static void prompts_are_read_once(void **state)
     }
 }
 
-/* Where texts part, a snapshot is taken the second time, so that the third reads less than a block of what they share. */
+/* Where texts part, a snapshot is taken the second time, so that the third reads less than a block of what they
+ * share. */
 static void branches_are_remembered(void **state)
 {
     static heard got, want[3];
@@ -237,7 +240,8 @@ static void make_workload(const eyrie_model *m)
     }
 }
 
-/* All of it in some order, several at a time; some are cancelled and closed. Returns the prompt tokens of those that were not. */
+/* All of it in some order, several at a time; some are cancelled and closed. Returns the prompt tokens of those that
+ * were not. */
 static uint64_t serve_workload(eyrie_engine *e, const char *what, bool cancels)
 {
     eyrie_seq *seqs[REQUESTS] = { NULL };
@@ -419,6 +423,22 @@ static void later_engines_begin_with_files(void **state)
         assert_int_equal(files_in(*state).n, 4);
         assert_int_equal(notes.n, 0);
     }
+    /* What a process that was killed left long ago goes; of one that may still be writing it stays. */
+    char left[2][4200];
+    files kept = files_in(*state);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = i ? UTIME_NOW : 0, .tv_sec = 1000000 } };
+        snprintf(left[i], sizeof left[i], "%s.%u.0.tmp", path_of(*state, kept.names[i]), (unsigned)i);
+        FILE *f = fopen(left[i], "w");
+        assert_non_null(f);
+        assert_int_equal(fclose(f), 0);
+        assert_int_equal(utimensat(AT_FDCWD, left[i], times, 0), 0);
+    }
+    shop again = open_shop(GOLDEN("griffin"), *state, 0);
+    read_prompt(&again, &want, 200);
+    close_shop(&again);
+    assert_int_not_equal(access(left[0], F_OK), 0);
+    assert_int_equal(remove(left[1]), 0);
     /* Another model finds nothing, says so, and leaves the files alone. */
     shop s = open_shop(GOLDEN("hawk"), *state, 0);
     expect_notes(1, "4 file(s)");
@@ -573,8 +593,8 @@ static cl_int fail_one_call(const char *call)
     return calls_left-- == 0 ? CL_OUT_OF_RESOURCES : CL_SUCCESS;
 }
 
-/* The same prompt, a longer one, and the same again, with one failure somewhere in between: who fails, fails alone and is
- * told; who does not writes what it should. False: nothing was left to fail. */
+/* The same prompt, a longer one, and the same again, with one failure somewhere in between: who fails, fails alone
+ * and is told; who does not writes what it should. False: nothing was left to fail. */
 static bool serve_with_a_fault(eyrie_engine *e, uint32_t n, bool memory, const heard *want)
 {
     static heard got;

@@ -351,7 +351,7 @@ typedef struct eyrie_sim_report {
     double       memory;           /* and at their bandwidth moved as much */
     uint64_t     prefill_steps, decode_steps, handovers;
     double       handover_seconds; /* of one on average, waiting for the link or a slot included */
-    uint64_t     most_waiting;     /* requests without a slot, at the worst moment */
+    uint64_t     most_waiting;     /* requests for which there was no slot, at the worst moment */
     uint32_t     slots;            /* of the device that has the fewest */
 } eyrie_sim_report;
 
