@@ -4,6 +4,7 @@
 #include "device.h"
 #include "figure.h"
 #include "probing.h"
+#include "tables.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -103,16 +104,22 @@ static int open_places(places *p, const cli_options *o)
     return CLI_DONE;
 }
 
+static void print_record(const json_t *record, const char *form, const cli_out *out)
+{
+    if (strcmp(form, "md") == 0) cli_tables_print(record, out);
+    else cli_record_print(record, form, out);
+}
+
 /* With keep, the record goes to all places. */
 static int close_places(places *p, const cli_options *o, const json_t *record, bool keep)
 {
     int status = CLI_DONE;
 
     if (keep) {
-        if (p->has_file) cli_record_print(record, o->form ? o->form : "json", &(cli_out){ write_file, &p->file });
+        if (p->has_file) print_record(record, o->form ? o->form : "json", &(cli_out){ write_file, &p->file });
         if (p->has_page) cli_page_print(record, &(cli_out){ write_file, &p->page });
         if (o->figures) status = cli_figures_write(record, o->figures);
-        cli_record_print(record, p->has_file || !o->form ? "md" : o->form, &cli_standard_output);
+        print_record(record, p->has_file || !o->form ? "md" : o->form, &cli_standard_output);
     }
     if (p->has_file && cli_file_close(&p->file, keep) != CLI_DONE) status = CLI_FAILED;
     if (p->has_page && cli_file_close(&p->page, keep) != CLI_DONE) status = CLI_FAILED;

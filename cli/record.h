@@ -1,5 +1,5 @@
 /* record.h - what a benchmark found, as one JSON object (its keys are in docs/bench.md): begun, read from a file, printed as
- * JSON, as lines of JSON, as CSV and as tables. Measures nothing. */
+ * JSON, as lines of JSON and as CSV. Measures nothing. */
 #ifndef CLI_RECORD_H
 #define CLI_RECORD_H
 
@@ -26,7 +26,7 @@ int cli_record_read(json_t **out, const char *path);
 json_t *cli_record_add_row(json_t *rows, const char *test);
 void    cli_record_set_rates(json_t *row, const char *unit, const double *rates, size_t n);
 
-/* form: "md", "csv", "json" or "jsonl". */
+/* form: "csv", "json" or "jsonl". */
 void cli_record_print(const json_t *record, const char *form, const cli_out *out);
 
 /* Parts of records: 0, "" and NaN where a key is not there. */

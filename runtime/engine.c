@@ -328,7 +328,10 @@ static uint32_t seat(eyrie_engine *e, ey_lane *l, uint32_t n, failure *f)
             note_failure(f, &local);
             continue;
         }
-        if (l->phase == EY_PREFILL && s->next == s->n_tokens) continue;
+        if (l->phase == EY_PREFILL && s->next == s->n_tokens) {
+            if (s->request.max_tokens == 0) ey_finish(s, EYRIE_END_LENGTH, NULL);
+            continue;
+        }
         e->picks[seated].n = e->picks[i].n;
         l->seats[seated++] = (ey_seat){ .seq = s, .slot = s->slot };
         s->under_way = l->phase == EY_PREFILL;

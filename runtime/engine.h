@@ -87,6 +87,9 @@ struct eyrie_engine {
     ey_trace        *trace;     /* NULL: none */
 };
 
+static inline size_t     ey_ending_bytes(const eyrie_engine *e) { return sizeof(ey_ending) + e->limits.vocab * sizeof(float); }
+static inline ey_ending *ey_ending_new(const eyrie_engine *e) { return ey_calloc(1, ey_ending_bytes(e)); }    /* NULL: no memory */
+
 /* ------------------------------------------------------------------------------------------------- sequences (seq.c) */
 
 uint32_t     ey_free_slots(const eyrie_engine *e);
@@ -98,7 +101,6 @@ eyrie_status ey_check_tokens(const int32_t *tokens, size_t n, uint32_t vocab, ey
 /* Its state to where the lane of that phase computes. */
 eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err);
 
-ey_ending   *ey_ending_new(const eyrie_engine *e);      /* NULL: no memory. Free with ey_free */
 
 /* -------------------------------------------------------------------------------------------- the prefix cache (reuse.c) */
 
@@ -109,8 +111,8 @@ uint32_t     ey_reuse_most(const eyrie_seq *s);
 /* Does a sequence that has no slot yet wait for another one, which reads what its prompt begins with? That one knows then where
  * to leave a snapshot, unless the step that passes there has begun. */
 bool         ey_reuse_waits(eyrie_seq *s);
-/* A sequence that has got its slot begins after what is kept of its prompt. If that is all of it, it has its logits, or its
- * request is over. */
+/* A sequence that has got its slot begins after what is kept of its prompt. If that is all of it, it has the logits that it
+ * wants, and nothing to read. */
 eyrie_status ey_reuse_begin(eyrie_seq *s, eyrie_error *err);
 /* How much it reads of n tokens of a prompt that it was picked for. */
 uint32_t     ey_reuse_part(const eyrie_seq *s, uint32_t n);

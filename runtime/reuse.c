@@ -146,10 +146,7 @@ eyrie_status ey_reuse_begin(eyrie_seq *s, eyrie_error *err)
     if (!reads_beginning(s) || s->position > 0) return EYRIE_OK;
     while (!taken && (p = ey_shelf_find(s->engine->shelf, s->tokens, s->n_tokens, wants_logits(s), &s->branch)))
         if ((st = take(s, p, &taken, err)) != EYRIE_OK) return st;
-    if (s->next < s->n_tokens) return EYRIE_OK;
-    st = ey_seq_bring(s, EY_DECODE, err);
-    if (st == EYRIE_OK && s->request.max_tokens == 0) ey_finish(s, EYRIE_END_LENGTH, NULL);
-    return st;
+    return s->next < s->n_tokens ? EYRIE_OK : ey_seq_bring(s, EY_DECODE, err);
 }
 
 uint32_t ey_reuse_part(const eyrie_seq *s, uint32_t n)

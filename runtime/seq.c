@@ -152,10 +152,6 @@ static eyrie_status check_request(const eyrie_seq *s, const eyrie_request *r, ey
     return EYRIE_OK;
 }
 
-static size_t ending_bytes(const eyrie_engine *e) { return sizeof(ey_ending) + e->limits.vocab * sizeof(float); }
-
-ey_ending *ey_ending_new(const eyrie_engine *e) { return ey_calloc(1, ending_bytes(e)); }
-
 /* What is pending, then the request's own tokens. Where there is but the token generated last, it stays what the next decode
  * step reads: a prefill step, which sums in another order, would leave a trace of the end that was between. */
 static void queue_tokens(eyrie_seq *s, const eyrie_request *r)
@@ -248,7 +244,7 @@ static eyrie_status copy_rest(eyrie_seq *to, const eyrie_seq *from, eyrie_error 
         || (from->n_held && !(to->held = ey_calloc(from->n_held, 1)))
         || (from->ending && !(to->ending = ey_ending_new(from->engine))))
         return ey_fail(err, EYRIE_ENOMEM, "sequence handle");
-    if (from->ending) memcpy(to->ending, from->ending, ending_bytes(from->engine));
+    if (from->ending) memcpy(to->ending, from->ending, ey_ending_bytes(from->engine));
     if (unread) memcpy(to->tokens, from->tokens + from->next, unread * sizeof *to->tokens);
     if (from->n_held) memcpy(to->held, from->held, from->n_held);
     to->n_tokens = unread;

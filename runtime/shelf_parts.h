@@ -1,5 +1,5 @@
 /* shelf_parts.h - what is inside of a shelf, for the files that make one up: shelf.c has snapshots on the device and
- * in host memory, shelf_file.c in files. Nobody else's. */
+ * in host memory, stored.c one of them, shelf_file.c files. Nobody else's. */
 #ifndef EY_SHELF_PARTS_H
 #define EY_SHELF_PARTS_H
 
@@ -36,6 +36,9 @@ uint64_t      ey_shelf_state_bytes(const ey_shelf *s, uint64_t n, bool ends);   
 ey_stored   *ey_stored_new(uint64_t bytes, const ey_result *ending);
 void         ey_stored_free(ey_stored *k);                      /* NULL is fine */
 uint64_t     ey_stored_bytes(uint64_t bytes, bool ends);        /* with what is kept beside them */
+void         ey_stored_drop_buffer(ey_stored *k);
+void         ey_stored_drop_host(ey_stored *k);
+eyrie_status ey_stored_make_buffer(const ey_shelf *s, ey_stored *k, eyrie_error *err);
 /* Makes its buffer, with these bytes; and brings them back, to memory for ey_free. */
 eyrie_status ey_stored_fill(const ey_shelf *s, ey_stored *k, const unsigned char *bytes, eyrie_error *err);
 eyrie_status ey_stored_fetch(const ey_shelf *s, const ey_stored *k, unsigned char **out, eyrie_error *err);
