@@ -87,9 +87,6 @@ struct eyrie_engine {
     ey_trace        *trace;     /* NULL: none */
 };
 
-static inline size_t     ey_ending_bytes(const eyrie_engine *e) { return sizeof(ey_ending) + e->limits.vocab * sizeof(float); }
-static inline ey_ending *ey_ending_new(const eyrie_engine *e) { return ey_calloc(1, ey_ending_bytes(e)); }    /* NULL: no memory */
-
 /* ------------------------------------------------------------------------------------------------- sequences (seq.c) */
 
 uint32_t     ey_free_slots(const eyrie_engine *e);
@@ -98,6 +95,9 @@ void         ey_release_slot(eyrie_seq *s);
 eyrie_status ey_need_slot(eyrie_seq *s, eyrie_error *err);
 eyrie_status ey_seq_check_idle(const eyrie_seq *s, const char *what, eyrie_error *err);
 eyrie_status ey_check_tokens(const int32_t *tokens, size_t n, uint32_t vocab, eyrie_error *err);
+/* For what follows a state: NULL, no memory. Free with ey_free. */
+size_t       ey_ending_bytes(const eyrie_engine *e);
+ey_ending   *ey_ending_new(const eyrie_engine *e);
 /* Its state to where the lane of that phase computes. */
 eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err);
 

@@ -53,3 +53,7 @@ eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err)
     s->place = to;
     return EYRIE_OK;
 }
+
+size_t ey_ending_bytes(const eyrie_engine *e) { return sizeof(ey_ending) + e->limits.vocab * sizeof(float); }
+
+ey_ending *ey_ending_new(const eyrie_engine *e) { return ey_calloc(1, ey_ending_bytes(e)); }
