@@ -142,7 +142,7 @@
         for (int p = 0; p < PANELS; p++) {                                                                              \
             at[p] = WEIGHTS_AT(panel[p], k);                                                                            \
             SCALES_LOAD(panel[p], k, scales[p]);                                                                        \
-            for (int line = -1; ROWS <= NORM_ROWS && line < LINES - 1; line++)                                          \
+            for (int line = -1; line < LINES - 1; line++)                                                               \
                 ASK_FOR((global const char *)at[p] + AHEAD + 64 * line);                                                \
         }                                                                                                               \
         GROUP_SUMS(X)                                                                                                   \

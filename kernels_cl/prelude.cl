@@ -52,7 +52,7 @@ typedef struct { float16 lo, hi; } two_vectors;
 #define STEP_F32 2
 #define GROUP_F32 2
 #define IN_GROUP_F32(left) 2
-#define LINES_F32 0
+#define LINES_F32 2
 #define SCALES_F32 int
 #define SCALES_LOAD_F32(w, k, s) ((s) = 0)
 #define AT_F32(w, k) ((w) + (k) * LANES)
@@ -69,7 +69,7 @@ static inline void store_F32(global float *w, int k, int n, const float16 *x)
 #define STEP_F16 2
 #define GROUP_F16 2
 #define IN_GROUP_F16(left) 2
-#define LINES_F16 0
+#define LINES_F16 1
 #define SCALES_F16 int
 #define SCALES_LOAD_F16(w, k, s) ((s) = 0)
 #define AT_F16(w, k) ((w) + (k) * LANES)
@@ -92,7 +92,7 @@ static inline void store_F16(global half *w, int k, int n, const float16 *x)
 #define STEP_BF16 2
 #define GROUP_BF16 2
 #define IN_GROUP_BF16(left) 2
-#define LINES_BF16 0
+#define LINES_BF16 1
 #define SCALES_BF16 int
 #define SCALES_LOAD_BF16(w, k, s) ((s) = 0)
 #define AT_BF16(w, k) ((w) + (k) / 2 * LANES)
@@ -235,8 +235,8 @@ static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
     store_scaled(w, k, n, x, 4, 8, candidates_q4, -8.0f, 7.0f);
 }
 
-/* Products of few rows have so much to do with a group of numbers that a core does not look far enough ahead by itself. They ask
- * for the lines of the group that comes AHEAD bytes later, its scales' among them; LINES: 0 = the core does it. */
+/* Products have so much to do with a group of columns that a core does not look far enough ahead by itself. They ask for the LINES
+ * of the one that comes AHEAD bytes later, its scales' among them. */
 #if defined(__x86_64__) || defined(__aarch64__)
 #define ASK_FOR(address) __builtin_prefetch(address)
 #else
