@@ -1,8 +1,7 @@
-/* copy.cl - ranges of bytes from buffer to buffer, eight in a launch (runtime/copy.c): a sequence's state has one a layer, and is
- * small. Not part of any plan, so without a batch image.
+/* copy.cl - ranges of bytes from buffer to buffer, eight in a launch, past the caches (runtime/copy.c). Not part of any plan, so
+ * without a batch image.
  *
- * Work-item (p, r) copies piece p of range r: n vectors of 64 bytes from `from` + at to `to` + to_at, in pieces of `piece` vectors.
- * stream: what is written is more than caches hold, and goes past them. */
+ * Work-item (p, r) copies piece p of range r: n vectors of 64 bytes from `from` + at to `to` + to_at, in pieces of `piece` vectors. */
 #if defined(__x86_64__) || defined(__aarch64__)
 #define STREAM(v, to) __builtin_nontemporal_store(v, to)
 #else
@@ -12,7 +11,7 @@
 #define RANGE(i) global const uint16 *from##i, ulong at##i, global uint16 *to##i, ulong to_at##i, ulong n##i
 #define TAKE(i)  if (r == i) from = from##i + at##i, to = to##i + to_at##i, n = n##i
 
-kernel void copy_ranges(ulong piece, int stream, RANGE(0), RANGE(1), RANGE(2), RANGE(3), RANGE(4), RANGE(5), RANGE(6), RANGE(7))
+kernel void copy_ranges(ulong piece, RANGE(0), RANGE(1), RANGE(2), RANGE(3), RANGE(4), RANGE(5), RANGE(6), RANGE(7))
 {
     size_t r = get_global_id(1);
     global const uint16 *from = from0;
@@ -20,9 +19,5 @@ kernel void copy_ranges(ulong piece, int stream, RANGE(0), RANGE(1), RANGE(2), R
     ulong n = 0, i = get_global_id(0) * piece;
 
     TAKE(0); TAKE(1); TAKE(2); TAKE(3); TAKE(4); TAKE(5); TAKE(6); TAKE(7);
-    ulong end = min(i + piece, n);
-    if (stream)
-        for (; i < end; i++) STREAM(from[i], to + i);
-    else
-        for (; i < end; i++) to[i] = from[i];
+    for (ulong end = min(i + piece, n); i < end; i++) STREAM(from[i], to + i);
 }

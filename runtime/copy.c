@@ -1,11 +1,13 @@
-/* copy.c - see copy.h. Devices of class CPU copy by a kernel, whose work-items share all ranges; GPUs have engines for it. */
+/* copy.c - see copy.h. A driver copies a range by a command, and on CPUs reads what it is going to overwrite, unless one range alone
+ * is larger than caches. So states of many bytes in all are copied by a kernel there; those of few by commands, which begin sooner.
+ * GPUs have engines for it. */
 #include "copy.h"
 
 enum {
     AT_ONCE = 8,                /* ranges in a launch, as copy.cl has it */
     VECTOR = 64,                /* bytes that its work-items copy at a time */
     PIECE = 512,                /* vectors of a work-item */
-    STREAM = 1 << 20            /* bytes from which on the destination would hardly stay in a second level cache */
+    MANY = 16 << 20             /* bytes that would not stay in caches */
 };
 
 typedef struct kernel_range {
@@ -27,16 +29,15 @@ static cl_int set_range(cl_kernel kernel, cl_uint first, const kernel_range *r)
 }
 
 /* Up to AT_ONCE; the places that are left copy nothing. */
-static eyrie_status launch(cl_kernel kernel, eyrie_device *dev, const ey_range *ranges, size_t n, cl_int stream, eyrie_error *err)
+static eyrie_status launch(cl_kernel kernel, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err)
 {
-    static const cl_uint first = 2, each = 5;
+    static const cl_uint first = 1, each = 5;
     const cl_ulong piece = PIECE;
     const size_t local[2] = { 1, 1 };
     size_t global[2] = { 1, n };
     cl_int code;
 
-    if (EY_CL(code, clSetKernelArg, kernel, 0, sizeof piece, &piece) == CL_SUCCESS)
-        EY_CL(code, clSetKernelArg, kernel, 1, sizeof stream, &stream);
+    EY_CL(code, clSetKernelArg, kernel, 0, sizeof piece, &piece);
     for (cl_uint i = 0; i < AT_ONCE && code == CL_SUCCESS; i++) {
         const ey_range *r = &ranges[i < n ? i : 0];
         uint64_t vectors = i < n ? r->bytes / VECTOR : 0;
@@ -47,9 +48,17 @@ static eyrie_status launch(cl_kernel kernel, eyrie_device *dev, const ey_range *
     return code == CL_SUCCESS ? EYRIE_OK : ey_fail_cl(err, code, "copying %s and others", ranges->from->label);
 }
 
+eyrie_status ey_copy_by_kernel(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err)
+{
+    cl_kernel kernel;
+    eyrie_status st = ey_program_kernel(program, "copy_ranges", &kernel, err);
+
+    for (size_t i = 0; i < n && st == EYRIE_OK; i += AT_ONCE) st = launch(kernel, dev, &ranges[i], ey_min(n - i, AT_ONCE), err);
+    return st;
+}
+
 eyrie_status ey_copy_ranges(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err)
 {
-    cl_kernel kernel = NULL;
     uint64_t bytes = 0;
     bool vectors = dev->cpu && dev->vector > 1;
     eyrie_status st = EYRIE_OK;
@@ -58,10 +67,8 @@ eyrie_status ey_copy_ranges(ey_program *program, eyrie_device *dev, const ey_ran
         bytes += ranges[i].bytes;
         vectors = vectors && in_vectors(&ranges[i]);
     }
-    if (vectors) st = ey_program_kernel(program, "copy_ranges", &kernel, err);
-    for (size_t i = 0; i < n && st == EYRIE_OK; i += vectors ? AT_ONCE : 1) {
-        if (vectors) st = launch(kernel, dev, &ranges[i], ey_min(n - i, AT_ONCE), bytes > STREAM, err);
-        else if (ranges[i].bytes) st = ey_buffer_copy(dev, &ranges[i], err);
-    }
+    if (vectors && bytes >= MANY) return ey_copy_by_kernel(program, dev, ranges, n, err);
+    for (size_t i = 0; i < n && st == EYRIE_OK; i++)
+        if (ranges[i].bytes) st = ey_buffer_copy(dev, &ranges[i], err);
     return st;
 }

@@ -1,5 +1,4 @@
-/* copy.h - ranges of bytes from buffer to buffer on the device, many at a time: a sequence's state has one a layer, and commands to
- * copy each would take longer than copying them. */
+/* copy.h - ranges of bytes from buffer to buffer on the device: a sequence's state has one a layer. */
 #ifndef EY_COPY_H
 #define EY_COPY_H
 
@@ -7,5 +6,8 @@
 
 /* Enqueues them, after what the queue holds, as ey_buffer_copy does; bytes may be 0. None may overlap what another writes. */
 eyrie_status ey_copy_ranges(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err);
+
+/* The same by the kernel, however few bytes they are: places and sizes are multiples of 64. */
+eyrie_status ey_copy_by_kernel(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err);
 
 #endif

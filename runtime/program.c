@@ -13,7 +13,7 @@
  * for each of them. GPUs get kernels for CPUs where they have none of their own, and what theirs share with them. */
 enum { CPU = 1, GPU = 2 };
 static const struct { const char *name; int classes; } plain_files[] = {
-    { "copy.cl", CPU }, { "norm.cl", CPU }, { "conv1d.cl", CPU | GPU }, { "rglru.cl", CPU | GPU }, { "scan.cl", CPU | GPU }, { "rope.cl", CPU },
+    { "copy.cl", CPU | GPU }, { "norm.cl", CPU }, { "conv1d.cl", CPU | GPU }, { "rglru.cl", CPU | GPU }, { "scan.cl", CPU | GPU }, { "rope.cl", CPU },
     { "attention.cl", CPU }, { "head.cl", CPU | GPU },
     { "gpu_prelude.cl", GPU }, { "gpu_norm.cl", GPU }, { "gpu_recurrence.cl", GPU }, { "gpu_attention.cl", GPU },
     { "gpu_head.cl", GPU },

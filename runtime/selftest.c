@@ -5,6 +5,7 @@
  * A check opens a rig (a plan of one op, with the memory it stands on), seals it, puts inputs, runs a batch, and judges
  * what comes out. Errors stick to the rig, like those of recording, so a check reads as if nothing could fail. Memory
  * starts out as NaNs, so that what is not written shows. */
+#include "copy.h"
 #include "ops/op.h"
 #include "os.h"
 #include "probe.h"
@@ -348,6 +349,35 @@ static void check_fill(rig *r, const job *j)
     if (r->status == EYRIE_OK) read_buffer(r, m->shards[0].buffer, got);
     if (r->status == EYRIE_OK) expect_same(r, got, want, G * PADDED / EY_LANES * panel);
     ey_weights_free(w);
+}
+
+/* Nine ranges, of `choice` bytes and twice, three times, ... as many, arrive, and nothing beside them changes. */
+static void check_copy(rig *r, const job *j)
+{
+    enum { RANGES = 9, GAP = 64 };
+    eyrie_device *dev = r->lab->dev;
+    const uint64_t bytes = RANGES * (RANGES + 1) / 2 * j->choice + (RANGES + 1) * GAP, n = bytes / sizeof(float);
+    float *from = noise(r, n, 1, 1.0f), *want = noise(r, n, 2, 1.0f), *got = numbers(r, n);
+    ey_range ranges[RANGES];
+    ey_arena arena;
+    uint64_t at = GAP;
+
+    ey_arena_init(&arena, dev, "self-test");
+    ey_buffer *a = ey_arena_add(&arena, bytes, "from"), *b = ey_arena_add(&arena, bytes, "to");
+    r->status = a && b ? ey_arena_commit(&arena, &r->err) : ey_fail(&r->err, EYRIE_ENOMEM, "self-test");
+    if (r->status == EYRIE_OK) r->status = ey_buffer_write(dev, a, 0, bytes, from, &r->err);
+    if (r->status == EYRIE_OK) r->status = ey_buffer_write(dev, b, 0, bytes, want, &r->err);
+    for (uint64_t i = 0; i < RANGES; at += ranges[i++].bytes + GAP) {
+        uint64_t size = (i + 1) * j->choice, to = bytes - at - size;
+        ranges[i] = (ey_range){ a, at, b, to, size };
+        memcpy((char *)want + to, (const char *)from + at, size);
+    }
+    double start = ey_seconds();
+    if (r->status == EYRIE_OK) r->status = ey_copy_by_kernel(r->lab->programs[0], dev, ranges, RANGES, &r->err);
+    if (r->status == EYRIE_OK) r->status = ey_buffer_read(dev, b, 0, bytes, got, &r->err);
+    r->seconds = ey_seconds() - start;
+    if (r->status == EYRIE_OK) expect_same(r, got, want, bytes);
+    ey_arena_free(&arena);
 }
 
 static void check_norm(rig *r, const job *j)
@@ -908,6 +938,8 @@ static const job jobs[] = {
     { "fill", "bf16", check_fill, BF16, EY_PREFILL, 0 },
     { "fill", "q8", check_fill, Q8, EY_PREFILL, 0 },
     { "fill", "q4", check_fill, Q4, EY_PREFILL, 0 },
+    { "copy", "within pieces", check_copy, F32, EY_PREFILL, 64 },
+    { "copy", "in pieces", check_copy, F32, EY_PREFILL, 16000 },
     { "norm", "all tokens", check_norm, F32, EY_PREFILL, 0 },
     { "norm", "wanted tokens", check_norm, F32, EY_PREFILL, 1 },
     { "conv1d", "prefill", check_conv1d, F32, EY_PREFILL, 0 },

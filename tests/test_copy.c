@@ -10,8 +10,10 @@ static void fill(unsigned char *bytes, uint64_t n, uint32_t seed)
     for (uint64_t i = 0; i < n; i++) bytes[i] = (unsigned char)((seed = seed * 1664525u + 1013904223u) >> 24);
 }
 
+typedef eyrie_status copier(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err);
+
 /* Ranges of these sizes, GAP bytes apart and in reverse order where they go. */
-static void check(ey_program *program, const uint64_t *sizes, size_t n)
+static void check(copier *copy, ey_program *program, const uint64_t *sizes, size_t n)
 {
     ey_range ranges[MOST];
     ey_arena arena;
@@ -32,7 +34,7 @@ static void check(ey_program *program, const uint64_t *sizes, size_t n)
         ranges[i] = (ey_range){ a, at, b, total - at - sizes[i], sizes[i] };
         memcpy(want + ranges[i].to_at, from + at, sizes[i]);
     }
-    assert_ok(ey_copy_ranges(program, device, ranges, n, &err));
+    assert_ok(copy(program, device, ranges, n, &err));
     assert_ok(ey_buffer_read(device, b, 0, total, got, &err));
     assert_memory_equal(got, want, total);
     assert_ok(ey_buffer_read(device, a, 0, total, got, &err));
@@ -43,21 +45,25 @@ static void check(ey_program *program, const uint64_t *sizes, size_t n)
     free(got);
 }
 
-/* A piece is 32 KiB and a launch takes 8 ranges; from 1 MiB on caches are passed by, and what is not in lines of 64 bytes goes by
- * commands of the driver's. */
+/* A piece of the kernel is 32 KiB and a launch takes 8 ranges; it is for 16 MiB and more, in lines of 64 bytes. */
 static void ranges_of_all_sizes(void **state)
 {
     static const struct { size_t n; uint64_t sizes[MOST]; } cases[] = {
         { 1, { 0 } }, { 1, { 64 } }, { 2, { 32704, 32768 } }, { 3, { 32832, 0, 640 } }, { 1, { 100 } }, { 3, { 64, 1, 64 } },
         { 8, { 64, 128, 192, 256, 320, 384, 448, 65536 } }, { 9, { 64, 0, 192, 256, 320, 384, 0, 512, 100032 } },
         { 20, { 64, 64, 64, 64, 64, 64, 64, 64, 128, 128, 128, 128, 128, 128, 128, 128, 33024, 64, 64, 64 } },
-        { 2, { 5 << 18, 4 << 18 } }, { 2, { (5 << 18) + 4, 4 << 18 } } };
+        { 2, { 9 << 20, 8 << 20 } }, { 2, { (9 << 20) + 4, 8 << 20 } } };
     ey_program *program;
 
     (void)state;
     if (!device) skip();
     assert_ok(ey_program_build(&program, device, 1u << EYRIE_FORMAT_BF16, EYRIE_FORMAT_F32, &err));
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check(program, cases[i].sizes, cases[i].n);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool lines = true;
+        for (size_t k = 0; k < cases[i].n; k++) lines = lines && cases[i].sizes[k] % 64 == 0;
+        check(ey_copy_ranges, program, cases[i].sizes, cases[i].n);
+        if (lines) check(ey_copy_by_kernel, program, cases[i].sizes, cases[i].n);
+    }
     assert_ok(ey_copy_ranges(program, device, NULL, 0, &err));
     ey_program_free(program);
 }

@@ -185,7 +185,7 @@ static void closing_in_the_middle(void **state)
 {
     static heard want, lost, beside, after;
     stage on = open_stage(GOLDEN("griffin"), (eyrie_model_opts){ .slots = 2, .chunk = 64 });
-    eyrie_request r = { .tokens = on.text.tokens, .n_tokens = 150, .max_tokens = 5, .flags = EYRIE_IGNORE_EOS };
+    eyrie_request r = { .tokens = on.text.tokens, .n_tokens = 150, .max_tokens = 10, .flags = EYRIE_IGNORE_EOS };
 
     (void)state;
     run_alone(on.engine, r, &want);
