@@ -17,6 +17,7 @@ enum { DEFAULT_CHUNK = 256, DEFAULT_GLOBAL_CONTEXT = 8192 };
 void ey_model_free(eyrie_model *m)
 {
     if (!m) return;
+    if (m->phases[EY_PREFILL].reading || m->phases[EY_DECODE].reading) (void)ey_model_wait(m, NULL);    /* images are going up */
     for (uint32_t ph = 0; ph < EY_PHASES; ph++) {
         for (uint32_t i = 0; i < m->phases[ph].n; i++) ey_plan_free(&m->phases[ph].buckets[i].plan);
         ey_arena_free(&m->phases[ph].scratch.arena);
