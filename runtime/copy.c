@@ -1,6 +1,6 @@
-/* copy.c - see copy.h. A driver copies a range by a command, and on CPUs reads what it is going to overwrite, unless one range alone
- * is larger than caches. So states of many bytes in all are copied by a kernel there; those of few by commands, which begin sooner.
- * GPUs have engines for it. */
+/* copy.c - see copy.h. A driver copies a range by a command, and on CPUs reads what it is going to overwrite, unless one
+ * range alone is larger than caches. So states of many bytes in all are copied by a kernel there; those of few by commands,
+ * which begin sooner. GPUs have engines for it. */
 #include "copy.h"
 
 enum {
@@ -14,6 +14,9 @@ typedef struct kernel_range {
     cl_mem   from, to;
     cl_ulong at, to_at, n;      /* in vectors */
 } kernel_range;
+
+/* Are large copies the kernel's? */
+static bool by_kernel(const eyrie_device *dev) { return dev->cpu && dev->vector > 1; }
 
 static bool in_vectors(const ey_range *r) { return (r->at | r->to_at | r->bytes) % VECTOR == 0; }
 
@@ -60,7 +63,7 @@ eyrie_status ey_copy_by_kernel(ey_program *program, eyrie_device *dev, const ey_
 eyrie_status ey_copy_ranges(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err)
 {
     uint64_t bytes = 0;
-    bool vectors = dev->cpu && dev->vector > 1;
+    bool vectors = by_kernel(dev);
     eyrie_status st = EYRIE_OK;
 
     for (size_t i = 0; i < n; i++) {
@@ -71,4 +74,9 @@ eyrie_status ey_copy_ranges(ey_program *program, eyrie_device *dev, const ey_ran
     for (size_t i = 0; i < n && st == EYRIE_OK; i++)
         if (ranges[i].bytes) st = ey_buffer_copy(dev, &ranges[i], err);
     return st;
+}
+
+eyrie_status ey_copy_warm_up(ey_program *program, eyrie_device *dev, ey_buffer *any, eyrie_error *err)
+{
+    return by_kernel(dev) ? ey_copy_by_kernel(program, dev, &(ey_range){ any, 0, any, 0, 0 }, 1, err) : EYRIE_OK;
 }

@@ -10,4 +10,7 @@ eyrie_status ey_copy_ranges(ey_program *program, eyrie_device *dev, const ey_ran
 /* The same by the kernel, however few bytes they are: places and sizes are multiples of 64. */
 eyrie_status ey_copy_by_kernel(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err);
 
+/* Enqueues a copy of nothing, so that what large copies need is compiled; `any` is a buffer of the device's. */
+eyrie_status ey_copy_warm_up(ey_program *program, eyrie_device *dev, ey_buffer *any, eyrie_error *err);
+
 #endif

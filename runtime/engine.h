@@ -1,6 +1,6 @@
-/* engine.h - what is inside of engines and sequences, for the files that make them up: engine.c decides and runs steps, seq.c
- * takes requests, seat.c hands out slots, reuse.c keeps states of prompts, deliver.c makes tokens, text and events of results, seq_file.c saves and loads,
- * journal.c tells the trace. Nobody else's. */
+/* engine.h - what is inside of engines and sequences, for the files that make them up: engine.c decides and runs steps,
+ * seq.c takes requests, seat.c hands out slots, reuse.c keeps states of prompts, deliver.c makes tokens, text and events of
+ * results, seq_file.c saves and loads, journal.c tells the trace. Nobody else's. */
 #ifndef EY_ENGINE_H
 #define EY_ENGINE_H
 
@@ -100,7 +100,6 @@ size_t       ey_ending_bytes(const eyrie_engine *e);
 ey_ending   *ey_ending_new(const eyrie_engine *e);
 /* Its state to where the lane of that phase computes. */
 eyrie_status ey_seq_bring(eyrie_seq *s, ey_phase to, eyrie_error *err);
-
 
 /* -------------------------------------------------------------------------------------------- the prefix cache (reuse.c) */
 

@@ -119,7 +119,7 @@ static eyrie_status warm_up(eyrie_model *m, const ey_progress *progress, eyrie_e
         }
     }
     ey_buffer *some = m->state.layers[0].buffer;
-    if (m->dev->cpu) EY_TRY(ey_copy_by_kernel(m->program, m->dev, &(ey_range){ some, 0, some, 0, 0 }, 1, err));
+    EY_TRY(ey_copy_warm_up(m->program, m->dev, some, err));
     ey_tell(progress, "warming up", 1);
     st = ey_device_finish(m->dev, err);
 done:

@@ -69,8 +69,8 @@ eyrie_status ey_model_store_slot(eyrie_model *m, uint32_t slot, uint64_t positio
 eyrie_status ey_model_restore_slot(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *from, eyrie_error *err);
 
 /* What a sequence has used of a slot after `position` tokens, to another slot, of the same model or of one of the same traits:
- * `from`'s device copies, behind what it has enqueued, and `to`'s next steps wait for that; the caller does not. Where the two share no context,
- * it goes through the host, and the caller waits for both. No step that is under way may have to_slot in it. */
+ * `from`'s device copies, behind what it has enqueued, and `to`'s next steps wait for that; the caller does not. Where the
+ * two share no context, it goes through the host, and the caller waits for both. No step under way may have to_slot in it. */
 eyrie_status ey_model_copy_slot(eyrie_model *from, uint32_t slot, eyrie_model *to, uint32_t to_slot, uint64_t position,
                                 eyrie_error *err);
 
