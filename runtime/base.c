@@ -203,7 +203,7 @@ bool ey_add(uint64_t a, uint64_t b, uint64_t *out)
 
 bool (*ey_alloc_hook)(size_t bytes);
 
-static bool may_allocate(size_t bytes)
+bool ey_may_allocate(size_t bytes)
 {
     return !ey_alloc_hook || ey_alloc_hook(bytes);
 }
@@ -211,13 +211,13 @@ static bool may_allocate(size_t bytes)
 void *ey_calloc(size_t count, size_t size)
 {
     if (size != 0 && count > SIZE_MAX / size) return NULL;
-    if (!may_allocate(count * size)) return NULL;
+    if (!ey_may_allocate(count * size)) return NULL;
     return count * size == 0 ? calloc(1, 1) : calloc(count, size);   /* NULL means no memory and nothing else */
 }
 
 void *ey_realloc(void *p, size_t bytes)
 {
-    return may_allocate(bytes) ? realloc(p, bytes ? bytes : 1) : NULL;
+    return ey_may_allocate(bytes) ? realloc(p, bytes ? bytes : 1) : NULL;
 }
 
 void ey_free(void *p)

@@ -51,6 +51,7 @@ bool  ey_grow(void *array, size_t *capacity, size_t count, size_t size);
 
 /* Asked before every allocation when set; false makes it fail. For tests. */
 extern bool (*ey_alloc_hook)(size_t bytes);
+bool ey_may_allocate(size_t bytes);         /* its answer */
 
 /* The caller's log. */
 typedef struct ey_log {

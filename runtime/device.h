@@ -61,6 +61,7 @@ typedef struct ey_buffer {
     cl_mem   mem;
     uint64_t bytes;
     const void *host;               /* NULL, or read-only memory that it is to be, and which outlives it */
+    void       *pages;              /* NULL, or memory of its own that it is (memory.c) */
     char     label[64];
 } ey_buffer;
 

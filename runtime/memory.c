@@ -50,11 +50,33 @@ void ey_arena_grow(ey_arena *a, ey_buffer *b, uint64_t bytes)
 
 static uint64_t *used_by(eyrie_device *dev) { return dev->whole ? &dev->whole->used : &dev->used; }
 
+/* Drivers for CPUs allocate as programs do, in small pages; what is large gets large ones. */
+static eyrie_status allocate(eyrie_device *dev, const char *arena, ey_buffer *b, eyrie_error *err)
+{
+    const uint64_t large = 4 << 20;
+    cl_mem_flags flags = CL_MEM_READ_WRITE;
+    void *host = NULL;
+    char size[24];
+    cl_int code;
+
+    if (b->host) {
+        flags = CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR;
+        host = (void *)(uintptr_t)b->host;
+    } else if (dev->cpu && dev->host_memory && b->bytes >= large) {
+        flags |= CL_MEM_USE_HOST_PTR;
+        if (!(host = b->pages = ey_pages_new(b->bytes)))
+            return ey_fail(err, EYRIE_EMEMORY, "%s: the system has no %s for %s", arena, ey_bytes_text(b->bytes, size), b->label);
+    }
+    EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, flags, (size_t)b->bytes, host);
+    return b->mem ? EYRIE_OK
+                  : ey_fail_cl(err, code, "%s: allocating %s for %s", arena, ey_bytes_text(b->bytes, size), b->label);
+}
+
 eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
 {
     eyrie_device *dev = a->dev;
     char size[24], limit[24];
-    cl_int code;
+    eyrie_status st;
 
     a->committed = true;
     *used_by(dev) += a->bytes;
@@ -64,10 +86,7 @@ eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
             return ey_fail(err, EYRIE_EMEMORY, "%s: %s takes %s in one allocation, the device gives at most %s; "
                            "a smaller --chunk, --slots or --context helps", a->name, b->label,
                            ey_bytes_text(b->bytes, size), ey_bytes_text(dev->max_alloc, limit));
-        EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, b->host ? CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR : CL_MEM_READ_WRITE,
-                  (size_t)b->bytes, (void *)(uintptr_t)b->host);
-        if (!b->mem)
-            return ey_fail_cl(err, code, "%s: allocating %s for %s", a->name, ey_bytes_text(b->bytes, size), b->label);
+        if ((st = allocate(dev, a->name, b, err)) != EYRIE_OK) return st;
     }
     return EYRIE_OK;
 }
@@ -84,8 +103,13 @@ bool ey_arena_borrow(ey_arena *a, const ey_arena *from)
 
 void ey_arena_free(ey_arena *a)
 {
+    eyrie_error ignored;
+
+    /* A driver keeps its own memory until what was enqueued is done with it; ours it cannot keep. */
+    if (a->committed || a->borrowed) (void)ey_device_finish(a->dev, &ignored);
     for (size_t i = 0; i < a->n; i++) {
         if (!a->borrowed) EY_CL_FREE(clReleaseMemObject, a->buffers[i]->mem);
+        ey_pages_free(a->buffers[i]->pages);
         ey_free(a->buffers[i]);
     }
     if (a->committed) *used_by(a->dev) -= a->bytes;

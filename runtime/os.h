@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-/* A file mapped read-only. An empty file maps to data = NULL, size = 0. */
+/* A file mapped read-only, in large pages where it is large. An empty file maps to data = NULL, size = 0. */
 typedef struct ey_map {
     const unsigned char *data;
     uint64_t             size;
@@ -17,6 +17,12 @@ typedef struct ey_map {
 /* EIO with the path and the system's reason; directories and other non-files are refused. */
 eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err);
 void         ey_map_close(ey_map *map);
+
+/* Memory for much that is read from end to end, in pages as large as the system gives where it is asked (Linux: 2 MiB
+ * where transparent huge pages are on or "madvise"): addresses of small pages have to be looked up at each 4 KiB, and
+ * CPUs fetch ahead within a page only. For ey_pages_free; NULL = no memory. What is in it is not set. */
+void *ey_pages_new(uint64_t bytes);
+void  ey_pages_free(void *pages);       /* NULL is fine */
 
 /* A file that is whole or not there: written beside its place, and moved into it when all of it is on the disk, so that
  * what was there before stays until then, whatever happens. What is there and no regular file (a device, a pipe) is

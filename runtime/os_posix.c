@@ -3,7 +3,7 @@
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
-#define _DEFAULT_SOURCE        /* syscall */
+#define _DEFAULT_SOURCE        /* syscall, madvise */
 #define _FILE_OFFSET_BITS 64   /* files above 2 GiB where longs have 32 bits */
 
 #include "os.h"
@@ -49,6 +49,18 @@ static int open_file(int *fd, struct stat *info, const char *path)
     return S_ISREG(info->st_mode) ? 0 : NOT_REGULAR;
 }
 
+enum { LARGE_PAGE = 2 << 20 };      /* where large pages are of another size, an alignment and a rounding like any */
+
+/* A wish; memory is memory all the same where there are none. The end keeps small ones, so that none is wasted. */
+static void advise_large(void *p, uint64_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    if (bytes >= LARGE_PAGE) (void)madvise(p, (size_t)bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+
 eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err)
 {
     eyrie_status st = EYRIE_OK;
@@ -64,6 +76,7 @@ eyrie_status ey_map_open(ey_map *map, const char *path, eyrie_error *err)
         errno = EFBIG;   /* the reason if the size is more than the address space */
         if ((off_t)(size_t)info.st_size == info.st_size) {
             data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+            if (data != MAP_FAILED) advise_large(data, (uint64_t)info.st_size);
         }
         if (data == MAP_FAILED) st = fail_errno(err, path, errno);
         else *map = (ey_map){ data, (uint64_t)info.st_size };
@@ -77,6 +90,17 @@ void ey_map_close(ey_map *map)
     if (map->data) munmap((void *)(uintptr_t)map->data, (size_t)map->size);   /* munmap takes no const */
     *map = (ey_map){ NULL, 0 };
 }
+
+void *ey_pages_new(uint64_t bytes)
+{
+    void *p = NULL;
+
+    if (bytes > SIZE_MAX || !ey_may_allocate((size_t)bytes) || posix_memalign(&p, LARGE_PAGE, (size_t)bytes) != 0) return NULL;
+    advise_large(p, bytes);
+    return p;
+}
+
+void ey_pages_free(void *pages) { free(pages); }
 
 struct ey_output {
     char *path, *temporary;     /* temporary = NULL: written in place */

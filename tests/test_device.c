@@ -316,6 +316,56 @@ static void transfers(void **state)
     ey_arena_free(&a);
 }
 
+enum { LARGE = (8 << 20) + 100 };      /* bytes; not whole pages, whatever their size */
+
+/* What is large has host memory of its own where that is the device's, too. */
+static void large_buffer_without_memory(void **state)
+{
+    ey_arena a;
+
+    (void)state;
+    if (!device) skip();
+    if (!device->cpu || !device->host_memory) skip();
+    ey_arena_init(&a, device, "things");
+    assert_non_null(ey_arena_add(&a, LARGE, "the large one"));
+    fail_allocation(0);
+    assert_fails(ey_arena_commit(&a, &err), EYRIE_EMEMORY, "the large one");
+    assert_true(allocation_failed());
+    ey_arena_free(&a);
+    assert_int_equal(device->used, 0);
+}
+
+/* It may be freed as soon as nobody wants its contents: what is enqueued comes to its end first. */
+static void large_buffer_freed_in_use(void **state)
+{
+    unsigned char *out = malloc(LARGE), *in = malloc(LARGE);
+    ey_buffer *from, *to;
+    ey_arena kept;
+
+    (void)state;
+    if (!device) skip();
+    assert_true(out && in);
+    for (size_t i = 0; i < LARGE; i++) out[i] = (unsigned char)(i % 251);
+    ey_arena_init(&kept, device, "kept");
+    assert_non_null(to = ey_arena_add(&kept, LARGE, "to"));
+    assert_ok(ey_arena_commit(&kept, &err));
+    for (int round = 0; round < 8; round++) {
+        ey_arena gone;
+        ey_arena_init(&gone, device, "gone");
+        assert_non_null(from = ey_arena_add(&gone, LARGE, "from"));
+        assert_ok(ey_arena_commit(&gone, &err));
+        out[round] = out[LARGE - 1 - round] = 255;
+        assert_ok(ey_buffer_write(device, from, 0, LARGE, out, &err));
+        assert_ok(ey_buffer_copy(device, &(ey_range){ from, 0, to, 0, LARGE }, &err));
+        ey_arena_free(&gone);
+        assert_ok(ey_buffer_read(device, to, 0, LARGE, in, &err));
+        assert_memory_equal(in, out, LARGE);
+    }
+    ey_arena_free(&kept);
+    free(out);
+    free(in);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- models */
 
 static const eyrie_model_opts two_slots = { .struct_size = sizeof two_slots, .slots = 2, .chunk = 64,
@@ -541,6 +591,7 @@ int main(void)
         cmocka_unit_test(largest_allocation),          cmocka_unit_test(free_memory),
         cmocka_unit_test(arenas),                      cmocka_unit_test(arena_with_too_large_a_buffer),
         cmocka_unit_test(arena_without_memory),        cmocka_unit_test(transfers),
+        cmocka_unit_test(large_buffer_without_memory), cmocka_unit_test(large_buffer_freed_in_use),
         cmocka_unit_test(budget),                      cmocka_unit_test(weights_in_many_allocations),
         cmocka_unit_test(children_before_parents),     cmocka_unit_test(options_of_an_older_header),
         cmocka_unit_test(classes_of_kernels),
