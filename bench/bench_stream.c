@@ -66,7 +66,7 @@ int main(int argc, char **argv)
     eyrie_device_opts opts = { .struct_size = sizeof opts, .select = argc > 1 ? argv[1] : NULL };
     uint32_t threads = ey_cores();
     reading r = { .words = BYTES / sizeof(uint64_t) / threads / PARTS / STREAMS * STREAMS };
-    uint64_t *data = malloc(BYTES);
+    uint64_t *data = ey_pages_new(BYTES);
     eyrie_device *dev;
     eyrie_meter *meter;
     eyrie_sample sample;
@@ -95,6 +95,6 @@ int main(int argc, char **argv)
            ratios[ROUNDS * 3 / 4], rates[2][ROUNDS - 1] / fmax(rates[0][ROUNDS - 1], rates[1][ROUNDS - 1]));
     eyrie_meter_close(meter);
     (void)eyrie_device_close(dev);
-    free(data);
+    ey_pages_free(data);
     return 0;
 }

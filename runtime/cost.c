@@ -215,6 +215,11 @@ double ey_loads_seconds(const ey_costs *c, ey_phase phase, const ey_loads *w, ui
     return factor(c->recents[phase], class_of(w->tokens)) * formula(&c->shape, &c->pace[phase], phase, w, from, to);
 }
 
+double ey_loads_host(const ey_costs *c, ey_phase phase, const ey_loads *w)
+{
+    return w->tokens <= 0 ? 0 : learnt(c->hosts[phase], class_of(w->tokens), 0);
+}
+
 double ey_cost_part(const ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, uint32_t from, uint32_t to)
 {
     ey_loads w = sum(&c->shape, rows, n);

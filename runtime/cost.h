@@ -80,6 +80,9 @@ double ey_cost_seconds(const ey_costs *c, ey_phase phase, const ey_load *rows, u
 double ey_cost_part(const ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, uint32_t from, uint32_t to);
 double ey_loads_seconds(const ey_costs *c, ey_phase phase, const ey_loads *w, uint32_t from, uint32_t to);
 
+/* Seconds that the host is expected to take for such a step, or for a part of one; 0 where none has run. */
+double ey_loads_host(const ey_costs *c, ey_phase phase, const ey_loads *w);
+
 /* A whole step took so long: the sum of its parts, without what ran between them. */
 void ey_cost_learn(ey_costs *c, ey_phase phase, const ey_load *rows, uint32_t n, double seconds);
 

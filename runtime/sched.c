@@ -6,7 +6,8 @@
 #include <string.h>
 
 #define LEVEL    10.0   /* seconds of waiting that a level of priority is worth: nobody waits for ever behind those above */
-#define MARGIN   1.25   /* a step may take so much longer than predicted: predictions of prefill are good to 20 % */
+#define MARGIN   1.4    /* a step may take so much longer than predicted: of parts of a few layers, one in a hundred does */
+#define DEARER   1.07   /* a token may cost so much more in a smaller step */
 #define INTERVAL 4.0    /* decode steps between two tokens of a sequence while prompts are read, where no bound is asked for */
 #define PATIENCE 10.0   /* the interval that roofline keeps where none is asked for, seconds */
 
@@ -36,11 +37,26 @@ static ey_sched_step decode(const ey_sched_view *v, ey_sched_pick *picks)
     return whole(EY_DECODE, v->can[EY_DECODE] ? pick_decoders(v, picks) : 0);
 }
 
+/* How long a decode step holds up everybody, the host's work for it included. */
+static double decode_seconds(const ey_costs *c, const ey_loads *w)
+{
+    return ey_loads_seconds(c, EY_DECODE, w, 0, UINT32_MAX) + ey_loads_host(c, EY_DECODE, w);
+}
+
+/* Reading a chunk at the beginning of a sequence. */
+static ey_loads chunk_of(const ey_costs *c, uint32_t chunk)
+{
+    ey_loads w = { .rows = 0 };
+
+    ey_loads_add(&w, ey_costs_shape(c), &(ey_load){ 0, chunk, 0 });
+    return w;
+}
+
 /* Who decodes on this lane, and what time that leaves for reading. */
 typedef struct pressure {
     uint32_t n;             /* sequences that decode; 0 where another lane has them */
     double   step;          /* s of a decode step */
-    double   now;           /* s that a prefill step may take now, */
+    double   now;           /* s that a prefill step may take on the device now, */
     double   fresh;         /* and could, were it the first after everybody has had a token */
 } pressure;
 
@@ -51,7 +67,7 @@ static pressure press(const ey_sched_view *v, double interval, ey_sched_pick *pi
     const ey_shape *shape = ey_costs_shape(v->costs);
     pressure p = { .n = 0 };
     ey_loads w = { .rows = 0 };
-    double longest = 0, longest_left = 0;
+    double longest = 0, longest_left = 0, host;
 
     if (!v->can[EY_DECODE]) return p;
     uint32_t picked = pick_decoders(v, picks);
@@ -60,11 +76,13 @@ static pressure press(const ey_sched_view *v, double interval, ey_sched_pick *pi
     for (uint32_t i = 0; i < picked; i++) ey_loads_add(&w, shape, &(ey_load){ v->seqs[picks[i].seq].position, 1, 1 });
     longest = v->seqs[picks[0].seq].waited;
     longest_left = v->seqs[picks[picked - 1].seq].waited;       /* none left has waited longer */
-    p.step = ey_loads_seconds(v->costs, EY_DECODE, &w, 0, UINT32_MAX);
+    p.step = decode_seconds(v->costs, &w);
+    ey_loads chunk = chunk_of(v->costs, v->limits.chunk);
+    host = ey_loads_host(v->costs, EY_PREFILL, &chunk);
     uint32_t turns = (p.n + v->limits.decode_rows - 1) / v->limits.decode_rows;
-    p.now = (interval - longest) / MARGIN - p.step;
-    if (turns > 1) p.now = fmin(p.now, (interval - longest_left) / MARGIN - turns * p.step);
-    p.fresh = interval / MARGIN - turns * p.step;
+    p.now = (interval - longest) / MARGIN - p.step - host;
+    if (turns > 1) p.now = fmin(p.now, (interval - longest_left) / MARGIN - turns * p.step - host);
+    p.fresh = interval / MARGIN - turns * p.step - host;
     return p;
 }
 
@@ -184,13 +202,18 @@ static ey_sched_step chunked(const ey_sched_view *v, ey_sched_pick *picks)
 
 /* --------------------------------------------------------------------------------------------------------- roofline */
 
+static double token_seconds(const ey_costs *c, uint32_t tokens)
+{
+    ey_loads w = chunk_of(c, tokens);
+    return ey_loads_seconds(c, EY_PREFILL, &w, 0, 1) / tokens;
+}
+
 /* Prompts for a step of which at least a layer, and the head, is done within `seconds`, if there are such; else the fewest. As
  * many as there can be, unless so few of their layers fit that a fifth of the time is left over, where a step of half the size
- * is still far enough above the ridge to cost a token as much. */
+ * costs a token about as much. */
 static uint32_t begin(const ey_sched_view *v, const order *o, double seconds, ey_sched_pick *picks, double *layer, double *head)
 {
     uint32_t room = v->limits.chunk, n = pick_readers(v, o, room, picks), layers = v->limits.layers;
-    double efficient = 2 * ey_cost_ridge(v->costs, EY_PREFILL);
 
     for (;;) {
         ey_loads w = work_of(v, picks, n);
@@ -199,7 +222,8 @@ static uint32_t begin(const ey_sched_view *v, const order *o, double seconds, ey
         uint32_t less = (uint32_t)ey_round_up(room / 2, EY_BLOCK);
         double fit = fmin(floor(seconds / *layer), layers) * *layer;
         bool fits = fmax(*layer, *head) <= seconds;
-        bool good = fit >= 0.8 * fmin(seconds, layers * *layer) || less < efficient;
+        bool good = fit >= 0.8 * fmin(seconds, layers * *layer) || less == 0
+                    || token_seconds(v->costs, less) > DEARER * token_seconds(v->costs, room);
         if ((fits && good) || v->limits.chunk % EY_BLOCK != 0 || less >= room) return n;
         uint32_t first = n ? picks[0].seq : 0, fewer = pick_readers(v, o, less, picks);
         if (fewer == 0 || picks[0].seq != first)        /* its cuts are farther apart, and it is not to be passed over for that */
@@ -225,8 +249,7 @@ static ey_sched_step roofline(const ey_sched_view *v, ey_sched_pick *picks)
     double layer, head;
 
     if (!v->can[EY_PREFILL]) return decode(v, picks);
-    ey_loads w = { .rows = 0 };
-    ey_loads_add(&w, ey_costs_shape(v->costs), &(ey_load){ 0, v->limits.chunk, 0 });
+    ey_loads w = chunk_of(v->costs, v->limits.chunk);
     const order soonest = { ey_loads_seconds(v->costs, EY_PREFILL, &w, 0, UINT32_MAX) / v->limits.chunk, true };
     pressure p = press(v, v->interval > 0 ? v->interval : PATIENCE, picks);
     if (p.n == 0) return read_whole(v, &soonest, picks);
@@ -248,7 +271,7 @@ double ey_sched_default_interval(const ey_sched_view *v)
 
     for (uint32_t i = 0; i < v->n; i++)
         if (v->seqs[i].unread == 0) ey_loads_add(&w, ey_costs_shape(v->costs), &(ey_load){ v->seqs[i].position, 1, 1 });
-    return INTERVAL * ey_loads_seconds(v->costs, EY_DECODE, &w, 0, UINT32_MAX);
+    return INTERVAL * decode_seconds(v->costs, &w);
 }
 
 double ey_sched_least_interval(const ey_sched_limits *limits, const ey_costs *costs)
@@ -261,7 +284,7 @@ double ey_sched_least_interval(const ey_sched_limits *limits, const ey_costs *co
     ey_loads_add(&reading, s, &(ey_load){ s->window, least, 1 });
     double part = fmax(ey_loads_seconds(costs, EY_PREFILL, &reading, 0, 1),
                        ey_loads_seconds(costs, EY_PREFILL, &reading, limits->layers, UINT32_MAX));
-    return MARGIN * (ey_loads_seconds(costs, EY_DECODE, &decoding, 0, UINT32_MAX) + part);
+    return MARGIN * (decode_seconds(costs, &decoding) + part + ey_loads_host(costs, EY_PREFILL, &reading));
 }
 
 /* ------------------------------------------------------------------------------------------------------------ table */

@@ -681,11 +681,11 @@ static void known_steps(void **state)
         int           from, to;
         ey_sched_pick picks[2];
     } cases[] = {
-        { "three layers of a second each fit into (5 s - 0) / 1.25 - 1 s", "roofline", 5, { true, true }, true, { 0 }, 4, 4,
+        { "three layers of a second each fit into (5.7 s - 0) / 1.4 - 1 s", "roofline", 5.7, { true, true }, true, { 0 }, 4, 4,
           { { 9, 0, true, 0, 0, 0, 0, 0 }, { 0, 64, false, 0, 0, 0, 0, 0 } }, EY_PREFILL, 1, 0, 3, { { 1, 64 } } },
-        { "and two if they have waited for 1.25 s", "roofline", 5, { true, true }, false, { 0 }, 4, 4,
-          { { 9, 0, true, 0, 0, 0, 0, 1.25 }, { 0, 64, false, 0, 0, 0, 0, 0 } }, EY_PREFILL, 1, 0, 2, { { 1, 64 } } },
-        { "two where those left out of the next decode step wait for two", "roofline", 6, { true, true }, true, { 0 }, 4, 1,
+        { "and two if they have waited for 1.4 s", "roofline", 5.7, { true, true }, false, { 0 }, 4, 4,
+          { { 9, 0, true, 0, 0, 0, 0, 1.4 }, { 0, 64, false, 0, 0, 0, 0, 0 } }, EY_PREFILL, 1, 0, 2, { { 1, 64 } } },
+        { "two where those left out of the next decode step wait for two", "roofline", 6.7, { true, true }, true, { 0 }, 4, 1,
           { { 9, 0, true, 0, 0, 0, 0, 1 }, { 0, 64, false, 0, 0, 0, 0, 0 }, { 9, 0, true, 0, 0, 0, 0, 1 } }, EY_PREFILL, 1, 0, 2,
           { { 1, 64 } } },
         { "nobody is read twice at a time", "roofline", 5, { true, false }, true, { 0 }, 4, 4,
@@ -729,9 +729,9 @@ static void known_steps(void **state)
           { { 1, 1 }, { 2, 1 } } },
         { "chunked decodes first", "chunked", 9, { true, true }, false, { 0 }, 4, 4,
           { { 9, 0, true, 0, 0, 0, 0, 0 }, { 0, 128, false, 0, 0, 0, 0, 0 } }, EY_DECODE, 1, 0, REST, { { 0, 1 } } },
-        { "then reads what fits into 9 / 1.25 - 1 s", "chunked", 9, { true, true }, true, { 0 }, 4, 4,
+        { "then reads what fits into 9 / 1.4 - 1 s", "chunked", 9, { true, true }, true, { 0 }, 4, 4,
           { { 9, 0, true, 0, 0, 0, 0, 0 }, { 0, 128, false, 0, 0, 0, 0, 0 } }, EY_PREFILL, 1, 0, REST, { { 1, 64 } } },
-        { "all of it in 12 / 1.25 - 1 s", "chunked", 12, { true, true }, true, { 0 }, 4, 4,
+        { "all of it in 13 / 1.4 - 1 s", "chunked", 13, { true, true }, true, { 0 }, 4, 4,
           { { 9, 0, true, 0, 0, 0, 0, 0 }, { 0, 128, false, 0, 0, 0, 0, 0 } }, EY_PREFILL, 1, 0, REST, { { 1, 128 } } },
         { "the least that can be where nothing fits", "chunked", 1, { true, true }, true, { 0 }, 4, 4,
           { { 9, 0, true, 0, 0, 0, 0, 0 }, { 0, 128, false, 0, 0, 0, 0, 0 } }, EY_PREFILL, 1, 0, REST, { { 1, 64 } } },
@@ -754,8 +754,40 @@ static void known_steps(void **state)
             fail_msg("%s: phase %d, %u picks, layers [%u, %d), first %u of %u", cases[i].why, (int)s.phase, s.n, s.from, (int)s.to,
                      picks[0].n, picks[0].seq);
     }
-    /* Two rows decode in 1 s, a layer of 64 tokens takes 1 s, and a quarter more. */
-    assert_true(fabs(ey_sched_least_interval(&(ey_sched_limits){ 128, 4, 2, 4, 4 }, costs) - 2.5) < 1e-6);
+    /* Two rows decode in 1 s, a layer of 64 tokens takes 1 s, and four tenths more. */
+    assert_true(fabs(ey_sched_least_interval(&(ey_sched_limits){ 128, 4, 2, 4, 4 }, costs) - 2.8) < 1e-6);
+    ey_free(costs);
+}
+
+/* What was learnt since changes how much of a prompt is read: layers of 1 s for each 64 tokens, and decode steps of 1 s. */
+static void steps_learnt(void **state)
+{
+    static const ey_load one = { 9, 1, 1 }, chunk = { 0, 128, 1 }, half = { 0, 64, 1 };
+    ey_sched_seq seqs[] = { { 9, 0, true, 0, 0, 0, 0, 0 }, { 0, 128, false, 0, 0, 0, 0, 0 } };
+    ey_costs *costs = ey_costs_new(&four_layers, one_a_second);
+    ey_sched_view v = { .seqs = seqs, .n = 2, .limits = { 128, 4, 4, 4, 4 }, .can = { true, true }, .decoded = true,
+                        .interval = 5.7, .costs = costs };
+    ey_sched_pick picks[4];
+    ey_sched_step s;
+
+    (void)state;
+    assert_non_null(costs);
+    s = ey_policy_find("roofline")->next(&v, picks);            /* a layer of 128 tokens would leave a third of 3 s over */
+    assert_true(s.n == 1 && picks[0].n == 64 && s.to == 3);
+
+    for (int i = 0; i < 9; i++) ey_cost_learn_host(costs, EY_DECODE, &one, 1, 0.4);
+    for (int i = 0; i < 9; i++) ey_cost_learn_host(costs, EY_PREFILL, &chunk, 1, 0.4);
+    s = ey_policy_find("roofline")->next(&v, picks);            /* the host's 0.8 s are left for it */
+    assert_true(s.n == 1 && picks[0].n == 128 && s.to == 1);
+    assert_true(fabs(ey_sched_default_interval(&v) - 4 * 1.4) < 1e-6);
+    v.interval = 5.7 + 1.4 * 0.8;
+    s = ey_policy_find("roofline")->next(&v, picks);
+    assert_true(s.n == 1 && picks[0].n == 64 && s.to == 3);
+
+    for (int i = 0; i < 9; i++) ey_cost_learn(costs, EY_PREFILL, &chunk, 1, 8);
+    for (int i = 0; i < 9; i++) ey_cost_learn(costs, EY_PREFILL, &half, 1, 4 * 1.1);
+    s = ey_policy_find("roofline")->next(&v, picks);            /* a token of a smaller step costs a tenth more */
+    assert_true(s.n == 1 && picks[0].n == 128 && s.to == 1);
     ey_free(costs);
 }
 
@@ -860,7 +892,7 @@ int main(void)
         cmocka_unit_test(known_batches),
         cmocka_unit_test(situations_are_played_to_their_end),
         cmocka_unit_test(policies_have_names),
-        cmocka_unit_test(known_steps),
+        cmocka_unit_test(known_steps), cmocka_unit_test(steps_learnt),
         cmocka_unit_test(a_long_prompt_beside_eight),
         cmocka_unit_test(every_policy_keeps_its_promises),
         cmocka_unit_test(an_interval_costs_little_throughput),
