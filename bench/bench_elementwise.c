@@ -1,5 +1,6 @@
-/* bench_elementwise.c - what is left of a step: embedding, norms where no product takes them, rotary embedding in prefill, and
- * the reduction of logits to what the host wants of them. Bytes are those that come in and go out.
+/* bench_elementwise.c - what is left of a step: embedding, norms where no product takes them, and rotary embedding in prefill.
+ * Bytes are those that come in and go out. What reduces logits comes with the head's product alone: `eyrie bench --profile`
+ * times it beside that.
  *
  *     cmake -S . -B build-bench -DEYRIE_BENCH=ON && cmake --build build-bench
  *     POCL_AFFINITY=1 build-bench/bench_elementwise           everything: a minute

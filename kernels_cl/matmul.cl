@@ -14,13 +14,14 @@
  * NORM_ROWS: tiles of no more rows take x through norm.cl's formula, if `width` is not 0; scale and eps are norm's.
  * INT8: x is rounded to whole numbers (prelude.cl), here in tiles of up to NORM_ROWS rows; x is packed for those of more,
  * rows from skip on, and x_stride words are a row.
- * A work-group is one work-item, which goes through `turns` tiles in the matrix's rows. What tiles of up to NORM_ROWS rows make of x
- * first, for norm or INT8, they keep in `made`, [ROWS][K] of x or its groups, so that it is made once for all turns.
+ * A work-group is one work-item, which goes through `turns` tiles in the matrix's rows. What tiles of up to NORM_ROWS rows
+ * make of x first, for norm or INT8, they keep in `made`, [ROWS][K] of x or its groups, so that it is made once for all turns.
  *
  * Every output is one chain of fma over ascending k, in every instance: the result of a row does not depend on the tile,
  * on the rows beside it, or on the phase. With INT8 it is one chain of fma over groups of columns, each of the group's whole
- * sum and the product of both scales; a VNNI unit and plain floats make the same whole sums. One work-item holds ROWS x PANELS accumulators; the panels stay in the second
- * level cache while it goes through all rows. Dimension 1 splits the rows where there are fewer panels than cores. */
+ * sum and the product of both scales; a VNNI unit and plain floats make the same whole sums. One work-item holds ROWS x
+ * PANELS accumulators; the panels stay in the second level cache while it goes through all rows. Dimension 1 splits the rows
+ * where there are fewer panels than cores. */
 
 /* Columns i and i + 1 of all panels p, times all rows; X(r, i) is x. Loading two of x for each row leaves the compiler enough
  * registers. */
@@ -100,7 +101,7 @@
         _Pragma("unroll")                                                                                               \
         for (int i = 0; i < 8; i++) w[i] = i < 4 || K - k > LANES ? BYTES(at[p], i) : (uint16)0;                        \
         _Pragma("unroll")                                                                                               \
-        for (int r = 0; r < ROWS; r++) ADD_GROUP(sum[r][p], w, scales[p].by, GROUP_AT(r));                                \
+        for (int r = 0; r < ROWS; r++) ADD_GROUP(sum[r][p], w, scales[p].by, GROUP_AT(r));                              \
     }
 #else
 #define PANEL_SUMS(p)                                                                                                   \
@@ -133,6 +134,10 @@
     for (int p = 0; p < PANELS; p++) PANEL_SUMS(p)
 #endif
 
+/* Taller tiles compute so long on a line that the next ones come by themselves; asking for each column's, as f32 would, takes
+ * registers that they do not have. */
+#define ASKING_ROWS 8
+
 #undef TILE_SUMS
 #define TILE_SUMS(X)                                                                                                    \
     for (int k = 0; k < K; k += GROUP) {                                                                                \
@@ -142,7 +147,7 @@
         for (int p = 0; p < PANELS; p++) {                                                                              \
             at[p] = WEIGHTS_AT(panel[p], k);                                                                            \
             SCALES_LOAD(panel[p], k, scales[p]);                                                                        \
-            for (int line = -1; line < LINES - 1; line++)                                                               \
+            for (int line = -1; (ROWS <= ASKING_ROWS || LINES < GROUP) && line < LINES - 1; line++)                     \
                 ASK_FOR((global const char *)at[p] + AHEAD + 64 * line);                                                \
         }                                                                                                               \
         GROUP_SUMS(X)                                                                                                   \

@@ -1,8 +1,9 @@
 /* prelude.cl - what every kernel stands on. The text of the program is the words of the batch image (batch.h), this
  * file, then the kernel files.
  *
- * All kernels here ask for little: OpenCL C 1.2, work-groups of one work-item, no local memory, no barrier, so they are
- * right on every device; their explicit float16 and register tiles make them fast on CPUs.
+ * All kernels here ask for little: OpenCL C 1.2, work-groups of one work-item, no barrier, and local memory only where a
+ * product of few rows keeps what it made of x, so they are right on every device; their explicit float16 and register tiles
+ * make them fast on CPUs.
  *
  *  - Every feature dimension is padded with zeros to a multiple of 16 (each head and each gate block for itself), so no
  *    kernel has a tail to handle. Where a loop takes several vectors at once, the last ones are clamped to the end of
@@ -235,8 +236,8 @@ static inline void store_Q4(global uint *w, int k, int n, const float16 *x)
     store_scaled(w, k, n, x, 4, 8, candidates_q4, -8.0f, 7.0f);
 }
 
-/* Products have so much to do with a group of columns that a core does not look far enough ahead by itself. They ask for the LINES
- * of the one that comes AHEAD bytes later, its scales' among them. */
+/* Products have so much to do with a group of columns that a core does not look far enough ahead by itself. They ask for
+ * the LINES of the one that comes AHEAD bytes later, its scales' among them. */
 #if defined(__x86_64__) || defined(__aarch64__)
 #define ASK_FOR(address) __builtin_prefetch(address)
 #else
