@@ -4,6 +4,7 @@
 
 #include "command.h"
 #include "energy.h"
+#include "os.h"
 #include "statistics.h"
 
 #include <math.h>
@@ -493,13 +494,49 @@ static void refused_records(void **state)
     done(&r);
 }
 
+typedef struct shown {
+    const char *directory;      /* of the test */
+    int         n;
+} shown;
+
+static void show_and_compare(void *user, const char *name, uint64_t bytes, int64_t changed)
+{
+    shown *s = user;
+    char *path = ey_path(EY_SOURCE_DIR "/bench/devices", name);
+    size_t length = strlen(name);
+    result r;
+
+    (void)bytes, (void)changed;
+    assert_non_null(path);
+    if (length > 5 && strcmp(name + length - 5, ".json") == 0) {
+        r = run(s->directory, "bench", "show", path);
+        expect_status(&r, 0);
+        if (!strstr(r.out, "GB/s")) fail_msg("%s: shows no bandwidth", name);
+        done(&r);
+        r = run(s->directory, "bench", "compare", path, path);
+        expect_status(&r, 0);
+        done(&r);
+        s->n++;
+    }
+    ey_free(path);
+}
+
+/* Of whatever version, the records of devices that we have can be read. */
+static void records_of_devices(void **state)
+{
+    shown s = { .directory = *state };
+
+    ey_dir_each(EY_SOURCE_DIR "/bench/devices", show_and_compare, &s);
+    assert_true(s.n > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(summaries), cmocka_unit_test(students_t), cmocka_unit_test(welchs_test), cmocka_unit_test(holms_correction),
         test_in_dir(counters_of_energy), test_in_dir(wrong_usage), test_in_dir(rows_of_a_model), test_in_dir(work_of_a_token), test_in_dir(forms), test_in_dir(page),
         test_in_dir(interrupts), test_in_dir(refuses_before_measuring), test_in_dir(comparisons), test_in_dir(many_rows),
-        test_in_dir(refused_records),
+        test_in_dir(refused_records), test_in_dir(records_of_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
