@@ -1,5 +1,5 @@
 /* bench_stream.c - does a device that is the host's CPU read memory through kernels as fast as plain C with threads does? Both
- * read the same number of bytes in turn, in several streams a thread; what `eyrie bench device` says of reading should be
+ * read the same number of bytes in turn, from large pages, in several streams a thread; what `eyrie bench device` says of reading should be
  * within 10 % of plain C. Not for other devices: there is nothing to compare them with. */
 #include "os.h"
 
