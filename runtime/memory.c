@@ -103,10 +103,8 @@ bool ey_arena_borrow(ey_arena *a, const ey_arena *from)
 
 void ey_arena_free(ey_arena *a)
 {
-    eyrie_error ignored;
-
     /* A driver keeps its own memory until what was enqueued is done with it; ours it cannot keep. */
-    if (a->committed || a->borrowed) (void)ey_device_finish(a->dev, &ignored);
+    if (a->committed || a->borrowed) (void)clFinish(a->dev->queue);
     for (size_t i = 0; i < a->n; i++) {
         if (!a->borrowed) EY_CL_FREE(clReleaseMemObject, a->buffers[i]->mem);
         ey_pages_free(a->buffers[i]->pages);

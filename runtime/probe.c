@@ -63,12 +63,6 @@ static bool open_context(trial *t, const cl_device_id *id)
     return t->queue || refused(t, code, "creating a queue with profiling");
 }
 
-/* Whatever failed: a kernel may still run, and PoCL unloads its code and lets its memory go when they are released. */
-static void await(const trial *t)
-{
-    if (t->queue) (void)clFinish(t->queue);
-}
-
 static void drop_kernel(trial *t)
 {
     EY_CL_FREE(clReleaseKernel, t->kernel);
@@ -77,7 +71,6 @@ static void drop_kernel(trial *t)
 
 static void close_context(trial *t)
 {
-    await(t);
     drop_kernel(t);
     EY_CL_FREE(clReleaseCommandQueue, t->queue);
     EY_CL_FREE(clReleaseContext, t->context);
@@ -125,7 +118,8 @@ static cl_mem make_buffer(trial *t, cl_mem_flags flags, size_t bytes, void *host
     return mem;
 }
 
-/* Launches `items` in one work-group, or each in one of its own, and waits; event NULL: it is not asked for. */
+/* Launches `items` in one work-group, or each in one of its own, and waits; event NULL: it is not asked for. Nothing runs any
+ * more when it returns, whatever failed: PoCL unloads a kernel's code when it is released, and memory of ours goes at once. */
 static bool launch(trial *t, size_t items, bool together, cl_event *event)
 {
     size_t group = together ? items : 1;
@@ -133,7 +127,9 @@ static bool launch(trial *t, size_t items, bool together, cl_event *event)
 
     if (EY_CL(code, clEnqueueNDRangeKernel, t->queue, t->kernel, 1, NULL, &items, &group, 0, NULL, event) != CL_SUCCESS)
         return refused(t, code, "launching a kernel");
-    return EY_CL(code, clFinish, t->queue) == CL_SUCCESS || refused(t, code, "waiting for a kernel");
+    if (EY_CL(code, clFinish, t->queue) == CL_SUCCESS) return true;
+    (void)clFinish(t->queue);
+    return refused(t, code, "waiting for a kernel");
 }
 
 static bool set_arg(trial *t, cl_uint i, size_t bytes, const void *value)
@@ -160,7 +156,6 @@ static bool run(trial *t, const void *in, size_t in_words, void *out, size_t out
                 && transfer(t, to, true, 0, 4 * out_words, out) && set_arg(t, 0, sizeof from, &from)
                 && set_arg(t, 1, sizeof to, &to) && launch(t, items, true, NULL)
                 && transfer(t, to, false, 0, 4 * out_words, out);
-    await(t);
     EY_CL_FREE(clReleaseMemObject, from);
     EY_CL_FREE(clReleaseMemObject, to);
     return done;

@@ -8,6 +8,9 @@
 
 #include <eyrie/eyrie_tools.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <math.h>
 
 /* --------------------------------------------------------------------------------------------------------- devices */
@@ -164,6 +167,31 @@ static void failing_calls_are_verdicts(void **state)
         }
     }
     assert_int_equal(device->used, 0);
+}
+
+static cl_int fail_to_wait(const char *call) { return strcmp(call, "clFinish") ? CL_SUCCESS : CL_OUT_OF_RESOURCES; }
+
+/* The host's memory goes back to the system as soon as the probe frees it: a kernel that still wrote there would crash. */
+static void nothing_runs_after_its_probe(void **state)
+{
+    void *used_up[64];
+    eyrie_verdict v;
+
+    (void)state;
+    if (!device) skip();
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 16);
+#endif
+    for (size_t i = 0; i < COUNT(used_up); i++) assert_non_null(used_up[i] = malloc(1 << 18));  /* so that the heap has none left */
+    for (int i = 0; i < 20; i++) {
+        ey_cl_hook = fail_to_wait;
+        eyrie_status st = eyrie_probe_run(device, "host-pointer", &v, &err);
+        ey_cl_hook = NULL;
+        assert_int_equal(st, EYRIE_OK);
+        assert_int_equal(v.answer, EYRIE_NO);
+        assert_non_null(strstr(v.reason, "waiting for a kernel"));
+    }
+    for (size_t i = 0; i < COUNT(used_up); i++) free(used_up[i]);
 }
 
 static void verdicts_without_memory(void **state)
@@ -450,6 +478,7 @@ int main(void)
         cmocka_unit_test(probes_of_pocl),
         cmocka_unit_test(no_such_probe),
         cmocka_unit_test(failing_calls_are_verdicts),
+        cmocka_unit_test(nothing_runs_after_its_probe),
         cmocka_unit_test(verdicts_without_memory),
         test_in_dir(verdicts_are_remembered),
         cmocka_unit_test(nothing_is_remembered_without_a_cache),
