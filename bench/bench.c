@@ -5,6 +5,7 @@
 
 #include <eyrie/eyrie_tools.h>
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -307,6 +308,23 @@ const float *bench_weights_row(const bench_weights *w, uint32_t row)
 {
     size_t cols = w->copies[0].cols;
     return w->panels + (row / EY_LANES % w->distinct * EY_LANES + row % EY_LANES) * cols;
+}
+
+eyrie_status bench_state(bench *b, ey_state *s, uint32_t slots, uint64_t bytes, uint32_t layers, const void *values, eyrie_error *err)
+{
+    uint64_t *sizes = ey_calloc(layers, sizeof *sizes);
+    eyrie_status st;
+
+    if (!sizes) return ey_fail(err, EYRIE_ENOMEM, "state of %" PRIu32 " layers", layers);
+    for (uint32_t i = 0; i < layers; i++) sizes[i] = bytes;
+    EY_TRY(ey_state_init(s, b->dev, slots, sizes, layers, err));
+    EY_TRY(ey_arena_commit(&s->arena, err));
+    for (uint32_t i = 0; i < layers; i++)
+        for (uint32_t k = 0; k < slots; k++)
+            EY_TRY(ey_state_write(s, i, k, 0, bytes, (const char *)values + k * bytes, err));
+done:
+    ey_free(sizes);
+    return st;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- cases */

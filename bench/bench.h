@@ -82,6 +82,9 @@ eyrie_status bench_weights_make(bench *b, bench_weights *w, const ey_matrix *lik
 void         bench_weights_free(bench_weights *w);
 const float *bench_weights_row(const bench_weights *w, uint32_t row);    /* [cols] */
 
+/* State of so many slots and layers, the same in every layer: values [slots][bytes]. For ey_state_free, also after a failure. */
+eyrie_status bench_state(bench *b, ey_state *s, uint32_t slots, uint64_t bytes, uint32_t layers, const void *values, eyrie_error *err);
+
 /* ---------------------------------------------------------------------------------------------------------- cases */
 
 /* One row of the table. */

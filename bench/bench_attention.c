@@ -127,20 +127,6 @@ static ey_cost work_of(const setting *s)
     return (ey_cost){ 2 * K * d * size * (seen + T) + 4 * T * (s->stride + H * d), 4 * T * H * (of->window + 1) * d };
 }
 
-static eyrie_status make_state(bench *b, const setting *s, ey_state *state, eyrie_error *err)
-{
-    uint64_t bytes = ey_attention_state_bytes(s->ring_blocks, s->shape->kv_heads, s->shape->d, s->kv);
-    eyrie_status st;
-
-    EY_TRY(ey_state_init(state, b->dev, s->rows, s->shape->layers, err));
-    for (uint32_t i = 0; i < s->shape->layers; i++) EY_TRY(ey_state_declare(state, i, bytes, err));
-    EY_TRY(ey_arena_commit(&state->arena, err));
-    for (uint32_t i = 0; i < s->shape->layers; i++)
-        EY_TRY(ey_buffer_write(b->dev, state->layers[i].buffer, 0, ring_bytes(s), s->bits, err));
-done:
-    return st;
-}
-
 static eyrie_status bucket(bench *b, const shape *of, eyrie_format kv, bench_bucket size, eyrie_error *err)
 {
     uint32_t H = of->heads, K = of->kv_heads, d = of->d;
@@ -154,7 +140,7 @@ static eyrie_status bucket(bench *b, const shape *of, eyrie_format kv, bench_buc
     snprintf(what, sizeof what, "%u heads, %u of keys, x %u, window %u", (unsigned)H, (unsigned)K, (unsigned)d,
              (unsigned)of->window);
     EY_TRY(setting_make(&s, of, kv, size, err));
-    EY_TRY(make_state(b, &s, &state, err));
+    EY_TRY(bench_state(b, &state, s.rows, ring_bytes(&s) / s.rows, of->layers, s.bits, err));
     c.work = work_of(&s);
 
     c.unit = size.phase == EY_PREFILL && ey_program_has_unit(b->program, EYRIE_FORMAT_BF16);

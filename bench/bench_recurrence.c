@@ -200,21 +200,6 @@ static ey_cost work_of(const layers *l, uint64_t tokens, uint64_t rows)
     return (ey_cost){ ey_matrix_bytes(g) + 4 * floats, 2 * tokens * (TAPS * N + weights) };
 }
 
-/* The state of `rows` slots, the same in every layer. */
-static eyrie_status make_state(bench *b, const layers *l, uint32_t rows, ey_state *state, float *values, eyrie_error *err)
-{
-    uint64_t bytes = (uint64_t)TAPS * l->N * sizeof *values;
-    eyrie_status st;
-
-    EY_TRY(ey_state_init(state, b->dev, rows, l->gates.n, err));
-    for (uint32_t i = 0; i < l->gates.n; i++) EY_TRY(ey_state_declare(state, i, bytes, err));
-    EY_TRY(ey_arena_commit(&state->arena, err));
-    for (uint32_t i = 0; i < l->gates.n; i++)
-        EY_TRY(ey_buffer_write(b->dev, state->layers[i].buffer, 0, rows * bytes, values, err));
-done:
-    return st;
-}
-
 static eyrie_status bucket(bench *b, const layers *l, bench_bucket size, bool blocked, eyrie_error *err)
 {
     uint32_t rows = size.phase == EY_DECODE ? size.tokens : 1, T = size.tokens, N = l->N;
@@ -235,7 +220,7 @@ static eyrie_status bucket(bench *b, const layers *l, bench_bucket size, bool bl
     }
     bench_random(in, (size_t)T * 2 * N, 1.0f, 7);
     bench_random(before, (size_t)rows * TAPS * N, 1.0f, 8);
-    EY_TRY(make_state(b, l, rows, &state, before, err));
+    EY_TRY(bench_state(b, &state, rows, TAPS * N * sizeof *before, l->gates.n, before, err));
 
     c.unit = size.phase == EY_PREFILL && ey_program_has_unit(b->program, l->gates.copies[0].format);
     if (c.unit) c.tolerance = 2e-3;     /* what the gates read, and q8 and q4 weights, are rounded to bf16, by 2^-9 */

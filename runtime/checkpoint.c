@@ -82,18 +82,15 @@ static uint64_t state_bytes(const eyrie_model *m, const ey_model_block *b)
                                    : ey_attention_layer_state_bytes(&m->context);
 }
 
-/* The largest layers first: if there are too many slots, they say how many fit. */
 static eyrie_status declare_state(eyrie_model *m, eyrie_error *err)
 {
-    uint64_t largest = 0;
-    eyrie_status st = EYRIE_OK;
+    uint64_t *bytes = ey_calloc(m->config.layers, sizeof *bytes);
+    eyrie_status st;
 
-    for (uint32_t i = 0; i < m->config.layers; i++) largest = ey_max(largest, state_bytes(m, &m->blocks[i]));
-    for (int pass = 0; pass < 2; pass++)
-        for (uint32_t i = 0; i < m->config.layers && st == EYRIE_OK; i++) {
-            uint64_t bytes = state_bytes(m, &m->blocks[i]);
-            if ((bytes == largest) == (pass == 0)) st = ey_state_declare(&m->state, i, bytes, err);
-        }
+    if (!bytes) return ey_fail(err, EYRIE_ENOMEM, "state of %" PRIu32 " layers", m->config.layers);
+    for (uint32_t i = 0; i < m->config.layers; i++) bytes[i] = state_bytes(m, &m->blocks[i]);
+    st = ey_state_init(&m->state, m->dev, m->opts.slots, bytes, m->config.layers, err);
+    ey_free(bytes);
     return st;
 }
 
@@ -132,7 +129,6 @@ static eyrie_status declare(eyrie_model *m, eyrie_error *err)
         EY_TRY(ey_fail(err, EYRIE_EINVAL, "--compute int8 multiplies weights in q8 or q4, and the layers' are in %s; --weights q8 or "
                        "--weights q4 makes them so", layers->name));
 
-    EY_TRY(ey_state_init(&m->state, m->dev, m->opts.slots, c->layers, err));
     st = declare_state(m, err);
 done:
     return st;

@@ -60,19 +60,35 @@ eyrie_status ey_copy_by_kernel(ey_program *program, eyrie_device *dev, const ey_
     return st;
 }
 
-eyrie_status ey_copy_ranges(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err)
+/* The number of ranges that are left. */
+static size_t join(ey_range *ranges, size_t n)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const ey_range *r = &ranges[i];
+        ey_range *last = left ? &ranges[left - 1] : NULL;
+        bool next = last && last->from == r->from && last->to == r->to && last->at + last->bytes == r->at
+                    && last->to_at + last->bytes == r->to_at;
+        if (next) last->bytes += r->bytes;
+        else if (r->bytes) ranges[left++] = *r;
+    }
+    return left;
+}
+
+eyrie_status ey_copy_ranges(ey_program *program, eyrie_device *dev, ey_range *ranges, size_t n, eyrie_error *err)
 {
     uint64_t bytes = 0;
     bool vectors = by_kernel(dev);
     eyrie_status st = EYRIE_OK;
 
+    n = join(ranges, n);
     for (size_t i = 0; i < n; i++) {
         bytes += ranges[i].bytes;
         vectors = vectors && in_vectors(&ranges[i]);
     }
     if (vectors && bytes >= MANY) return ey_copy_by_kernel(program, dev, ranges, n, err);
-    for (size_t i = 0; i < n && st == EYRIE_OK; i++)
-        if (ranges[i].bytes) st = ey_buffer_copy(dev, &ranges[i], err);
+    for (size_t i = 0; i < n && st == EYRIE_OK; i++) st = ey_buffer_copy(dev, &ranges[i], err);
     return st;
 }
 

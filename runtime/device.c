@@ -235,6 +235,7 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     eyrie_device_info info;
     candidate c;
     cl_device_fp_config floats = 0;
+    cl_uint align_bits = 0;
     cl_int code;
     eyrie_status st;
 
@@ -264,6 +265,8 @@ eyrie_status eyrie_device_open(eyrie_device **out, const eyrie_device_opts *opts
     dev->host_memory = info.host_memory;
     EY_TRY(query(&c, CL_DEVICE_SINGLE_FP_CONFIG, sizeof floats, &floats, "what its floats can do", err));
     dev->fma = (floats & CL_FP_FMA) != 0;
+    EY_TRY(query(&c, CL_DEVICE_MEM_BASE_ADDR_ALIGN, sizeof align_bits, &align_bits, "where a buffer may begin", err));
+    dev->alignment = align_bits / 8;
     EY_TRY(query_platform(dev, err));
     if (o.cache_dir) dev->cache = ey_cache_open(o.cache_dir, CACHE_LIMIT, &dev->log);
 

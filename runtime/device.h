@@ -41,6 +41,7 @@ struct eyrie_device {
     bool             fma;           /* fma() is an instruction there, not a function in integer arithmetic */
     bool             host_memory;   /* its memory is the host's */
     uint64_t         max_alloc;     /* bytes of the largest single allocation */
+    uint64_t         alignment;     /* bytes of which the place of a part of a buffer is a multiple; 0 = not known */
     uint64_t         memory;        /* --memory: bytes that may be used; 0 = measured when asked */
     uint64_t         global_memory; /* what the device says it has */
     uint64_t         used;          /* bytes in committed arenas */
@@ -62,6 +63,8 @@ typedef struct ey_buffer {
     uint64_t bytes;
     const void *host;               /* NULL, or read-only memory that it is to be, and which outlives it */
     void       *pages;              /* NULL, or memory of its own that it is (memory.c) */
+    struct ey_buffer *whole;        /* NULL, or the buffer that it is a part of */
+    uint64_t    at;                 /* where it begins there */
     char     label[64];
 } ey_buffer;
 
@@ -78,6 +81,8 @@ typedef struct ey_arena {
 void         ey_arena_init(ey_arena *a, eyrie_device *dev, const char *name);
 /* NULL: out of host memory. A buffer of 0 bytes is made one of 64, so that it can be an argument. */
 ey_buffer   *ey_arena_add(ey_arena *a, uint64_t bytes, const char *label);
+/* A part of a buffer that was added before; `at` is a multiple of the device's alignment. NULL: out of host memory. */
+ey_buffer   *ey_arena_part(ey_arena *a, ey_buffer *whole, uint64_t at, uint64_t bytes);
 /* Makes a declared buffer at least that large. */
 void         ey_arena_grow(ey_arena *a, ey_buffer *b, uint64_t bytes);
 /* EMEMORY: a buffer is larger than the largest allocation, or the device has no room; the message names it. */

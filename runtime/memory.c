@@ -30,14 +30,31 @@ void ey_arena_init(ey_arena *a, eyrie_device *dev, const char *name)
     *a = (ey_arena){ .dev = dev, .name = name };
 }
 
-ey_buffer *ey_arena_add(ey_arena *a, uint64_t bytes, const char *label)
+static ey_buffer *new_buffer(ey_arena *a, const char *label)
 {
     ey_buffer *b;
 
     if (!ey_grow(&a->buffers, &a->capacity, a->n + 1, sizeof *a->buffers) || !(b = ey_calloc(1, sizeof *b))) return NULL;
     snprintf(b->label, sizeof b->label, "%s", label);
-    a->buffers[a->n++] = b;
-    ey_arena_grow(a, b, ey_max(bytes, 64));
+    return a->buffers[a->n++] = b;
+}
+
+ey_buffer *ey_arena_add(ey_arena *a, uint64_t bytes, const char *label)
+{
+    ey_buffer *b = new_buffer(a, label);
+
+    if (b) ey_arena_grow(a, b, ey_max(bytes, 64));
+    return b;
+}
+
+ey_buffer *ey_arena_part(ey_arena *a, ey_buffer *whole, uint64_t at, uint64_t bytes)
+{
+    ey_buffer *b = new_buffer(a, whole->label);
+
+    if (!b) return NULL;
+    b->whole = whole;
+    b->at = at;
+    b->bytes = bytes;
     return b;
 }
 
@@ -59,6 +76,11 @@ static eyrie_status allocate(eyrie_device *dev, const char *arena, ey_buffer *b,
     char size[24];
     cl_int code;
 
+    if (b->whole) {
+        const cl_buffer_region region = { (size_t)b->at, (size_t)b->bytes };
+        EY_CL_NEW(code, b->mem, clCreateSubBuffer, b->whole->mem, 0, CL_BUFFER_CREATE_TYPE_REGION, &region);
+        return b->mem ? EYRIE_OK : ey_fail_cl(err, code, "%s: making a part of %s", arena, b->label);
+    }
     if (b->host) {
         flags = CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR;
         host = (void *)(uintptr_t)b->host;

@@ -31,16 +31,16 @@ uint64_t ey_model_state_bytes(const eyrie_model *m, uint64_t position)
 
 /* ----------------------------------------------------------------------------------------------- slot to buffer */
 
-/* Between a slot and a buffer that has its layers one after the other. */
+/* Between a slot and a buffer that has its layers one after the other, in the order in which they lie in the slot. */
 static eyrie_status copy_layers(eyrie_model *m, uint32_t slot, uint64_t position, ey_buffer *b, bool back, eyrie_error *err)
 {
     uint64_t at = 0, bytes;
 
     for (uint32_t i = 0; i < m->config.layers; i++, at += bytes) {
-        ey_buffer *layer = m->state.layers[i].buffer;
-        uint64_t place = slot * m->state.layers[i].bytes;
-        bytes = used_bytes(m, i, position);
-        m->ranges[i] = back ? (ey_range){ b, at, layer, place, bytes } : (ey_range){ layer, place, b, at, bytes };
+        const ey_layer_state *l = &m->state.layers[m->state.order[i]];
+        uint64_t place = l->at + slot * l->stride;
+        bytes = used_bytes(m, m->state.order[i], position);
+        m->ranges[i] = back ? (ey_range){ b, at, l->whole, place, bytes } : (ey_range){ l->whole, place, b, at, bytes };
     }
     return ey_copy_ranges(m->program, m->dev, m->ranges, m->config.layers, err);
 }
@@ -64,8 +64,10 @@ static eyrie_status copy_slot(eyrie_model *from, uint32_t slot, eyrie_model *to,
     cl_event copied = NULL;
     eyrie_status st;
 
-    for (uint32_t i = 0; i < from->config.layers; i++)
-        from->ranges[i] = ey_state_range(&from->state, i, slot, &to->state, to_slot, used_bytes(from, i, position));
+    for (uint32_t i = 0; i < from->config.layers; i++) {
+        uint32_t layer = from->state.order[i];
+        from->ranges[i] = ey_state_range(&from->state, layer, slot, &to->state, to_slot, used_bytes(from, layer, position));
+    }
     EY_TRY(ey_copy_ranges(from->program, from->dev, from->ranges, from->config.layers, err));
     if (from->dev == to->dev) return EYRIE_OK;
     EY_TRY(ey_device_mark(from->dev, &copied, err));

@@ -167,8 +167,8 @@ static eyrie_status stand_in_make(search *s, uint32_t times, eyrie_error *err)
     a->taps_bias = ey_weights_vector(a->weights, "conv_1d.bias", ey_dim_flat(p->rows / 2), 1, EY_PLAIN);
     a->decay = ey_weights_vector(a->weights, "recurrent_param", ey_dim_flat(p->rows / 2), 1, EY_DECAY);
     EY_TRY(ey_weights_check(a->weights, err));
-    EY_TRY(ey_state_init(&a->state, s->dev, EY_FEW_ROWS, 1, err));
-    EY_TRY(ey_state_declare(&a->state, 0, (uint64_t)TAPS * (p->rows / 2) * sizeof(float), err));
+    const uint64_t state_bytes = (uint64_t)TAPS * (p->rows / 2) * sizeof(float);
+    EY_TRY(ey_state_init(&a->state, s->dev, EY_FEW_ROWS, &state_bytes, 1, err));
     if (ey_weights_bytes(a->weights) > have) {
         st = ey_fail(err, EYRIE_EMEMORY, "measuring a product with %" PRIu32 " x %" PRIu32 " weights takes %s, there is %s (%s)", p->rows,
                      p->cols, ey_bytes_text(ey_weights_bytes(a->weights), text[0]), ey_bytes_text(have, text[1]), source);

@@ -197,8 +197,8 @@ static inline ey_weights *rig_weights(rig *r, const char *directory, eyrie_forma
 /* The layer's state, of that many floats a slot. */
 static inline const ey_layer_state *rig_state(rig *r, uint64_t floats)
 {
-    assert_ok(ey_state_init(&r->state, r->lab->device, SLOTS, 1, &err));
-    assert_ok(ey_state_declare(&r->state, 0, floats * sizeof(float), &err));
+    const uint64_t bytes = floats * sizeof(float);
+    assert_ok(ey_state_init(&r->state, r->lab->device, SLOTS, &bytes, 1, &err));
     return &r->state.layers[0];
 }
 

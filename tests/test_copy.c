@@ -10,16 +10,17 @@ static void fill(unsigned char *bytes, uint64_t n, uint32_t seed)
     for (uint64_t i = 0; i < n; i++) bytes[i] = (unsigned char)((seed = seed * 1664525u + 1013904223u) >> 24);
 }
 
-typedef eyrie_status copier(ey_program *program, eyrie_device *dev, const ey_range *ranges, size_t n, eyrie_error *err);
+typedef enum way { BY_KERNEL, APART, NEIGHBOURS } way;
 
-/* Ranges of these sizes, GAP bytes apart and in reverse order where they go. */
-static void check(copier *copy, ey_program *program, const uint64_t *sizes, size_t n)
+/* Ranges of these sizes, GAP bytes apart and in reverse order where they go, or neighbours that go to neighbours. */
+static void check(way how, ey_program *program, const uint64_t *sizes, size_t n)
 {
+    const uint64_t gap = how == NEIGHBOURS ? 0 : GAP;
     ey_range ranges[MOST];
     ey_arena arena;
-    uint64_t total = GAP, at = GAP;
+    uint64_t total = 2 * GAP, at = GAP;
 
-    for (size_t i = 0; i < n; i++) total += sizes[i] + GAP;
+    for (size_t i = 0; i < n; i++) total += sizes[i] + gap;
     unsigned char *from = malloc(total), *want = malloc(total), *got = malloc(total);
     assert_true(from && want && got);
     ey_arena_init(&arena, device, "copies");
@@ -30,11 +31,13 @@ static void check(copier *copy, ey_program *program, const uint64_t *sizes, size
     fill(want, total, 2);
     assert_ok(ey_buffer_write(device, a, 0, total, from, &err));
     assert_ok(ey_buffer_write(device, b, 0, total, want, &err));
-    for (size_t i = 0; i < n; at += sizes[i++] + GAP) {
-        ranges[i] = (ey_range){ a, at, b, total - at - sizes[i], sizes[i] };
+    for (size_t i = 0; i < n; at += sizes[i++] + gap) {
+        ranges[i] = (ey_range){ a, at, b, how == NEIGHBOURS ? at : total - at - sizes[i], sizes[i] };
         memcpy(want + ranges[i].to_at, from + at, sizes[i]);
     }
-    assert_ok(copy(program, device, ranges, n, &err));
+    if (how == BY_KERNEL) assert_ok(ey_copy_by_kernel(program, device, ranges, n, &err));
+    else assert_ok(ey_copy_ranges(program, device, ranges, n, &err));
+    if (how == NEIGHBOURS && total > 2 * GAP) assert_int_equal(ranges[0].bytes, total - 2 * GAP);
     assert_ok(ey_buffer_read(device, b, 0, total, got, &err));
     assert_memory_equal(got, want, total);
     assert_ok(ey_buffer_read(device, a, 0, total, got, &err));
@@ -61,8 +64,9 @@ static void ranges_of_all_sizes(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bool lines = true;
         for (size_t k = 0; k < cases[i].n; k++) lines = lines && cases[i].sizes[k] % 64 == 0;
-        check(ey_copy_ranges, program, cases[i].sizes, cases[i].n);
-        if (lines) check(ey_copy_by_kernel, program, cases[i].sizes, cases[i].n);
+        check(APART, program, cases[i].sizes, cases[i].n);
+        check(NEIGHBOURS, program, cases[i].sizes, cases[i].n);
+        if (lines) check(BY_KERNEL, program, cases[i].sizes, cases[i].n);
     }
     assert_ok(ey_copy_ranges(program, device, NULL, 0, &err));
     ey_program_free(program);

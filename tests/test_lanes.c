@@ -608,7 +608,7 @@ static void moves_fail_in_order(void **state)
             failed = call_failed();
             assert_int_equal(st, failed ? EYRIE_EDEVICE : EYRIE_OK);
         }
-        assert_in_range(n, 4, 40);
+        assert_in_range(n, 2, 40);      /* one command at least */
         decode_text(l.model[1], 1, g.tokens, 130, 1, got);
         decode_text(l.model[0], 0, g.tokens, 130, 1, want);
         assert_memory_equal(want, got, g.V * sizeof *want);

@@ -1,17 +1,16 @@
-/* test_state.c - state.c: slots as bytes. Copies touch one slot and nothing else, and too many slots for one allocation are
- * refused with the number that fits. */
+/* test_state.c - state.c: slots as bytes. Copies touch one slot and nothing else, wherever the layers lie, and too many slots
+ * for one allocation are refused with the number that fits. */
 #include "running.h"
 
 #include "state.h"
 
-enum { SLOTS = 5, LAYERS = 3 };
-static const uint64_t layer_bytes[LAYERS] = { 4, 1000, 4096 };
+enum { SLOTS = 5, LAYERS = 6 };
+static const uint64_t layer_bytes[LAYERS] = { 4, 4096, 1000, 4096, 1000, 4096 };
 
 static void open_state(ey_state *s)
 {
     if (!device) skip();
-    assert_ok(ey_state_init(s, device, SLOTS, LAYERS, &err));
-    for (uint32_t i = 0; i < LAYERS; i++) assert_ok(ey_state_declare(s, i, layer_bytes[i], &err));
+    assert_ok(ey_state_init(s, device, SLOTS, layer_bytes, LAYERS, &err));
     assert_ok(ey_arena_commit(&s->arena, &err));
 }
 
@@ -28,7 +27,7 @@ static void write_patterns(ey_state *s)
     for (uint32_t layer = 0; layer < LAYERS; layer++)
         for (uint32_t slot = 0; slot < SLOTS; slot++) {
             pattern(layer, slot, bytes);
-            assert_ok(ey_buffer_write(device, s->layers[layer].buffer, slot * layer_bytes[layer], layer_bytes[layer], bytes, &err));
+            assert_ok(ey_state_write(s, layer, slot, 0, layer_bytes[layer], bytes, &err));
         }
 }
 
@@ -40,7 +39,7 @@ static void check_patterns(ey_state *s, const uint32_t *origin)
     for (uint32_t layer = 0; layer < LAYERS; layer++)
         for (uint32_t slot = 0; slot < SLOTS; slot++) {
             pattern(layer, origin[slot], want);
-            assert_ok(ey_buffer_read(device, s->layers[layer].buffer, slot * layer_bytes[layer], layer_bytes[layer], got, &err));
+            assert_ok(ey_state_read(s, layer, slot, 0, layer_bytes[layer], got, &err));
             assert_memory_equal(got, want, layer_bytes[layer]);
         }
 }
@@ -87,17 +86,51 @@ static void copies_of_copies(void **state)
     ey_state_free(&s);
 }
 
-/* A slot's bytes are what the layers declared, and every layer is an allocation of its own. */
 static void sizes_add_up(void **state)
 {
+    uint64_t sum = 0;
     ey_state s;
 
     (void)state;
     open_state(&s);
-    assert_int_equal(ey_state_slot_bytes(&s), 4 + 1000 + 4096);
-    for (uint32_t i = 0; i < LAYERS; i++) assert_true(s.layers[i].buffer->bytes >= SLOTS * layer_bytes[i]);
+    for (uint32_t i = 0; i < LAYERS; i++) {
+        const ey_layer_state *l = &s.layers[i];
+        sum += layer_bytes[i];
+        assert_true(l->at + (SLOTS - 1) * l->stride + l->bytes <= l->whole->bytes);
+        assert_int_equal(l->buffer->bytes < (SLOTS - 1) * l->stride + l->bytes, false);
+    }
+    assert_int_equal(ey_state_slot_bytes(&s), sum);
     assert_int_equal(device->used, s.arena.bytes);
+    assert_in_range(s.arena.bytes, SLOTS * sum, SLOTS * sum + 64);      /* no buffer has less than 64 bytes */
     ey_state_free(&s);
+}
+
+/* Layers of one size are neighbours in a slot where a buffer may begin there, as many as one allocation holds. */
+static void neighbours(void **state)
+{
+    static const struct { uint64_t max_alloc; size_t n_wholes; } cases[] = {
+        { 1 << 20, 1 }, { 3 * SLOTS * 4096, 1 }, { 3 * SLOTS * 4096 - 1, 2 }, { 2 * SLOTS * 4096 - 1, 3 } };
+    static const uint64_t bytes[3] = { 4096, 4096, 4096 };
+    const uint64_t alignment = 128;
+
+    (void)state;
+    for (size_t i = 0; i < 2 * COUNT(cases); i++) {
+        const size_t wholes = i < COUNT(cases) ? cases[i % COUNT(cases)].n_wholes : 3;
+        eyrie_device like = { .max_alloc = cases[i % COUNT(cases)].max_alloc, .alignment = i < COUNT(cases) ? alignment : 8192 };
+        ey_state s;
+        size_t found = 0;
+
+        assert_ok(ey_state_init(&s, &like, SLOTS, bytes, 3, &err));
+        for (uint32_t k = 0; k < 3; k++) {
+            const ey_layer_state *l = &s.layers[k], *last = k ? &s.layers[k - 1] : NULL;
+            found += l->at == 0;
+            assert_int_equal(l->at % like.alignment, 0);
+            assert_int_equal(s.order[k], k);
+            if (l->at) assert_true(l->whole == last->whole && l->at == last->at + last->bytes && l->stride == last->stride);
+        }
+        assert_int_equal(found, wholes);
+        ey_state_free(&s);
+    }
 }
 
 static void slots_beyond_one_allocation(void **state)
@@ -113,11 +146,10 @@ static void slots_beyond_one_allocation(void **state)
     for (size_t i = 0; i < COUNT(cases); i++) {
         eyrie_device small = { .max_alloc = cases[i].max_alloc };       /* declaring asks for nothing else */
         ey_state s;
-        assert_ok(ey_state_init(&s, &small, cases[i].slots, 1, &err));
-        assert_fails(ey_state_declare(&s, 0, cases[i].bytes, &err), EYRIE_ELIMIT, cases[i].says);
+        assert_fails(ey_state_init(&s, &small, cases[i].slots, &cases[i].bytes, 1, &err), EYRIE_ELIMIT, cases[i].says);
         ey_state_free(&s);
-        assert_ok(ey_state_init(&s, &small, cases[i].slots - 1, 1, &err));
-        if (cases[i].bytes < cases[i].max_alloc) assert_ok(ey_state_declare(&s, 0, cases[i].bytes, &err));
+        if (cases[i].bytes < cases[i].max_alloc)
+            assert_ok(ey_state_init(&s, &small, cases[i].slots - 1, &cases[i].bytes, 1, &err));
         ey_state_free(&s);
     }
 }
@@ -153,8 +185,7 @@ static void out_of_memory(void **state)
     for (size_t n = 0;; n++) {
         ey_state s;
         fail_allocation(n);
-        eyrie_status st = ey_state_init(&s, device, SLOTS, LAYERS, &err);
-        for (uint32_t i = 0; i < LAYERS && st == EYRIE_OK; i++) st = ey_state_declare(&s, i, layer_bytes[i], &err);
+        eyrie_status st = ey_state_init(&s, device, SLOTS, layer_bytes, LAYERS, &err);
         bool failed = allocation_failed();
         assert_int_equal(st, failed ? EYRIE_ENOMEM : EYRIE_OK);
         ey_state_free(&s);
@@ -168,6 +199,7 @@ int main(void)
         cmocka_unit_test(a_copy_changes_one_slot),     cmocka_unit_test(copies_of_copies),
         cmocka_unit_test(sizes_add_up),                cmocka_unit_test(slots_beyond_one_allocation),
         cmocka_unit_test(the_number_in_the_message_fits), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(neighbours),
     };
 
     return cmocka_run_group_tests_name("state", tests, open_device, close_device);

@@ -37,9 +37,12 @@ static ey_act turning(const ey_attention *a)
     return both;
 }
 
+/* From one slot's ring to the next. */
+static uint32_t slot_units(const ey_attention *a) { return (uint32_t)(a->state->stride / unit_bytes(a->d, a->kv)); }
+
 static ey_act prefill(ey_plan *p, const ey_attention *a)
 {
-    uint32_t units = a->ring_blocks * a->kv_heads;
+    uint32_t units = slot_units(a);
     uint64_t staged_bytes = (uint64_t)p->blocks * a->kv_heads * unit_bytes(a->d, a->kv);
     ey_act staged = ey_plan_act(p, staged_bytes / sizeof(float) / EY_LANES, EY_LANES);   /* raw memory of the ring's type */
     bool unit = ey_program_has_unit(p->program, EYRIE_FORMAT_BF16) && a->d <= UNIT_MOST_D;
@@ -70,7 +73,7 @@ static ey_act prefill(ey_plan *p, const ey_attention *a)
 
 static ey_act decode(ey_plan *p, const ey_attention *a)
 {
-    uint32_t units = a->ring_blocks * a->kv_heads;
+    uint32_t units = slot_units(a);
     uint32_t splits = (a->ring_blocks + 1 + SPLIT - 1) / SPLIT;     /* a window touches a block more than the ring has */
     ey_act parts = ey_plan_act(p, (uint64_t)p->rows * a->heads * splits, EY_LANES + 2 * a->d);
     ey_act out = ey_plan_act(p, p->tokens, a->heads * a->d);
@@ -87,7 +90,7 @@ static ey_act decode(ey_plan *p, const ey_attention *a)
 
 static ey_act gpu_prefill(ey_plan *p, const ey_attention *a)
 {
-    uint32_t units = a->ring_blocks * a->kv_heads, group = a->heads / a->kv_heads;
+    uint32_t units = slot_units(a), group = a->heads / a->kv_heads;
     uint64_t staged_bytes = (uint64_t)p->blocks * a->kv_heads * unit_bytes(a->d, a->kv);
     ey_act staged = ey_plan_act(p, staged_bytes / sizeof(float) / EY_LANES, EY_LANES);   /* raw memory of the ring's type */
     ey_act out = ey_plan_act(p, p->tokens, a->heads * a->d);
@@ -108,7 +111,7 @@ static ey_act gpu_prefill(ey_plan *p, const ey_attention *a)
 
 static ey_act gpu_decode(ey_plan *p, const ey_attention *a)
 {
-    uint32_t units = a->ring_blocks * a->kv_heads, group = a->heads / a->kv_heads;
+    uint32_t units = slot_units(a), group = a->heads / a->kv_heads;
     uint32_t splits = (a->ring_blocks + 1 + SPLIT - 1) / SPLIT;     /* a window touches a block more than the ring has */
     ey_act parts = ey_plan_act(p, (uint64_t)p->rows * a->heads * splits, EY_LANES + a->d);
     ey_act out = ey_plan_act(p, p->tokens, a->heads * a->d);

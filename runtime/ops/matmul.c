@@ -210,7 +210,7 @@ void ey_matmul_conv1d(ey_plan *p, ey_act x, const ey_matrix *w, const ey_conv *c
 {
     const finish convolve = { .kernel = "matmul_conv1d", .n_args = 6, .args = {
         ey_buf(c->w), ey_buf(c->bias), ey_int(c->taps), ey_int(w->part_rows[0]), ey_buf(c->state->buffer),
-        ey_int(c->state->bytes / sizeof(float)) } };
+        ey_int(c->state->stride / sizeof(float)) } };
     ey_act both = ey_plan_act(p, p->tokens, w->rows);
 
     product(p, x, w, all_tokens(p), few_rows(p) ? &convolve : &plain, both);
@@ -234,7 +234,7 @@ ey_act ey_matmul_rglru(ey_plan *p, const ey_matrix *gates, const ey_recurrence *
 {
     const finish recur = { .kernel = "matmul_rglru", .panels = 2, .n_args = 7, .args = {
         ey_val(r->y), ey_int(r->y.stride), ey_int(r->y.offset), ey_buf(r->decay), ey_buf(r->state->buffer),
-        ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset) } };
+        ey_int(r->state->stride / sizeof(float)), ey_int(r->h_offset) } };
 
     if (!few_rows(p)) return ey_rglru(p, ey_matmul(p, r->v, gates), r);
     ey_act h = ey_plan_act(p, p->tokens, r->v.width);

@@ -11,13 +11,13 @@ ey_act ey_rglru_pass(ey_plan *p, ey_act gates, const ey_recurrence *r)
         EY_LAUNCH_GROUPS(p, "gpu_rglru", 64, (N + 63) / 64, p->rows, 1, ((ey_cost){ 20 * n, 33 * n }), ey_val(gates),
                          ey_int(gates.stride), ey_val(r->v), ey_int(r->v.stride), ey_val(r->y), ey_int(r->y.stride),
                          ey_int(r->y.offset), ey_buf(r->decay), ey_int(N), ey_buf(r->state->buffer),
-                         ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_int(out.stride));
+                         ey_int(r->state->stride / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_int(out.stride));
         return out;
     }
     EY_LAUNCH(p, "rglru", (N + 63) / 64, p->rows, 1, ((ey_cost){ 20 * n, 33 * n }), ey_val(gates), ey_int(gates.stride),
               ey_val(r->v), ey_int(r->v.stride), ey_val(r->y),
               ey_int(r->y.stride), ey_int(r->y.offset), ey_buf(r->decay), ey_int(N), ey_buf(r->state->buffer),
-              ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_tiles_of(out), ey_int(out.stride));
+              ey_int(r->state->stride / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_tiles_of(out), ey_int(out.stride));
     return out;
 }
 

@@ -12,7 +12,7 @@ ey_act ey_scan(ey_plan *p, ey_act a, ey_act x, const ey_act *y, const ey_layer_s
     EY_LAUNCH_GROUPS(p, cpu ? "scan_block" : "gpu_scan_block", items, groups, p->blocks, 1,
                      ((ey_cost){ 8 * n + 8 * e, 3 * n }), ey_val(a), ey_val(x), ey_int(N), ey_int(N), ey_val(ends));
     EY_LAUNCH_GROUPS(p, cpu ? "scan_carry" : "gpu_scan_carry", items, groups, p->rows, 1, ((ey_cost){ 12 * e, 2 * e }),
-                     ey_val(ends), ey_int(N), ey_buf(state->buffer), ey_int(state->bytes / sizeof(float)),
+                     ey_val(ends), ey_int(N), ey_buf(state->buffer), ey_int(state->stride / sizeof(float)),
                      ey_int(h_offset));
     EY_LAUNCH_GROUPS(p, cpu ? "scan_fix" : "gpu_scan_fix", items, groups, p->blocks, 1,
                      ((ey_cost){ (y ? 16 : 12) * n, (y ? 13 : 2) * n }), ey_val(a), ey_val(x), ey_int(N), ey_int(N),

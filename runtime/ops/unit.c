@@ -102,6 +102,6 @@ ey_act ey_unit_recurrence(ey_plan *p, ey_act u, const ey_conv *c, const ey_matri
     EY_LAUNCH(p, kernel, gates->blocks, p->rows, 1, cost, ey_val(u), ey_int(u.stride), ey_int(u.offset), ey_int(r->y.offset),
               ey_buf(c->w), ey_buf(c->bias), ey_int(c->taps), ey_int(u.width), ey_buf(gates->shards[0].buffer),
               ey_buf(gates->bias), ey_int(gates->cols), ey_buf(r->decay), ey_buf(r->state->buffer),
-              ey_int(r->state->bytes / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_tiles_of(out), ey_int(out.stride));
+              ey_int(r->state->stride / sizeof(float)), ey_int(r->h_offset), ey_val(out), ey_tiles_of(out), ey_int(out.stride));
     return out;
 }

@@ -129,7 +129,7 @@ ey_buffer *ey_rig_upload(ey_rig *r, const void *from, uint64_t bytes)
 
 void ey_rig_state(ey_rig *r, const void *from, uint64_t slot_bytes)
 {
-    r->state = (ey_layer_state){ ey_rig_upload(r, from, EY_RIG_SLOTS * slot_bytes), slot_bytes };
+    r->state = (ey_layer_state){ .buffer = ey_rig_upload(r, from, EY_RIG_SLOTS * slot_bytes), .bytes = slot_bytes, .stride = slot_bytes };
 }
 
 void ey_rig_matrix(ey_rig *r, ey_matrix *m, struct ey_shard *shard, eyrie_format format, float *W,
