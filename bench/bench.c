@@ -345,8 +345,10 @@ static eyrie_status upload_batch(bench *b, const bench_case *c, const ey_geometr
     eyrie_status st;
 
     if (ids && image && rows) {
+        const uint32_t n = p->tokens / p->rows;
         for (uint32_t i = 0; i < p->rows; i++)
-            rows[i] = (ey_row){ .slot = i, .n = p->tokens / p->rows, .position = position, .tokens = ids };
+            rows[i] = (ey_row){ .slot = i, .n = n, .position = position, .tokens = ids, .want = c->want,
+                                .targets = c->targets ? c->targets + i * n : NULL };
         uint64_t words = ey_image_write(&(ey_batch){ p->phase, p->rows, rows }, g, image);
         st = ey_buffer_write(b->dev, c->scratch.batch, 0, words * sizeof *image, image, err);
     } else {

@@ -94,6 +94,8 @@ typedef struct bench_case {
     ey_cost     work;               /* of one copy: bytes that have to move, however it is done, and FLOPs */
     bool        unit;               /* its FLOPs are the matrix unit's */
     double      tolerance;          /* of the largest value, where more than summing is rounded; 0: what that makes */
+    ey_want     want;               /* tokens of the batch's rows whose logits are wanted */
+    const int32_t *targets;         /* [tokens], of which one logit is wanted; NULL: candidates */
     uint32_t    product[3];         /* tokens, rows, columns: timed beside OpenBLAS's sgemm where there is one; zeros: not */
     ey_scratch  scratch;
     ey_plan     plan;

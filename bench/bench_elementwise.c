@@ -1,6 +1,5 @@
 /* bench_elementwise.c - what is left of a step: embedding, norms where no product takes them, and rotary embedding in prefill.
- * Bytes are those that come in and go out. What reduces logits comes with the head's product alone: `eyrie bench --profile`
- * times it beside that.
+ * Bytes are those that come in and go out.
  *
  *     cmake -S . -B build-bench -DEYRIE_BENCH=ON && cmake --build build-bench
  *     POCL_AFFINITY=1 build-bench/bench_elementwise           everything: a minute

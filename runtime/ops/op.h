@@ -117,5 +117,8 @@ uint32_t ey_head_tile(const ey_matrix *w, uint32_t wanted);
 
 /* Returns the logits [tile, V] of the last tile, capped, kept for reading: all rows, if at most a tile is wanted. */
 ey_act ey_head_reduce(ey_plan *p, ey_act x, const ey_head *h);
+/* What it does after the product: caps the logits [most, V] of wanted rows [skip, skip + most), in place, and reduces them.
+ * Without h->w. */
+void   ey_head_reduce_logits(ey_plan *p, ey_act logits, const ey_head *h, uint32_t skip, uint32_t most);
 
 #endif
