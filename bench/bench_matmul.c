@@ -27,6 +27,10 @@ static const shape shapes[] = {
     { "recurrentgemma-2b", "gate and up",  15360,  2560, 26, 256 },
     { "recurrentgemma-2b", "down",          2560,  7680, 26, 256 },
     { "recurrentgemma-2b", "head",        256000,  2560,  1,  64 },
+    { "g110",              "out",            768,   768, 12, 256 },     /* bench/g110.json */
+    { "g110",              "gate and up",   4608,   768, 12, 256 },
+    { "g110",              "down",           768,  2304, 12, 256 },
+    { "g110",              "head",         32000,   768,  1,  64 },
     { "shakespeare",       "out",            192,   192,  6, 256 },
     { "shakespeare",       "gate and up",   1152,   192,  6, 256 },
     { "shakespeare",       "down",           192,   576,  6, 256 },

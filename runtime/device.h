@@ -62,7 +62,6 @@ typedef struct ey_buffer {
     cl_mem   mem;
     uint64_t bytes;
     const void *host;               /* NULL, or read-only memory that it is to be, and which outlives it */
-    void       *pages;              /* NULL, or memory of its own that it is (memory.c) */
     struct ey_buffer *whole;        /* NULL, or the buffer that it is a part of */
     uint64_t    at;                 /* where it begins there */
     char     label[64];
@@ -75,6 +74,7 @@ typedef struct ey_arena {
     ey_buffer   **buffers;
     size_t        n, capacity;
     uint64_t      bytes;
+    char         *pages;            /* NULL, or the memory that its buffers are (memory.c) */
     bool          committed, borrowed;
 } ey_arena;
 

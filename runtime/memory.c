@@ -5,6 +5,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+enum {
+    WORTH_PAGES = 4 << 20,      /* bytes of an arena from which it has large pages */
+    BUFFER_ALIGN = 128          /* bytes: no type of OpenCL C wants more */
+};
+
 uint64_t ey_device_free_memory(const eyrie_device *dev, const char **source)
 {
     uint64_t total = dev->memory;
@@ -67,12 +72,27 @@ void ey_arena_grow(ey_arena *a, ey_buffer *b, uint64_t bytes)
 
 static uint64_t *used_by(eyrie_device *dev) { return dev->whole ? &dev->whole->used : &dev->used; }
 
-/* Drivers for CPUs allocate as programs do, in small pages; what is large gets large ones. */
-static eyrie_status allocate(eyrie_device *dev, const char *arena, ey_buffer *b, eyrie_error *err)
+/* Is it to have memory of its own? */
+static bool owns(const ey_buffer *b) { return !b->host && !b->whole; }
+
+static uint64_t place_of(uint64_t at) { return (at + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN; }
+
+/* Drivers for CPUs allocate as programs do, in small pages. Where an arena is large, its buffers lie in one piece of large ones. */
+static eyrie_status get_pages(ey_arena *a, eyrie_error *err)
 {
-    const uint64_t large = 4 << 20;
+    uint64_t bytes = 0;
+    char size[24];
+
+    for (size_t i = 0; i < a->n; i++)
+        if (owns(a->buffers[i])) bytes = place_of(bytes) + a->buffers[i]->bytes;
+    if (!a->dev->cpu || !a->dev->host_memory || bytes < WORTH_PAGES || (a->pages = ey_pages_new(bytes)) != NULL) return EYRIE_OK;
+    return ey_fail(err, EYRIE_EMEMORY, "%s: the system has no %s for it", a->name, ey_bytes_text(bytes, size));
+}
+
+/* At `place`, if it is not NULL. */
+static eyrie_status allocate(eyrie_device *dev, const char *arena, ey_buffer *b, void *place, eyrie_error *err)
+{
     cl_mem_flags flags = CL_MEM_READ_WRITE;
-    void *host = NULL;
     char size[24];
     cl_int code;
 
@@ -82,14 +102,11 @@ static eyrie_status allocate(eyrie_device *dev, const char *arena, ey_buffer *b,
         return b->mem ? EYRIE_OK : ey_fail_cl(err, code, "%s: making a part of %s", arena, b->label);
     }
     if (b->host) {
-        flags = CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR;
-        host = (void *)(uintptr_t)b->host;
-    } else if (dev->cpu && dev->host_memory && b->bytes >= large) {
-        flags |= CL_MEM_USE_HOST_PTR;
-        if (!(host = b->pages = ey_pages_new(b->bytes)))
-            return ey_fail(err, EYRIE_EMEMORY, "%s: the system has no %s for %s", arena, ey_bytes_text(b->bytes, size), b->label);
+        flags = CL_MEM_READ_ONLY;
+        place = (void *)(uintptr_t)b->host;
     }
-    EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, flags, (size_t)b->bytes, host);
+    if (place) flags |= CL_MEM_USE_HOST_PTR;
+    EY_CL_NEW(code, b->mem, clCreateBuffer, dev->context, flags, (size_t)b->bytes, place);
     return b->mem ? EYRIE_OK
                   : ey_fail_cl(err, code, "%s: allocating %s for %s", arena, ey_bytes_text(b->bytes, size), b->label);
 }
@@ -97,20 +114,27 @@ static eyrie_status allocate(eyrie_device *dev, const char *arena, ey_buffer *b,
 eyrie_status ey_arena_commit(ey_arena *a, eyrie_error *err)
 {
     eyrie_device *dev = a->dev;
+    uint64_t at = 0;
     char size[24], limit[24];
     eyrie_status st;
 
     a->committed = true;
     *used_by(dev) += a->bytes;
     for (size_t i = 0; i < a->n; i++) {
-        ey_buffer *b = a->buffers[i];
+        const ey_buffer *b = a->buffers[i];
         if (b->bytes > dev->max_alloc)
             return ey_fail(err, EYRIE_EMEMORY, "%s: %s takes %s in one allocation, the device gives at most %s; "
                            "a smaller --chunk, --slots or --context helps", a->name, b->label,
                            ey_bytes_text(b->bytes, size), ey_bytes_text(dev->max_alloc, limit));
-        if ((st = allocate(dev, a->name, b, err)) != EYRIE_OK) return st;
     }
-    return EYRIE_OK;
+    if ((st = get_pages(a, err)) != EYRIE_OK) return st;
+    for (size_t i = 0; i < a->n && st == EYRIE_OK; i++) {
+        ey_buffer *b = a->buffers[i];
+        bool here = a->pages && owns(b);
+        st = allocate(dev, a->name, b, here ? a->pages + place_of(at) : NULL, err);
+        if (here) at = place_of(at) + b->bytes;
+    }
+    return st;
 }
 
 bool ey_arena_borrow(ey_arena *a, const ey_arena *from)
@@ -129,9 +153,9 @@ void ey_arena_free(ey_arena *a)
     if (a->committed || a->borrowed) (void)clFinish(a->dev->queue);
     for (size_t i = 0; i < a->n; i++) {
         if (!a->borrowed) EY_CL_FREE(clReleaseMemObject, a->buffers[i]->mem);
-        ey_pages_free(a->buffers[i]->pages);
         ey_free(a->buffers[i]);
     }
+    ey_pages_free(a->pages);
     if (a->committed) *used_by(a->dev) -= a->bytes;
     ey_free(a->buffers);
     *a = (ey_arena){ 0 };

@@ -318,7 +318,7 @@ static void transfers(void **state)
 
 enum { LARGE = (8 << 20) + 100 };      /* bytes; not whole pages, whatever their size */
 
-/* What is large has host memory of its own where that is the device's, too. */
+/* A large arena has host memory of its own where that is the device's, too. */
 static void large_buffer_without_memory(void **state)
 {
     ey_arena a;
@@ -329,7 +329,7 @@ static void large_buffer_without_memory(void **state)
     ey_arena_init(&a, device, "things");
     assert_non_null(ey_arena_add(&a, LARGE, "the large one"));
     fail_allocation(0);
-    assert_fails(ey_arena_commit(&a, &err), EYRIE_EMEMORY, "the large one");
+    assert_fails(ey_arena_commit(&a, &err), EYRIE_EMEMORY, "things");
     assert_true(allocation_failed());
     ey_arena_free(&a);
     assert_int_equal(device->used, 0);
