@@ -5,9 +5,10 @@
  * parts : [tile, segments, 2 + 2 * CANDIDATES]: maximum, sum of exp(x - maximum), ids, logits
  * results : [wanted, 4 + 2 * CANDIDATES]: log-sum-exp, logit of the target, number of candidates, unused, ids, logits
  *
- * The k-th highest is found by bisection over the bits of keys that order like the floats: 32 counting passes, without a
- * heap or a sort. Candidates come out in ascending order of id; among equals at the limit the lowest ids win. A NaN
- * counts as the highest or lowest there is; the log-sum-exp shows it to the host. */
+ * The k-th highest is found by bisection over the bits of keys that order like the floats: up to 32 counting passes, fewer
+ * where k keys and no more have the bits that were found, without a heap or a sort. Candidates come out in ascending order of
+ * id; among equals at the limit the lowest ids win. A NaN counts as the highest or lowest there is; the log-sum-exp shows it
+ * to the host. */
 #define SEGMENT 4096
 #define PART    (2 + 2 * CANDIDATES)
 #define RESULT  (4 + 2 * CANDIDATES)
@@ -19,29 +20,50 @@ static inline uint key_of(float x)
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
-/* How many of the n keys (n a multiple of 16) are at least `least`. */
-static inline int count_from(global const float *x, int n, uint least)
+/* -1 where the key is at least `least`, else 0. */
+static inline int16 from_key(float16 x, uint least)
 {
-    int16 count = 0;
-    for (int i = 0; i < n / LANES; i++) {
-        uint16 u = as_uint16(vload16(i, x));
-        uint16 key = u ^ (as_uint16(as_int16(u) >> 31) | 0x80000000u);
-        count = select(count, count + 1, key >= least);
-    }
+    uint16 u = as_uint16(x);
+    return (u ^ (as_uint16(as_int16(u) >> 31) | 0x80000000u)) >= least;
+}
+
+static inline int sum_of_lanes(int16 v)
+{
     int lanes[LANES];                                                       /* as in sum16 */
-    vstore16(count, 0, lanes);
+    vstore16(v, 0, lanes);
     vstore8(vload8(0, lanes) + vload8(1, lanes), 0, lanes);
     vstore4(vload4(0, lanes) + vload4(1, lanes), 0, lanes);
     return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
-/* The k-th highest key of n logits, 1 <= k <= n, and how many are above it. */
-static inline uint kth_highest(global const float *x, int n, int k, int *above)
+/* How many of the n keys (n a multiple of 16) are at least `least`. */
+static inline int count_from(global const float *x, int n, uint least)
+{
+    int16 count = 0;
+    for (int i = 0; i < n / LANES; i++) count -= from_key(vload16(i, x), least);
+    return sum_of_lanes(count);
+}
+
+/* The lanes with such keys, as bits: there is hardly one in 16, and a look at each takes longer than all the counting. */
+static inline uint lanes_from(float16 x, uint least)
+{
+    const int16 bits = (int16)(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768);
+    return (uint)sum_of_lanes(from_key(x, least) & bits);
+}
+
+static inline int lowest_lane(uint lanes) { return 31 - (int)clz(lanes & -lanes); }
+
+/* From which key on n logits are the k highest, 1 <= k <= n, and how many of them may be that key itself. */
+static inline uint kth_highest(global const float *x, int n, int k, int *equals)
 {
     uint kth = 0;
-    for (uint bit = 0x80000000u; bit; bit >>= 1)
-        if (count_from(x, n, kth | bit) >= k) kth |= bit;
-    *above = kth == 0xffffffffu ? 0 : count_from(x, n, kth + 1);
+    *equals = k;
+    for (uint bit = 0x80000000u; bit; bit >>= 1) {
+        int count = count_from(x, n, kth | bit);
+        if (count >= k) kth |= bit;
+        if (count == k) return kth;
+    }
+    if (kth != 0xffffffffu) *equals -= count_from(x, n, kth + 1);
     return kth;
 }
 
@@ -67,7 +89,7 @@ kernel void head_segments(image b, global float *logits, int stride, int V, int 
                 v = select(v, (float16)-INFINITY, (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) >= n - i * LANES);
             vstore16(v, i, x);
         }
-        top = fmax(top, v);
+        top = select(top, v, v > top);                                      /* as fmax, in one instruction */
     }
     float best = max16(top);
     for (int i = 0; i < padded / LANES; i++) sum += exp16(vload16(i, x) - best);
@@ -78,15 +100,15 @@ kernel void head_segments(image b, global float *logits, int stride, int V, int 
         if (target >= first && target < first + n) results[(size_t)(skip + r) * RESULT + 1] = x[target - first];
         return;
     }
-    int above = 0, out = 0;
-    uint kth = n > CANDIDATES ? kth_highest(x, padded, CANDIDATES, &above) : 0;
-    int equals = CANDIDATES - above;                                        /* how many at the limit there is room for */
-    for (int c = 0; c < n && out < CANDIDATES; c++) {
-        uint key = key_of(x[c]);
-        if (key < kth || (key == kth && n > CANDIDATES && equals-- <= 0)) continue;
-        WORD(part, 2 + out) = first + c;
-        part[2 + CANDIDATES + out++] = x[c];
-    }
+    int equals = CANDIDATES, out = 0;
+    uint kth = n > CANDIDATES ? kth_highest(x, padded, CANDIDATES, &equals) : 0;
+    for (int i = 0; i < padded / LANES; i++)
+        for (uint left = lanes_from(vload16(i, x), kth); left && out < CANDIDATES; left &= left - 1) {
+            int c = i * LANES + lowest_lane(left);
+            if (c >= n || (key_of(x[c]) == kth && equals-- <= 0)) continue;
+            WORD(part, 2 + out) = first + c;
+            part[2 + CANDIDATES + out++] = x[c];
+        }
     for (; out < CANDIDATES; out++) part[2 + CANDIDATES + out] = -INFINITY, WORD(part, 2 + out) = -1;
 }
 
@@ -106,23 +128,23 @@ kernel void head_rows(image b, int V, int skip, int most, global float *parts, i
     if (b[b[B_TARGETS] + skip + r] >= 0) return;
 
     /* The k-th highest of all segments' candidates. */
-    int k = min(V, CANDIDATES), out = 0;
+    int k = min(V, CANDIDATES), out = 0, equals = k, count = 0;
     uint kth = 0;
-    for (uint bit = 0x80000000u; bit; bit >>= 1) {
-        int n = 0;
-        for (int s = 0; s < segments; s++) n += count_from(part + s * PART + 2 + CANDIDATES, CANDIDATES, kth | bit);
-        if (n >= k) kth |= bit;
+    for (uint bit = 0x80000000u; bit && count != k; bit >>= 1) {
+        count = 0;
+        for (int s = 0; s < segments; s++) count += count_from(part + s * PART + 2 + CANDIDATES, CANDIDATES, kth | bit);
+        if (count >= k) kth |= bit;
     }
-    int above = 0;
-    for (int s = 0; s < segments && kth != 0xffffffffu; s++)
-        above += count_from(part + s * PART + 2 + CANDIDATES, CANDIDATES, kth + 1);
-    int equals = k - above;
-    for (int s = 0; s < segments; s++)
-        for (int c = 0; c < CANDIDATES && out < k; c++) {
-            uint key = key_of(part[s * PART + 2 + CANDIDATES + c]);
-            if (WORD(part, s * PART + 2 + c) < 0 || key < kth || (key == kth && equals-- <= 0)) continue;
-            WORD(result, 4 + out) = WORD(part, s * PART + 2 + c);
-            result[4 + CANDIDATES + out++] = part[s * PART + 2 + CANDIDATES + c];
-        }
+    for (int s = 0; s < segments && count != k && kth != 0xffffffffu; s++)
+        equals -= count_from(part + s * PART + 2 + CANDIDATES, CANDIDATES, kth + 1);
+    for (int s = 0; s < segments; s++, part += PART)
+        for (int i = 0; i < CANDIDATES / LANES; i++)
+            for (uint left = lanes_from(vload16(i, part + 2 + CANDIDATES), kth); left && out < k; left &= left - 1) {
+                int c = i * LANES + lowest_lane(left), id = WORD(part, 2 + c);
+                float logit = part[2 + CANDIDATES + c];
+                if (id < 0 || (key_of(logit) == kth && equals-- <= 0)) continue;
+                WORD(result, 4 + out) = id;
+                result[4 + CANDIDATES + out++] = logit;
+            }
     WORD(result, 2) = out;
 }
