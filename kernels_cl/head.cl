@@ -20,11 +20,11 @@ static inline uint key_of(float x)
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
-/* -1 where the key is at least `least`, else 0. */
-static inline int16 from_key(float16 x, uint least)
+/* `yes` where the key is at least `least`, else 0. Oclgrind 21.10 gets sums of what comparisons themselves make wrong. */
+static inline int16 from_key(float16 x, uint least, int16 yes)
 {
     uint16 u = as_uint16(x);
-    return (u ^ (as_uint16(as_int16(u) >> 31) | 0x80000000u)) >= least;
+    return select((int16)0, yes, (u ^ (as_uint16(as_int16(u) >> 31) | 0x80000000u)) >= least);
 }
 
 static inline int sum_of_lanes(int16 v)
@@ -40,7 +40,7 @@ static inline int sum_of_lanes(int16 v)
 static inline int count_from(global const float *x, int n, uint least)
 {
     int16 count = 0;
-    for (int i = 0; i < n / LANES; i++) count -= from_key(vload16(i, x), least);
+    for (int i = 0; i < n / LANES; i++) count += from_key(vload16(i, x), least, 1);
     return sum_of_lanes(count);
 }
 
@@ -48,7 +48,7 @@ static inline int count_from(global const float *x, int n, uint least)
 static inline uint lanes_from(float16 x, uint least)
 {
     const int16 bits = (int16)(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768);
-    return (uint)sum_of_lanes(from_key(x, least) & bits);
+    return (uint)sum_of_lanes(from_key(x, least, bits));
 }
 
 static inline int lowest_lane(uint lanes) { return 31 - (int)clz(lanes & -lanes); }
