@@ -7,7 +7,7 @@
  *     POCL_AFFINITY=1 build-bench/bench_head -m candidates    no targets
  *
  * Bytes are those of logits coming in, capped ones going out, and results; FLOPs three a logit for the log-sum-exp and three
- * for the cap, counting exp and tanh as one. The choice of candidates only compares, some 30 times a logit: it has none.
+ * for the cap, counting exp and tanh as one. The choice of candidates only compares, up to 33 times a logit: it has none.
  * Logits are read from memory, as all weights of the head have been through the caches since most of them were written.
  * How to read the table: bench/RESULTS.md. */
 #include "bench.h"

@@ -71,8 +71,9 @@ eyrie_status ey_state_init(ey_state *s, eyrie_device *dev, uint32_t slots, const
     for (uint32_t i = 0; i < layers; i++) s->layers[i].bytes = bytes[i];
     put_in_order(s);
     for (uint32_t k = 0, n; k < layers && st == EYRIE_OK; k += n) {
+        if ((st = check_size(s, s->order[k], err)) != EYRIE_OK) break;
         n = neighbours(s, k);
-        if ((st = check_size(s, s->order[k], err)) == EYRIE_OK) st = lay_together(s, &s->order[k], n, err);
+        st = lay_together(s, &s->order[k], n, err);
     }
     return st;
 }
