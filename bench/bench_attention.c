@@ -20,6 +20,7 @@ typedef struct shape {
 
 static const shape shapes[] = {
     { "recurrentgemma-2b", 10, 1, 256, 2048, 8 },
+    { "mqa-100m",           6, 1, 128, 4095, 12 },
     { "shakespeare",        3, 1,  64,  128, 2 },
 };
 

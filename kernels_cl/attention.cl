@@ -15,10 +15,10 @@
  * x : [tokens, stride] f32, q, k and v in columns of it     d : padded head dimension, zeros
  * group : query heads that share a key/value head           scale : d^-1/2 of the true d */
 
-/* Accumulators: HEADS query heads by VECTORS float16, so many at a time. program.c chooses them by the device's vectors. */
+/* Accumulators: up to HEADS query heads by VECTORS float16, so many at a time. program.c chooses them by the device's vectors. */
 #ifndef HEADS
-#define HEADS   4                   /* 1 2 4: each key is read once for so many heads */
-#define VECTORS 4                   /* 1 2 4 */
+#define HEADS   10                  /* 1 4 10: each key is read once for so many heads */
+#define VECTORS 2                   /* 1 2 */
 #endif
 
 enum { MAX_GROUP = 128 };           /* most query heads that share a key/value head; ops/attention.c knows it too */
@@ -26,83 +26,122 @@ enum { SPLIT = 4 };                 /* blocks that one work-item of the decode k
 
 #define UNIT(d) ((size_t)2 * BLOCK * (d))
 
-/* One block for all heads of a group: m, l and acc are the running maximum, sum and weighted values of the softmax
- * (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). Keys [from, to) of the block are seen. */
-static inline void attend(global const kv_type *unit, int from, int to, global const float *q, int q_stride, int d,
-                          int group, float scale, global float *acc, int acc_stride, float *m, float *l)
+/* Loops over keys ask for the block's values, those over values for the next block's keys, turn by turn as much as they read: they
+ * have so much to do with each that a core does not look far enough ahead by itself. So memory is busy all the time. */
+#define COLUMNS (VECTORS * LANES)
+#define LINES_OF_TURN ((COLUMNS * (int)sizeof(kv_type) + 63) / 64)
+#define ASK_FOR_TURN(pairs, turn)                                                                   \
+    for (int line = 0; line < LINES_OF_TURN; line++)                                                \
+        ASK_FOR((global const char *)((pairs) + (size_t)(turn) * COLUMNS) + 64 * line)
+
+/* One block for `heads` heads, a constant: m, l and acc are the running maximum, sum and weighted values of the softmax
+ * (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). Keys [from, to) of the block are seen. Heads
+ * from `last` on are that one once more, and are not counted. */
+__attribute__((always_inline))
+static inline void attend_heads(const int heads, int last, bool ask, global const kv_type *unit, global const kv_type *next,
+                                int from, int to, global const float *q, int q_stride, int d, float scale, global float *acc,
+                                int acc_stride, float *m, float *l)
 {
     global const kv_type *values = unit + (size_t)BLOCK * d;
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    float p[HEADS][BLOCK], before[HEADS], shrink[HEADS];
+    global const float *query[HEADS];
+    global float *sum_of[HEADS];
 
-    for (int h0 = 0; h0 < group; h0 += HEADS) {
-        float p[HEADS][BLOCK], before[HEADS], shrink[HEADS];
-        int head[HEADS];
+#pragma unroll
+    for (int g = 0; g < heads; g++) {
+        before[g] = m[min(g, last)];
+        query[g] = q + min(g, last) * q_stride;
+        sum_of[g] = acc + min(g, last) * acc_stride;
+    }
+    for (int j0 = 0; j0 < BLOCK / LANES; j0 += VECTORS) {
+        float16 s[HEADS][VECTORS];
+#pragma unroll
+        for (int g = 0; g < heads; g++)
+#pragma unroll
+            for (int j = 0; j < VECTORS; j++) s[g][j] = 0.0f;
+        for (int i = 0; i < d; i++) {
+            float16 key[VECTORS];
+            if (ask) ASK_FOR_TURN(values, j0 / VECTORS * d + i);
+#pragma unroll
+            for (int j = 0; j < VECTORS; j++) key[j] = KV_LOAD16(4 * i + j0 + j, unit);
+#pragma unroll
+            for (int g = 0; g < heads; g++) {
+                float16 qi = query[g][i];
+#pragma unroll
+                for (int j = 0; j < VECTORS; j++) s[g][j] = fma(key[j], qi, s[g][j]);
+            }
+        }
+#pragma unroll
+        for (int g = 0; g < heads; g++)
+#pragma unroll
+            for (int j = 0; j < VECTORS; j++) vstore16(s[g][j], j0 + j, p[g]);
+    }
+    for (int g = 0; g < heads; g++) {
+        float16 top = -INFINITY, sum = 0.0f;
+        for (int j = 0; j < BLOCK / LANES; j++) {
+            int16 at = lane + j * LANES;
+            float16 s = select((float16)-INFINITY, vload16(j, p[g]) * scale, at >= from && at < to);
+            vstore16(s, j, p[g]);
+            top = fmax(top, s);
+        }
+        float best = fmax(before[g], max16(top));
+        for (int j = 0; j < BLOCK / LANES; j++) {
+            float16 e = weight16(vload16(j, p[g]), best);
+            vstore16(e, j, p[g]);
+            sum += e;
+        }
+        shrink[g] = exp(before[g] - best);
+        if (g <= last) {
+            l[g] = fma(l[g], shrink[g], sum16(sum));
+            m[g] = best;
+        }
+    }
+    for (int c0 = 0; c0 < d; c0 += COLUMNS) {
+        float16 o[HEADS][VECTORS];
+        int column[VECTORS];
+#pragma unroll
+        for (int j = 0; j < VECTORS; j++) column[j] = min(c0 + j * LANES, d - LANES);
+#pragma unroll
+        for (int g = 0; g < heads; g++)
+#pragma unroll
+            for (int j = 0; j < VECTORS; j++) o[g][j] = vload16(0, sum_of[g] + column[j]) * shrink[g];
+        for (int i = from; i < to; i++) {
+            float16 value[VECTORS];
+            if (ask) ASK_FOR_TURN(next, c0 / COLUMNS * BLOCK + i);
+#pragma unroll
+            for (int j = 0; j < VECTORS; j++) value[j] = KV_LOAD16(0, values + (size_t)i * d + column[j]);
+#pragma unroll
+            for (int g = 0; g < heads; g++)
+#pragma unroll
+                for (int j = 0; j < VECTORS; j++) o[g][j] = fma(value[j], (float16)p[g][i], o[g][j]);
+        }
+#pragma unroll
+        for (int g = 0; g < heads; g++)
+#pragma unroll
+            for (int j = 0; j < VECTORS; j++) vstore16(o[g][j], 0, sum_of[g] + column[j]);
+    }
+}
 
-        for (int g = 0; g < HEADS; g++) {
-            head[g] = min(h0 + g, group - 1);
-            before[g] = m[head[g]];
-        }
-        for (int j0 = 0; j0 < BLOCK / LANES; j0 += VECTORS) {
-            float16 s[HEADS][VECTORS];
-            for (int g = 0; g < HEADS; g++)
-                for (int j = 0; j < VECTORS; j++) s[g][j] = 0.0f;
-            for (int i = 0; i < d; i++) {
-                float16 key[VECTORS];
-#pragma unroll
-                for (int j = 0; j < VECTORS; j++) key[j] = KV_LOAD16(4 * i + j0 + j, unit);
-#pragma unroll
-                for (int g = 0; g < HEADS; g++) {
-                    float16 qi = q[head[g] * q_stride + i];
-#pragma unroll
-                    for (int j = 0; j < VECTORS; j++) s[g][j] = fma(key[j], qi, s[g][j]);
-                }
-            }
-            for (int g = 0; g < HEADS; g++)
-                for (int j = 0; j < VECTORS; j++) vstore16(s[g][j], j0 + j, p[g]);
-        }
-        for (int g = 0; g < HEADS; g++) {
-            float16 top = -INFINITY, sum = 0.0f;
-            for (int j = 0; j < BLOCK / LANES; j++) {
-                int16 at = lane + j * LANES;
-                float16 s = select((float16)-INFINITY, vload16(j, p[g]) * scale, at >= from && at < to);
-                vstore16(s, j, p[g]);
-                top = fmax(top, s);
-            }
-            float best = fmax(before[g], max16(top));
-            for (int j = 0; j < BLOCK / LANES; j++) {
-                float16 e = weight16(vload16(j, p[g]), best);
-                vstore16(e, j, p[g]);
-                sum += e;
-            }
-            shrink[g] = exp(before[g] - best);
-            if (h0 + g < group) {
-                l[head[g]] = fma(l[head[g]], shrink[g], sum16(sum));
-                m[head[g]] = best;
-            }
-        }
-        for (int c0 = 0; c0 < d; c0 += VECTORS * LANES) {
-            float16 o[HEADS][VECTORS];
-            int column[VECTORS];
-#pragma unroll
-            for (int j = 0; j < VECTORS; j++) column[j] = min(c0 + j * LANES, d - LANES);
-#pragma unroll
-            for (int g = 0; g < HEADS; g++)
-#pragma unroll
-                for (int j = 0; j < VECTORS; j++) o[g][j] = vload16(0, acc + head[g] * acc_stride + column[j]) * shrink[g];
-            for (int i = from; i < to; i++) {
-                float16 value[VECTORS];
-#pragma unroll
-                for (int j = 0; j < VECTORS; j++) value[j] = KV_LOAD16(0, values + (size_t)i * d + column[j]);
-#pragma unroll
-                for (int g = 0; g < HEADS; g++)
-#pragma unroll
-                    for (int j = 0; j < VECTORS; j++) o[g][j] = fma(value[j], (float16)p[g][i], o[g][j]);
-            }
-#pragma unroll
-            for (int g = 0; g < HEADS; g++)
-#pragma unroll
-                for (int j = 0; j < VECTORS; j++) vstore16(o[g][j], 0, acc + head[g] * acc_stride + column[j]);
-        }
+/* One block for all heads of a group, as even a number of them at a time as can be. The next block is asked for. */
+static inline void attend(global const kv_type *unit, global const kv_type *next, int from, int to, global const float *q,
+                          int q_stride, int d, int group, float scale, global float *acc, int acc_stride, float *m, float *l)
+{
+    int turns = (group + HEADS - 1) / HEADS, some = (group + turns - 1) / turns;
+
+    for (int h = 0; h < group; h += some) {
+        int last = min(some, group - h) - 1;
+#define ATTEND(heads) attend_heads(heads, last, h == 0, unit, next, from, to, q + h * q_stride, q_stride, d, scale, \
+                                   acc + h * acc_stride, acc_stride, m + h, l + h)
+#if HEADS == 10
+        if (some > 8) ATTEND(10);
+        else if (some > 6) ATTEND(8);
+        else if (some > 4) ATTEND(6);
+        else ATTEND(4);
+#else
+        ATTEND(HEADS);
+#endif
+#undef ATTEND
     }
 }
 
@@ -167,8 +206,8 @@ kernel void attention_prefill(image b, global const float *x, int stride, int q_
     for (int k = (align + oldest) >> 6; k <= (align + i) >> 6; k++) {
         int start = k * BLOCK - align;
         int place = (row[ROW_RING] + k + ring_blocks) % ring_blocks;
-        attend(k < 0 ? ring + place * kv_heads * UNIT(d) : staged + k * kv_heads * UNIT(d), max(oldest - start, 0),
-               min(i + 1 - start, BLOCK), x, d, d, group, scale, out, d, m, l);
+        global const kv_type *unit = k < 0 ? ring + place * kv_heads * UNIT(d) : staged + k * kv_heads * UNIT(d);
+        attend(unit, unit, max(oldest - start, 0), min(i + 1 - start, BLOCK), x, d, d, group, scale, out, d, m, l);
     }
     for (int h = 0; h < group; h++)
         for (int c = 0; c < d; c += LANES) vstore16(vload16(0, out + h * d + c) / l[h], 0, out + h * d + c);
@@ -237,9 +276,9 @@ kernel void attention_decode(image b, global float *x, int stride, int q_offset,
     }
     for (int k = from + split * SPLIT; k <= min(from + split * SPLIT + SPLIT - 1, 0); k++) {
         int start = k * BLOCK - align;
-        int place = (row[ROW_RING] + k + ring_blocks) % ring_blocks;
-        attend(ring + place * kv_heads * UNIT(d), max(oldest - start, 0), min(1 - start, BLOCK), parts + LANES + d, part, d,
-               group, scale, parts + LANES, part, m, l);
+        int place = (row[ROW_RING] + k + ring_blocks) % ring_blocks, next = place + 1 < ring_blocks ? place + 1 : 0;
+        attend(ring + place * kv_heads * UNIT(d), ring + next * kv_heads * UNIT(d), max(oldest - start, 0), min(1 - start, BLOCK),
+               parts + LANES + d, part, d, group, scale, parts + LANES, part, m, l);
     }
     for (int h = 0; h < group; h++) {
         parts[h * part] = m[h];

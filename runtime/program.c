@@ -33,7 +33,7 @@ static const ey_tile gpu_decode_tiles[] = { { 1, 1 }, { 4, 1 }, { 8, 1 } };
 /* Accumulators of attention, query heads by vectors. 4 x 4 again fill the 32 registers, 4 x 1 half of 16 that take two for a
  * vector. A device without vectors wants little code: rusticl turns every lane of a load into a branch, and takes minutes
  * to compile 4 x 4. */
-static const struct { uint32_t vector, heads, vectors; } attention_tiles[] = { { EY_LANES, 4, 4 }, { 4, 4, 1 }, { 0, 1, 1 } };
+static const struct { uint32_t vector, heads, vectors; } attention_tiles[] = { { EY_LANES, 10, 2 }, { 4, 4, 1 }, { 0, 1, 1 } };
 
 static const struct { eyrie_format format; const char *macro, *suffix; } formats_known[] = {
     { EYRIE_FORMAT_F32, "F32", "f32" }, { EYRIE_FORMAT_F16, "F16", "f16" }, { EYRIE_FORMAT_BF16, "BF16", "bf16" },

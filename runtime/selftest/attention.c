@@ -31,7 +31,7 @@ void ey_check_rope(ey_rig *r, const ey_job *j)
     ey_expect(r, got, want, magnitude, n, 4);   /* the cosine's rounding, the product's, the sum's, the reference's */
 }
 
-/* A window of more blocks than one work-item of decode goes through; heads and columns that fill no group of four. */
+/* A window of more blocks than one work-item of decode goes through; heads and columns that fill no tile. */
 enum { HEADS = 5, HEAD = 48, WINDOW = 300, RING = 5, KEYS = RING * 64, UNIT = 2 * 64 * HEAD };
 
 static void put_number(eyrie_format kv, void *ring, size_t i, float x)
