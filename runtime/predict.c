@@ -51,16 +51,6 @@ done:
 
 /* ------------------------------------------------------------------------------------------------------------ work */
 
-/* `rows` rows like this one. */
-static ey_loads alike(const ey_shape *s, const ey_load *row, uint64_t rows)
-{
-    ey_loads w = { .rows = 0 };
-    double n = (double)rows;
-
-    ey_loads_add(&w, s, row);
-    return (ey_loads){ w.tokens * n, w.wanted * n, w.rows * n, w.keys * n, w.looks * n };
-}
-
 /* What of a model runs one after the other, each bound by memory or by arithmetic: a step's products may compute
  * while its attention only reads. */
 enum { PRODUCTS, ATTENTION, HEAD, PARTS };
@@ -77,27 +67,81 @@ static void take_apart(const ey_shape *s, ey_shape parts[PARTS])
     };
 }
 
-/* Generating is a step for each token, all sequences in it; reading is steps of a chunk each, the last of which wants
- * logits, as often as there are sequences. */
+/* What work is made of, and where it adds up. */
+typedef struct sum {
+    const ey_shape    *parts;       /* [PARTS] */
+    const eyrie_rates *rates;
+    eyrie_work        *work;
+} sum;
+
+/* A step, so many times. */
+static void add_step(const sum *s, const ey_loads *loads, uint64_t times)
+{
+    ey_phase phase = s->work->generates ? EY_DECODE : EY_PREFILL;
+
+    for (int i = 0; i < PARTS; i++) {
+        ey_demand d = ey_loads_demand(&s->parts[i], phase, loads);
+        s->work->bytes += times * (uint64_t)d.bytes;
+        s->work->flops += times * (uint64_t)d.flops;
+        s->work->seconds += (double)times * fmax(d.bytes / s->rates->read_bytes, d.flops / s->rates->fma_flops);
+    }
+}
+
+/* A step for each token, all sequences in it. */
+static void add_generating(const sum *s)
+{
+    const eyrie_work *w = s->work;
+    double n = (double)w->sequences;
+
+    for (uint64_t done = 0; done < w->tokens; done++) {
+        ey_loads l = { .rows = 0 };
+        ey_loads_add(&l, &s->parts[ATTENTION], &(ey_load){ w->position + done, 1, 1 });
+        add_step(s, &(ey_loads){ l.tokens * n, l.wanted * n, l.rows * n, l.keys * n, l.looks * n }, 1);
+    }
+}
+
+/* So many sequences one after the other, in full steps. Each wants the logits of its last token. */
+static void add_sequences(const sum *s, uint64_t sequences, uint64_t chunk, uint64_t times)
+{
+    const eyrie_work *w = s->work;
+    ey_loads loads = { .rows = 0 };
+    uint64_t room = chunk;
+
+    for (uint64_t i = 0; i < sequences; i++)
+        for (uint64_t done = 0, n; done < w->tokens; done += n) {
+            n = ey_min(room, w->tokens - done);
+            ey_loads_add(&loads, &s->parts[ATTENTION], &(ey_load){ w->position + done, (uint32_t)n, done + n == w->tokens });
+            if ((room -= n) > 0) continue;
+            add_step(s, &loads, times);
+            loads = (ey_loads){ .rows = 0 };
+            room = chunk;
+        }
+    if (room < chunk) add_step(s, &loads, times);
+}
+
+/* Sequences begin where the one before ends, and after `cycle` of them a step is full. */
+static void add_reading(const sum *s, uint64_t chunk)
+{
+    uint64_t a = chunk, b = s->work->tokens % chunk, cycle;
+
+    while (b > 0) {                 /* to the greatest common divisor */
+        uint64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    cycle = chunk / a;
+    if (s->work->sequences >= cycle) add_sequences(s, cycle, chunk, s->work->sequences / cycle);
+    add_sequences(s, s->work->sequences % cycle, chunk, 1);
+}
+
 static void add_up(const ey_shape parts[PARTS], const eyrie_rates *rates, uint32_t chunk, eyrie_work *w)
 {
-    ey_phase phase = w->generates ? EY_DECODE : EY_PREFILL;
-    uint64_t step = w->generates ? 1 : chunk, times = w->generates ? 1 : w->sequences;
+    const sum s = { parts, rates, w };
 
     w->bytes = w->flops = 0;
     w->seconds = 0;
-    for (uint64_t done = 0; done < w->tokens; done += step) {
-        uint32_t n = (uint32_t)ey_min(step, w->tokens - done);
-        ey_load row = { w->position + done, n, w->generates || done + n == w->tokens };
-        ey_loads loads = alike(&parts[ATTENTION], &row, w->generates ? w->sequences : 1);
-
-        for (int i = 0; i < PARTS; i++) {
-            ey_demand d = ey_loads_demand(&parts[i], phase, &loads);
-            w->bytes += times * (uint64_t)d.bytes;
-            w->flops += times * (uint64_t)d.flops;
-            w->seconds += (double)times * fmax(d.bytes / rates->read_bytes, d.flops / rates->fma_flops);
-        }
-    }
+    if (w->generates) add_generating(&s);
+    else add_reading(&s, chunk);
 }
 
 static eyrie_status check_work(const eyrie_rates *rates, const eyrie_work *work, size_t n, eyrie_error *err)

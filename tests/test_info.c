@@ -76,8 +76,9 @@ static void work_adds_up(void **state)
     eyrie_model_opts opts = { .struct_size = sizeof opts, .chunk = 256 };
     eyrie_model_costs c;
     eyrie_work step[EYRIE_STEP_COSTS], parts[4] = { { true, 3, 100, 10, 0, 0, 0 }, { true, 3, 100, 4, 0, 0, 0 }, { true, 3, 104, 6, 0, 0, 0 } };
-    eyrie_work prompts[4] = { { false, 1, 512, 700, 0, 0, 0 }, { false, 5, 512, 700, 0, 0, 0 }, { false, 1, 0, 256, 0, 0, 0 },
+    eyrie_work prompts[4] = { { false, 1, 512, 768, 0, 0, 0 }, { false, 5, 512, 768, 0, 0, 0 }, { false, 1, 0, 256, 0, 0, 0 },
                               { false, 1, 256, 256, 0, 0, 0 } };
+    eyrie_work packed[4] = { { false, 1, 0, 96, 0, 0, 0 }, { false, 8, 0, 96, 0, 0, 0 }, { false, 17, 0, 96, 0, 0, 0 }, { false, 1, 0, 1, 0, 0, 0 } };
 
     (void)state;
     assert_ok(eyrie_model_predict(model, &opts, NULL, 0, &c, &err));
@@ -102,6 +103,13 @@ static void work_adds_up(void **state)
     assert_int_equal(prompts[1].bytes, 5 * prompts[0].bytes);
     assert_int_equal(prompts[1].flops, 5 * prompts[0].flops);
     assert_near(prompts[1].seconds, 5 * prompts[0].seconds, 1e-9);
+    /* Sequences of 96 tokens fill chunks of 256: eight of them three, 17 are that twice and one more. What they add to the operations
+     * of one is eight- and 17-fold, and but for keys, of which they have more to read, the weights come once a chunk. */
+    assert_ok(eyrie_model_cost(model, &opts, &reading, packed, 4, &err));
+    assert_int_equal(packed[1].flops, 8 * packed[0].flops);
+    assert_int_equal(packed[2].flops, 17 * packed[0].flops);
+    assert_int_equal(packed[2].bytes, 2 * packed[1].bytes + packed[0].bytes);
+    assert_near(packed[1].bytes, 3 * packed[3].bytes, 0.02);
     /* Two operations for each weight that is no embedding and token, 26 layers of which 8 attend, and the head once: MODEL's sizes
      * are of its published table, with three digits. */
     assert_near(prompts[2].flops, 256 * (2 * 2.03e9) + 4.0 * 8 * 2560 * (256 * 257 / 2) + 2 * 0.655e9, 0.01);

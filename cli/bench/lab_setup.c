@@ -9,32 +9,27 @@
 
 enum { TOKENS = 1 << 16 };
 
-/* What a cell moves and computes at least: the weights once a step, the state that a token reads, two operations for
- * each weight and token, and attention. The window fills up with the position. */
-static void work_of(const eyrie_model_info *i, cli_trial *t)
+/* What each cell moves and computes at least, as the cost model counts it. A sequence of depth 0 has read one token if it is to
+ * generate. */
+static int count_work(cli_lab *l, const eyrie_model_opts *opts)
 {
-    const cli_cell *c = &t->cell;
-    double number = i->kv == EYRIE_FORMAT_F32 ? 4 : 2, keys = 0;
-    double a_key = 2.0 * i->attention_layers * i->kv_heads * i->head_dim * number;          /* bytes of a position */
-    double a_key_flops = 4.0 * i->attention_layers * i->heads * i->head_dim;
-    uint64_t window = i->window && (!i->context || i->window < i->context) ? i->window
-                      : i->context                                         ? i->context - 1
-                                                                           : 0;
-    double ring = i->attention_layers ? 64 * ceil((double)(window + 1) / 64) * a_key : 0;
-    double weights = (double)i->decode_bytes - (double)i->state_bytes, rest = fmax(0, (double)i->state_bytes - ring);
-    double token = (double)i->decode_flops - (i->attention_layers ? a_key_flops * (double)(window + 1) : 0);
-    double head = 2.0 * i->vocab * i->width, n = (double)c->tokens, batch = (double)c->batch;
-    uint64_t first = c->depth > 0 || !c->decode ? c->depth : 1;
+    const eyrie_rates any = { .read_bytes = 1, .fma_flops = 1 };
+    eyrie_work *work = cli_resize(NULL, l->e->n, sizeof *work);
+    eyrie_error err;
+    int status;
 
-    for (uint64_t p = first; p < first + c->tokens && i->attention_layers; p++)
-        keys += (double)(p < window ? p : window) + 1;
-    if (c->decode) {
-        t->bytes = n * weights + batch * (n * rest + keys * a_key);
-        t->flops = batch * (n * token + keys * a_key_flops);
-    } else {
-        t->bytes = ceil(batch * n / i->chunk) * weights + batch * n / i->chunk * rest;
-        t->flops = batch * (n * (token - head) + head + keys * a_key_flops);
+    for (size_t i = 0; i < l->e->n; i++) {
+        const cli_cell *c = &l->e->cells[i];
+        work[i] = (eyrie_work){ .generates = c->decode, .sequences = c->batch, .position = c->decode && c->depth == 0 ? 1 : c->depth,
+                                .tokens = c->tokens };
     }
+    status = eyrie_model_cost(l->e->model, opts, &any, work, l->e->n, &err) == EYRIE_OK ? CLI_DONE : cli_fail("%s", err.text);
+    for (size_t i = 0; i < l->e->n; i++) {
+        l->trials[i].bytes = (double)work[i].bytes;
+        l->trials[i].flops = (double)work[i].flops;
+    }
+    free(work);
+    return status;
 }
 
 /* --------------------------------------------------------------------------------------------------------- filling */
@@ -182,7 +177,7 @@ int cli_lab_open(cli_lab *l)
         || eyrie_model_get_info(l->model, &l->info, &err) != EYRIE_OK
         || eyrie_engine_open(&l->engine, l->model, NULL, &err) != EYRIE_OK) return cli_lab_failed(l->b, &err);
     make_ids(l);
-    for (size_t i = 0; i < l->e->n; i++) work_of(&l->info, &l->trials[i]);
+    if ((status = count_work(l, &opts)) != CLI_DONE) return status;
     cli_lab_describe(l);
     return fill(l, &err) == EYRIE_OK ? CLI_DONE : cli_lab_failed(l->b, &err);
 }

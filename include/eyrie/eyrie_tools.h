@@ -129,7 +129,7 @@ EYRIE_API eyrie_status eyrie_model_predict(const char *path, const eyrie_model_o
                                            eyrie_model_costs *costs, eyrie_error *err);
 
 /* Work of a model, all sequences alike: each has read `position` tokens and reads `tokens` more, one sequence after the
- * other and in chunks, or generates as many, all in one step. */
+ * other in full chunks, or generates as many, all in one step. */
 typedef struct eyrie_work {
     bool     generates;
     uint64_t sequences, position, tokens;
