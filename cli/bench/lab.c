@@ -66,8 +66,13 @@ static eyrie_status measure_limit(cli_lab *l, eyrie_metric metric, cli_rates *al
     return st;
 }
 
+/* What the device allowed right before something; unit 0: not measured. */
+typedef struct limits {
+    double read, f32, unit;         /* bytes and FLOPs a second */
+} limits;
+
 /* The unit is used in prefill alone. What was measured last leaves its data in the caches: memory comes last. */
-static eyrie_status measure_limits(cli_lab *l, const cli_cell *c, cli_limits *now, eyrie_error *err)
+static eyrie_status measure_limits(cli_lab *l, const cli_cell *c, limits *now, eyrie_error *err)
 {
     eyrie_status st = measure_limit(l, EYRIE_METRIC_F32, &l->b->f32, &now->f32, err);
 
@@ -82,7 +87,7 @@ static eyrie_status repeat(cli_lab *l, cli_trial *t, bool counts, eyrie_error *e
     const cli_cell *c = &t->cell;
     uint64_t tokens = counts || !c->decode || c->tokens < WARM_TOKENS ? c->tokens : WARM_TOKENS;
     double seconds = 0, predicted, joules, flops;
-    cli_limits now = { 0, 0, 0 };
+    limits now = { 0, 0, 0 };
     eyrie_status st = prepare(l, t, err);
 
     if (st == EYRIE_OK && counts) st = measure_limits(l, c, &now, err);
@@ -113,19 +118,17 @@ static eyrie_status profile(cli_lab *l, cli_trial *t, eyrie_error *err)
     static eyrie_kernel_time kernels[MOST_KERNELS];
     uint64_t tokens = t->cell.decode && t->cell.tokens > WARM_TOKENS ? WARM_TOKENS : t->cell.tokens;
     eyrie_profile *p = NULL;
-    cli_limits now;
     double seconds;
     size_t n = 0;
     eyrie_status st = prepare(l, t, err);
 
-    if (st == EYRIE_OK) st = measure_limits(l, &t->cell, &now, err);
     if (st == EYRIE_OK) st = eyrie_profile_open(&p, l->b->device, err);
     if (st == EYRIE_OK) st = run(l, &t->cell, tokens, &seconds, err);
     if (st == EYRIE_OK) st = eyrie_profile_take(p, kernels, MOST_KERNELS, &n, err);
     eyrie_profile_close(p);
     close_sequences(l, t->cell.batch);
     if (st == EYRIE_OK && !cli_bench_interrupted(l->b))
-        cli_lab_add_kernels(l, t, kernels, n < MOST_KERNELS ? n : MOST_KERNELS, &now);
+        cli_lab_add_kernels(l, t, kernels, n < MOST_KERNELS ? n : MOST_KERNELS);
     return st;
 }
 

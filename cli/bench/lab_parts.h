@@ -23,11 +23,6 @@ typedef struct cli_trial {
     bool        memory_bound;       /* what the last one's limit was */
 } cli_trial;
 
-/* What the device allowed right before something; unit 0: not measured. */
-typedef struct cli_limits {
-    double read, f32, unit;         /* bytes and FLOPs a second */
-} cli_limits;
-
 /* A model in one setting. */
 typedef struct cli_lab {
     cli_benchmark        *b;
@@ -57,7 +52,6 @@ eyrie_status  cli_lab_finish(cli_lab *l, eyrie_error *err);
 /* In the record: the model and its setting; a row; what kernels took, while the row's work was done once more. */
 void cli_lab_describe(const cli_lab *l);
 void cli_lab_add_row(const cli_lab *l, const cli_trial *t);
-void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kernel_time *kernels, size_t n,
-                         const cli_limits *now);
+void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kernel_time *kernels, size_t n);
 
 #endif

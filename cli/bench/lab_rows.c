@@ -93,18 +93,19 @@ static bool is_counted(const cli_lab *l, const cli_cell *c, const char *kernel)
     return c->depth + c->depth / 50 >= bound;
 }
 
-/* Kernels of the matrix unit are measured by what it allows: the rate of the others' arithmetic is another. */
-void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kernel_time *kernels, size_t n,
-                         const cli_limits *now)
+/* Kernels of the matrix unit are measured by what it allows: the rate of the others' arithmetic is another. Each is timed once,
+ * so its limits are the medians of all that were measured, which tables and roofline show. */
+void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kernel_time *kernels, size_t n)
 {
+    double read = median_of(&l->b->read), f32 = median_of(&l->b->f32), unit = median_of(&l->b->unit);
     json_t *list = array_in(l->b->record, "kernels");
 
     for (size_t i = 0; i < n; i++) {
         const eyrie_kernel_time *k = &kernels[i];
-        bool on_unit = strstr(k->name, "amx") != NULL && now->unit > 0;
+        bool on_unit = strstr(k->name, "amx") != NULL && isfinite(unit);
         bool counted = is_counted(l, &t->cell, k->name);
         double bytes = counted ? (double)k->bytes : NAN, flops = counted ? (double)k->flops : NAN;
-        double reading = bytes / now->read, computing = flops / (on_unit ? now->unit : now->f32);
+        double reading = bytes / read, computing = flops / (on_unit ? unit : f32);
         json_t *object = json_object();
 
         set_setting(l, object);
@@ -117,7 +118,7 @@ void cli_lab_add_kernels(const cli_lab *l, const cli_trial *t, const eyrie_kerne
         cli_set(object, "flops", cli_number(flops));
         cli_set(object, "bytes_per_second", cli_number(bytes / k->seconds));
         cli_set(object, "flops_per_second", cli_number(flops / k->seconds));
-        cli_set(object, "read_limit", cli_number(now->read));
+        cli_set(object, "read_limit", cli_number(read));
         cli_set(object, "limit",
                 json_string(!counted              ? ""
                             : reading > computing ? "read"
