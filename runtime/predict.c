@@ -83,7 +83,9 @@ static void add_step(const sum *s, const ey_loads *loads, uint64_t times)
         ey_demand d = ey_loads_demand(&s->parts[i], phase, loads);
         s->work->bytes += times * (uint64_t)d.bytes;
         s->work->flops += times * (uint64_t)d.flops;
-        s->work->seconds += (double)times * fmax(d.bytes / s->rates->read_bytes, d.flops / s->rates->fma_flops);
+        double seconds = (double)times * fmax(d.bytes / s->rates->read_bytes, d.flops / s->rates->fma_flops);
+        s->work->seconds += seconds;
+        if (i == ATTENTION) s->work->attention += seconds;
     }
 }
 
@@ -139,7 +141,7 @@ static void add_up(const ey_shape parts[PARTS], const eyrie_rates *rates, uint32
     const sum s = { parts, rates, w };
 
     w->bytes = w->flops = 0;
-    w->seconds = 0;
+    w->seconds = w->attention = 0;
     if (w->generates) add_generating(&s);
     else add_reading(&s, chunk);
 }

@@ -75,14 +75,14 @@ static void work_adds_up(void **state)
     const char *const model = "synthetic:recurrentgemma-2b";
     eyrie_model_opts opts = { .struct_size = sizeof opts, .chunk = 256 };
     eyrie_model_costs c;
-    eyrie_work step[EYRIE_STEP_COSTS], parts[4] = { { true, 3, 100, 10, 0, 0, 0 }, { true, 3, 100, 4, 0, 0, 0 }, { true, 3, 104, 6, 0, 0, 0 } };
-    eyrie_work prompts[4] = { { false, 1, 512, 768, 0, 0, 0 }, { false, 5, 512, 768, 0, 0, 0 }, { false, 1, 0, 256, 0, 0, 0 },
-                              { false, 1, 256, 256, 0, 0, 0 } };
-    eyrie_work packed[4] = { { false, 1, 0, 96, 0, 0, 0 }, { false, 8, 0, 96, 0, 0, 0 }, { false, 17, 0, 96, 0, 0, 0 }, { false, 1, 0, 1, 0, 0, 0 } };
+    eyrie_work step[EYRIE_STEP_COSTS], parts[4] = { { true, 3, 100, 10, 0, 0, 0, 0 }, { true, 3, 100, 4, 0, 0, 0, 0 }, { true, 3, 104, 6, 0, 0, 0, 0 } };
+    eyrie_work prompts[4] = { { false, 1, 512, 768, 0, 0, 0, 0 }, { false, 5, 512, 768, 0, 0, 0, 0 }, { false, 1, 0, 256, 0, 0, 0, 0 },
+                              { false, 1, 256, 256, 0, 0, 0, 0 } };
+    eyrie_work packed[4] = { { false, 1, 0, 96, 0, 0, 0, 0 }, { false, 8, 0, 96, 0, 0, 0, 0 }, { false, 17, 0, 96, 0, 0, 0, 0 }, { false, 1, 0, 1, 0, 0, 0, 0 } };
 
     (void)state;
     assert_ok(eyrie_model_predict(model, &opts, NULL, 0, &c, &err));
-    for (uint32_t i = 0; i < EYRIE_STEP_COSTS; i++) step[i] = (eyrie_work){ true, c.decode[i].sequences, 5000, 1, 0, 0, 0 };
+    for (uint32_t i = 0; i < EYRIE_STEP_COSTS; i++) step[i] = (eyrie_work){ true, c.decode[i].sequences, 5000, 1, 0, 0, 0, 0 };
     assert_ok(eyrie_model_cost(model, &opts, &reading, step, EYRIE_STEP_COSTS, &err));
     for (uint32_t i = 0; i < EYRIE_STEP_COSTS; i++) {
         assert_int_equal(step[i].bytes, c.decode[i].bytes);     /* its window is full */
@@ -110,6 +110,9 @@ static void work_adds_up(void **state)
     assert_int_equal(packed[2].flops, 17 * packed[0].flops);
     assert_int_equal(packed[2].bytes, 2 * packed[1].bytes + packed[0].bytes);
     assert_near(packed[1].bytes, 3 * packed[3].bytes, 0.02);
+    /* Of the seconds by operations, attention has what the prompts differ in: four for each key and number that a query looks at. */
+    assert_near(prompts[3].attention - prompts[2].attention, 4.0 * 8 * 2560 * 256 * 256, 1e-9);
+    assert_near(prompts[3].seconds - prompts[2].seconds, 4.0 * 8 * 2560 * 256 * 256, 1e-6);
     /* Two operations for each weight that is no embedding and token, 26 layers of which 8 attend, and the head once: MODEL's sizes
      * are of its published table, with three digits. */
     assert_near(prompts[2].flops, 256 * (2 * 2.03e9) + 4.0 * 8 * 2560 * (256 * 257 / 2) + 2 * 0.655e9, 0.01);
@@ -119,10 +122,10 @@ static void work_adds_up(void **state)
 static void no_work_and_no_rates(void **state)
 {
     static const struct { double read, flops; eyrie_work work; const char *says; } cases[] = {
-        { 0, 1, { true, 1, 0, 1, 0, 0, 0 }, "above 0" },        { 1, -1, { true, 1, 0, 1, 0, 0, 0 }, "above 0" },
-        { NAN, 1, { true, 1, 0, 1, 0, 0, 0 }, "above 0" },      { 1, INFINITY, { true, 1, 0, 1, 0, 0, 0 }, "above 0" },
-        { 1, 1, { true, 0, 0, 1, 0, 0, 0 }, "0 sequences" },    { 1, 1, { false, 1, 0, 0, 0, 0, 0 }, "0 tokens" },
-        { 1, 1, { true, 1, UINT64_MAX, 1, 0, 0, 0 }, "work 0" },
+        { 0, 1, { true, 1, 0, 1, 0, 0, 0, 0 }, "above 0" },        { 1, -1, { true, 1, 0, 1, 0, 0, 0, 0 }, "above 0" },
+        { NAN, 1, { true, 1, 0, 1, 0, 0, 0, 0 }, "above 0" },      { 1, INFINITY, { true, 1, 0, 1, 0, 0, 0, 0 }, "above 0" },
+        { 1, 1, { true, 0, 0, 1, 0, 0, 0, 0 }, "0 sequences" },    { 1, 1, { false, 1, 0, 0, 0, 0, 0, 0 }, "0 tokens" },
+        { 1, 1, { true, 1, UINT64_MAX, 1, 0, 0, 0, 0 }, "work 0" },
     };
 
     (void)state;
@@ -147,7 +150,7 @@ static void a_model_that_is_not_there_costs_nothing(void **state)
 static void memory_runs_out_in_order(void **state)
 {
     const eyrie_rates rates = { .read_bytes = 1, .fma_flops = 1 };
-    eyrie_work work = { true, 1, 0, 1, 0, 0, 0 };
+    eyrie_work work = { true, 1, 0, 1, 0, 0, 0, 0 };
     eyrie_model_costs c;
 
     (void)state;

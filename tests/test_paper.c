@@ -47,17 +47,33 @@ static const char *cell(const json_t *figure, size_t row, size_t column)
 
 /* -------------------------------------------------------------------------------------------------------- adding up */
 
-/* A step of `batch` sequences takes so many seconds; the cost model says half as much, of the slope a third, and of that
- * from depth 100 on a half. So it predicts the slope that is measured up to 100, a quarter of the last, then half of it. */
+/* A step of `batch` sequences takes so many seconds; the cost model says half as much, of the slope, attention's, a third, and
+ * of that from depth 100 on a half. So it predicts the slope that is measured up to 100, a quarter of the last, then half of it. */
 static void add_steps(json_t *rows, const char *model, int batch, double at_0, double per_token)
 {
     static const int depths[] = { 0, 100, 400, 800 };
 
     for (size_t i = 0; i < COUNT(depths); i++) {
         double looks = depths[i] <= 100 ? depths[i] : 100 + (depths[i] - 100) / 2.0;
-        double step = at_0 + per_token * depths[i], formula = at_0 / 2 + per_token * looks / 3;
-        json_t *row = json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "test", "decode", "model", model, "tokens", 4,
-                                "depth", depths[i], "batch", batch, "median", batch / step, "formula", 4 * formula);
+        double step = at_0 + per_token * depths[i], attention = per_token * looks / 3;
+        json_t *row = json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f}", "test", "decode", "model", model, "tokens", 4,
+                                "depth", depths[i], "batch", batch, "median", batch / step, "formula",
+                                4 * (at_0 / 2 + attention), "formula_attention", 4 * attention);
+        assert_int_equal(json_array_append_new(rows, row), 0);
+    }
+}
+
+/* A prompt takes 1 / 250 s a token and 1 / 100000 s for each earlier one; the cost model says half of the former and a third
+ * of the latter, but from 512 on, a quarter of the last, a sixth. So it predicts the same up to there, then half of the latter. */
+static void add_prompts(json_t *rows, const char *model)
+{
+    static const int lengths[] = { 128, 512, 2048 };
+
+    for (size_t i = 0; i < COUNT(lengths); i++) {
+        double n = lengths[i], attention = n * n / 100000 / (lengths[i] > 512 ? 6 : 3);
+        json_t *row = json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f}", "test", "prefill", "model", model, "tokens", lengths[i],
+                                "depth", 0, "batch", 1, "median", n / (n / 250 + n * n / 100000), "formula", n / 500 + attention,
+                                "formula_attention", attention);
         assert_int_equal(json_array_append_new(rows, row), 0);
     }
 }
@@ -72,10 +88,11 @@ static json_t *made_up(cli_paper *p)
     add_steps(rows, "synthetic:hawk", 8, 2, 0);
     add_steps(rows, "a/mqa.json", 1, 1, 0.005);
     add_steps(rows, "a/mqa.json", 8, 2, 0.02);
-    assert_int_equal(json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f}", "test", "prefill",
-                                                           "model", "synthetic:hawk", "tokens", 512, "depth", 0,
-                                                           "batch", 1, "median", 256.0, "formula", 1.0)),
+    assert_int_equal(json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f}", "test", "prefill",
+                                                           "model", "synthetic:hawk", "tokens", 512, "depth", 0, "batch", 1,
+                                                           "median", 256.0, "formula", 1.0, "formula_attention", 0.0)),
                      0);
+    add_prompts(rows, "a/mqa.json");
     *p = (cli_paper){ .models = { "synthetic:hawk", "a/mqa.json" },
                       .n_models = 2,
                       .depths = { depths, 4, 0 },
@@ -115,6 +132,10 @@ static void times_add_up(void **state)
 
     figure = figure_of(record, "prefill");
     expect_number(value_of(figure, 0, "y", 0), 256);
+    expect_number(value_of(figure, 0, "predicted", 0), 256);
+    expect_number(value_of(figure, 1, "predicted", 1), 1 / (1 / 250.0 + 512 / 100000.0));
+    expect_number(value_of(figure, 1, "y", 2), 1 / (1 / 250.0 + 2048 / 100000.0));
+    expect_number(value_of(figure, 1, "predicted", 2), 1 / (1 / 250.0 + 2048 / 200000.0));
     figure = figure_of(record, "cache");
     expect_number(value_of(figure, 1, "y", 2), 160);
     json_decref(record);

@@ -1,11 +1,11 @@
 /* findings.c - from rows of decode and prefill to the figures of the paper: times over depth, latencies and
  * throughputs that add up from them, growth and crossing points. Measures nothing, and asks no model: rows say what
- * the cost model makes of them
- * ("formula", seconds of a repetition).
+ * the cost model makes of them ("formula", seconds of a repetition, and of these "formula_attention").
  *
  * The cost model counts bytes and operations; how well a kernel does at some number of sequences it cannot know. So
- * its seconds are scaled to what was measured, for each model and number of sequences: at the least depth, and what a
- * step takes more than there at a quarter of the largest. These agree by construction; the rest is predicted. */
+ * its seconds are scaled to what was measured, for each model and number of sequences: those of attention by one
+ * number and all others by another, so that the first point, and one at a quarter of the last, are what they were. These
+ * agree by construction; the rest is predicted. */
 #include "figure.h"
 #include "paper.h"
 
@@ -17,10 +17,11 @@
 enum { MOST_POINTS = 64, TEXT = 96 };
 #define LEAST_GROWTH 0.01           /* of a step, below which it is none */
 
-/* Seconds of a step over depth, or of a prompt over its length: of one model with one number of sequences. */
+/* Seconds of a step over depth, or of a token over a prompt's length: of one model with one number of sequences. */
 typedef struct steps {
     size_t n;
     double depth[MOST_POINTS], measured[MOST_POINTS], predicted[MOST_POINTS];
+    double attention[MOST_POINTS];      /* of what is predicted, before it is scaled */
 } steps;
 
 typedef enum source { MEASURED, PREDICTED } source;
@@ -28,7 +29,7 @@ typedef enum source { MEASURED, PREDICTED } source;
 /* A step's seconds by each. */
 static const double *values_of(const steps *s, source from) { return from == MEASURED ? s->measured : s->predicted; }
 
-static void add_point(steps *s, double depth, double measured, double formula)
+static void add_point(steps *s, double depth, double measured, double formula, double attention)
 {
     size_t i = s->n;
 
@@ -37,28 +38,36 @@ static void add_point(steps *s, double depth, double measured, double formula)
         s->depth[i] = s->depth[i - 1];
         s->measured[i] = s->measured[i - 1];
         s->predicted[i] = s->predicted[i - 1];
+        s->attention[i] = s->attention[i - 1];
     }
     s->depth[i] = depth;
     s->measured[i] = measured;
     s->predicted[i] = formula;
+    s->attention[i] = attention;
     s->n++;
 }
 
-/* What is there at the first depth takes so many times what the model says; what comes on top, which is attention's,
- * takes another number of times that, known from a quarter of the largest depth, but is no faster than the device. */
-static void scale(steps *s, bool attention)
+/* Two points give two numbers: how many times as long attention takes, which is no faster than the device, and how many
+ * times all else does. Where attention has hardly grown from one to the other, there is one number for both. */
+static void scale(steps *s)
 {
-    double first = s->n ? s->predicted[0] : 1, factor = s->n ? s->measured[0] / first : 1, more = factor;
-    size_t known = 0;
+    size_t k = 0;
+    double rest[2], times, more;
 
-    for (size_t i = 1; i < s->n && attention; i++)
-        if (s->depth[i] <= s->depth[s->n - 1] / 4) known = i;
-    if (s->predicted[known] - first > LEAST_GROWTH * first)
-        more = fmax(1, (s->measured[known] - s->measured[0]) / (s->predicted[known] - first));
-    for (size_t i = 0; i < s->n; i++) s->predicted[i] = factor * first + more * (s->predicted[i] - first);
+    if (s->n == 0) return;
+    for (size_t i = 1; i < s->n; i++)
+        if (s->depth[i] <= s->depth[s->n - 1] / 4) k = i;
+    rest[0] = s->predicted[0] - s->attention[0];
+    rest[1] = s->predicted[k] - s->attention[k];
+    times = more = s->measured[0] / s->predicted[0];
+    if (s->attention[k] / s->predicted[k] - s->attention[0] / s->predicted[0] > LEAST_GROWTH) {
+        more = fmax(1, (rest[0] * s->measured[k] - rest[1] * s->measured[0]) / (rest[0] * s->attention[k] - rest[1] * s->attention[0]));
+        times = (s->measured[0] - more * s->attention[0]) / rest[0];
+    }
+    for (size_t i = 0; i < s->n; i++) s->predicted[i] = times * (s->predicted[i] - s->attention[i]) + more * s->attention[i];
 }
 
-/* Of decode steps over depth, or of whole prompts, from the beginning, over length. */
+/* Of decode steps over depth, or of tokens of whole prompts, from the beginning, over length. */
 static steps steps_of(const json_t *rows, const char *test, const char *model, uint64_t batch)
 {
     bool decode = strcmp(test, "decode") == 0;
@@ -67,14 +76,14 @@ static steps steps_of(const json_t *rows, const char *test, const char *model, u
     size_t i;
 
     json_array_foreach(rows, i, row) {
-        double tokens = cli_get_number(row, "tokens"), together = decode ? 1 : tokens, n = (double)batch;
+        double tokens = cli_get_number(row, "tokens"), n = (double)batch;
         if (!cli_is_test(row, test) || strcmp(cli_get_text(row, "model"), model) != 0
             || cli_get_number(row, "batch") != n)
             continue;
-        add_point(&s, decode ? cli_get_number(row, "depth") : tokens, n * together / cli_get_number(row, "median"),
-                  cli_get_number(row, "formula") * together / tokens);
+        add_point(&s, decode ? cli_get_number(row, "depth") : tokens, n / cli_get_number(row, "median"),
+                  cli_get_number(row, "formula") / tokens, cli_get_number(row, "formula_attention") / tokens);
     }
-    scale(&s, decode);
+    scale(&s);
     return s;
 }
 
@@ -154,8 +163,8 @@ static double throughput(const json_t *rows, const cli_paper *p, size_t model, s
 
 static const char about_decode[] =
     "Milliseconds for a token of each sequence, after as many tokens as the depth says. Dots: measured; dashed: "
-    "predicted, "
-    "from the bytes and operations that a step has, scaled to the first depth and to a quarter of the last.";
+    "predicted from the bytes and operations that a step has, those of attention scaled to a quarter of the last depth, the "
+    "others to the first.";
 static const char about_growth[] = "The deepest step over the first one; and the depth from which a step of %s takes "
                                    "half as long again as the model's "
                                    "(\"-\": no depth that was measured).";
@@ -171,7 +180,7 @@ static const char about_ratios[] = "In parentheses, how many sequences it took. 
                                    "models of 1.3 billion parameters on a "
                                    "TPU; to which lengths they belong its text does not say for sure.";
 static const char about_prefill[] =
-    "Tokens a second of one sequence that is empty before; predicted from the first of each column.";
+    "Tokens a second of one sequence that is empty before; predicted as above, from the first length and a quarter of the last.";
 static const char about_states[] =
     "Bytes on the device that a sequence of so many tokens takes, as eyrie info says them.";
 
@@ -304,7 +313,7 @@ static void prompts(json_t *record, const cli_paper *p)
         steps s = steps_of(json_object_get(record, "rows"), "prefill", p->models[m], p->batches.items[0]);
         json_t *curve = cli_figure_add_curve(figure, short_name(p->models[m]), true);
         for (size_t i = 0; i < s.n; i++)
-            cli_curve_add(curve, s.depth[i], s.depth[i] / s.measured[i], s.depth[i] / s.predicted[i]);
+            cli_curve_add(curve, s.depth[i], 1 / s.measured[i], 1 / s.predicted[i]);
     }
 }
 

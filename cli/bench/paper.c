@@ -158,24 +158,22 @@ static void plan_throughput(study *s, size_t model)
 }
 
 /* What the cost model makes of a cell: the seconds of a repetition, with a context that holds it. */
-static int cost_of(const study *s, const char *model, const cli_cell *c, const eyrie_rates *rates, double *seconds)
+static int cost_of(const study *s, const char *model, const cli_cell *c, const eyrie_rates *rates, eyrie_work *work)
 {
-    eyrie_work work = { .generates = c->decode, .sequences = c->batch, .position = c->depth, .tokens = c->tokens };
     eyrie_model_opts opts = with_context(s, c->depth + c->tokens + 2);
     eyrie_error err;
 
-    if (eyrie_model_cost(model, &opts, rates, &work, 1, &err) != EYRIE_OK) return cli_fail("%s", err.text);
-    *seconds = work.seconds;
-    return CLI_DONE;
+    *work = (eyrie_work){ .generates = c->decode, .sequences = c->batch, .position = c->depth, .tokens = c->tokens };
+    return eyrie_model_cost(model, &opts, rates, work, 1, &err) == EYRIE_OK ? CLI_DONE : cli_fail("%s", err.text);
 }
 
 static int expect(const study *s, plan *p)
 {
-    double seconds;
+    eyrie_work work;
 
     for (size_t i = 0; i < p->n; i++) {
-        if (cost_of(s, s->paper.models[p->model], &p->cells[i], &s->rates, &seconds) != CLI_DONE) return CLI_FAILED;
-        p->seconds += seconds;
+        if (cost_of(s, s->paper.models[p->model], &p->cells[i], &s->rates, &work) != CLI_DONE) return CLI_FAILED;
+        p->seconds += work.seconds;
     }
     return CLI_DONE;
 }
@@ -245,23 +243,25 @@ static double median_of(const cli_rates *r, double otherwise)
     return isfinite(s.median) ? s.median : otherwise;
 }
 
-/* What the cost model makes of each row, with the limits that were measured: "formula", seconds of a repetition. */
+/* What the cost model makes of each row, with the limits that were measured: "formula", seconds of a repetition, and of
+ * these "formula_attention". */
 static int add_formula(study *s)
 {
     const json_t *rows = s->b->rows;
     eyrie_rates decode = { .read_bytes = median_of(&s->b->read, s->rates.read_bytes),
                            .fma_flops = median_of(&s->b->f32, s->rates.fma_flops) };
     eyrie_rates prefill = { .read_bytes = decode.read_bytes, .fma_flops = median_of(&s->b->unit, decode.fma_flops) };
-    double seconds;
+    eyrie_work work;
     json_t *row;
     size_t i;
 
     json_array_foreach(rows, i, row) {
         cli_cell c = { cli_is_test(row, "decode"), (uint64_t)cli_get_number(row, "tokens"),
                        (uint64_t)cli_get_number(row, "depth"), (uint64_t)cli_get_number(row, "batch") };
-        if (cost_of(s, cli_get_text(row, "model"), &c, c.decode ? &decode : &prefill, &seconds) != CLI_DONE)
+        if (cost_of(s, cli_get_text(row, "model"), &c, c.decode ? &decode : &prefill, &work) != CLI_DONE)
             return CLI_FAILED;
-        cli_set(row, "formula", cli_number(seconds));
+        cli_set(row, "formula", cli_number(work.seconds));
+        cli_set(row, "formula_attention", cli_number(work.attention));
     }
     return CLI_DONE;
 }

@@ -136,6 +136,7 @@ typedef struct eyrie_work {
     uint64_t bytes, flops;         /* found: read and written; two for each multiply-add */
     double   seconds;              /* max(bytes / read_bytes, FLOPs / fma_flops): of products, attention and head each,
                                     * in each step */
+    double   attention;            /* of these seconds */
 } eyrie_work;
 
 /* What n pieces of work take by the cost model alone, with nothing learnt: from the model's files and from rates, which
