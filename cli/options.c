@@ -135,7 +135,7 @@ static const section sections[] = {
         { "--on", "SPEC", "one: bandwidth=60G,flops=2T,memory=24G and perhaps prefill-flops, decode-flops, launch, link,\n"
           "                           count=N and phase=prefill|decode; or device,count=N...: like the one that --device\n"
           "                           selects, as it has shown itself. May be given more than once", CLI_SIM, TEXTS, FIELD(on), 0, 0 },
-        { "--rows", "N", "most sequences of a decode step (default 64, the engine's)", CLI_SIM, COUNT, FIELD(rows), 1, 1 << 20 },
+        { "--rows", "N", "most sequences of a decode step (default 256, the engine's)", CLI_SIM, COUNT, FIELD(rows), 1, 1 << 20 },
         { 0 } } },
     { "What is checked", {
         { "--op", "NAME", "kernels of this op alone, such as matmul or attention; any other word lists them (default: all)", CLI_SELFTEST,
@@ -167,9 +167,9 @@ static const section sections[] = {
           "                           does reads its inputs in 8 bits, for decoding with --weights q8 or q4 on CPUs", MODEL, CHOICE,
           FIELD(compute), 0, 0 },
         { "--invariant", "on|off", "on, the default: a text has the same bits whatever shares its steps; off: kernels may be\n"
-          "                           used whose last digits depend on that", MODEL, CHOICE, FIELD(invariant), 0, 0 },
+          "                           used whose last digits depend on that", MODEL | CLI_BENCH, CHOICE, FIELD(invariant), 0, 0 },
         { "--products", "own|clblast", "who multiplies while a text is read: our kernels, or CLBlast, with --invariant off\n"
-          "                           and for GPUs (default own)", MODEL, CHOICE, FIELD(products), 0, 0 },
+          "                           and for GPUs (default own)", MODEL | CLI_BENCH, CHOICE, FIELD(products), 0, 0 },
         { "--kv", "f16|f32", "how keys and values are stored (default f16; f32 with --compute f32)", MODEL | CLI_BENCH | CLI_SIM, CHOICE,
           FIELD(kv), 0, 0 },
         { "--context", "N", "longest sequence in tokens (default: unbounded; 8192 where attention is global)", MODEL | CLI_BENCH | CLI_SIM,

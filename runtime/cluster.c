@@ -73,7 +73,7 @@ static eyrie_status make_device(ey_sim_device *out, const eyrie_sim_device *d, c
     if (d->like) st = foresee(&costs, o, d->like, err);
     else if (!(costs = ey_costs_new(shape, pace))) st = ey_fail(err, EYRIE_ENOMEM, "costs of a simulated device");
     *out = (ey_sim_device){ .costs = costs, .phases = { d->prefill, d->decode }, .link = d->link,
-                            .slots = (uint32_t)ey_min(most, UINT32_MAX / 2), .rows = o->rows ? o->rows : EY_HEAD_ROWS };
+                            .slots = (uint32_t)ey_min(most, UINT32_MAX / 2), .rows = o->rows ? o->rows : EYRIE_STEP_SEQUENCES };
     return st;
 }
 

@@ -10,8 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_ROWS = EY_HEAD_ROWS,
-       FIRST_BUCKET = 8 /* tokens of the smallest prefill plan: a short prompt reads the weights once and computes little */ };
+enum { FIRST_BUCKET = 8 /* tokens of the smallest prefill plan: a short prompt reads the weights once and computes little */ };
 
 /* ------------------------------------------------------------------------------------------------------- recording */
 
@@ -32,11 +31,12 @@ static void emit(eyrie_model *m, ey_bucket *b, ey_buffer *results)
     }
     p->layer = c->layers;
     ey_act z = ey_normalise(p, ey_norm(x, m->final_norm, c->width, c->eps), true);
+    b->tile = p->phase == EY_DECODE ? p->tokens : ey_head_tile(m->head, p->tokens);
     b->logits = ey_head_reduce(p, z, &(ey_head){ .w = m->head, .vocab = c->vocab, .cap = c->cap, .wanted = p->tokens,
-                                                 .results = results });
+                                                 .tile = b->tile, .results = results });
 }
 
-static uint32_t most_rows(const eyrie_model *m, uint32_t tokens) { return (uint32_t)ey_min(ey_min(m->opts.slots, tokens), MAX_ROWS); }
+static uint32_t most_rows(const eyrie_model *m, uint32_t tokens) { return (uint32_t)ey_min(ey_min(m->opts.slots, tokens), EYRIE_STEP_SEQUENCES); }
 
 /* Most words of a batch's image. */
 static uint64_t image_words(const eyrie_model *m, uint32_t most) { return ey_image_capacity(most, most_rows(m, most), m->config.rotary); }
@@ -203,7 +203,7 @@ static eyrie_status record(eyrie_model *m, eyrie_error *err)
     }
     EY_TRY(ey_program_build(&m->program, m->dev, choose_kernels(m), m->opts.kv, err));
     EY_TRY(record_phase(m, EY_PREFILL, FIRST_BUCKET, m->opts.chunk, err));
-    st = record_phase(m, EY_DECODE, 1, most_rows(m, MAX_ROWS), err);
+    st = record_phase(m, EY_DECODE, 1, most_rows(m, UINT32_MAX), err);
 done:
     return st;
 }
@@ -305,7 +305,7 @@ const ey_tokenizer *ey_model_tokenizer(const eyrie_model *m) { return m->tokeniz
 ey_model_limits ey_model_get_limits(const eyrie_model *m)
 {
     return (ey_model_limits){ .slots = m->opts.slots, .chunk = m->opts.chunk, .prefill_rows = most_rows(m, m->opts.chunk),
-                              .decode_rows = most_rows(m, MAX_ROWS), .logits = ey_head_tile(m->head, m->opts.chunk), .vocab = m->config.vocab,
+                              .decode_rows = most_rows(m, UINT32_MAX), .logits = ey_head_tile(m->head, m->opts.chunk), .vocab = m->config.vocab,
                               .context = m->opts.context };
 }
 

@@ -28,7 +28,7 @@ typedef struct ey_model_limits {
     uint32_t slots;
     uint32_t chunk;                 /* most tokens of a prefill batch */
     uint32_t prefill_rows, decode_rows;
-    uint32_t logits;                /* most wanted tokens of a batch whose logits are all readable */
+    uint32_t logits;                /* most wanted tokens of a prefill batch whose logits are all readable */
     uint32_t vocab;
     uint64_t context;               /* 0 = no bound */
 } ey_model_limits;
@@ -55,8 +55,8 @@ eyrie_status ey_model_wait_part(eyrie_model *m, ey_phase phase, eyrie_error *err
 /* Waits for all that is enqueued. */
 eyrie_status ey_model_wait(eyrie_model *m, eyrie_error *err);
 
-/* Logits [vocab] of wanted token i of the phase's last step; readable are those of the last ey_model_limits.logits (which
- * start at a multiple of that number). */
+/* Logits [vocab] of wanted token i of the phase's last step; readable are in decode all, in prefill those of the last
+ * ey_model_limits.logits (which start at a multiple of that number). */
 eyrie_status ey_model_logits(eyrie_model *m, ey_phase phase, uint32_t i, float *out, eyrie_error *err);
 
 /* The same on the device, to `to` from byte `offset` on; enqueued, not waited for. */

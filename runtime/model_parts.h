@@ -21,6 +21,7 @@ typedef struct ey_model_block {
 typedef struct ey_bucket {
     ey_plan plan;
     ey_act  logits;             /* of the last tile of wanted rows */
+    uint32_t tile;              /* how many that is: in decode, where any may be asked for, all */
 } ey_bucket;
 
 /* One phase: its plans, smallest bucket first, with scratch of their own, so that steps of the other phase can run

@@ -83,7 +83,7 @@ static eyrie_status find_logits(const eyrie_model *m, ey_phase which, uint32_t i
 {
     const ey_phase_plans *ph = &m->phases[which];
     ey_act logits = ph->current->logits;
-    uint32_t tile = ey_head_tile(m->head, ph->current->plan.tokens);
+    uint32_t tile = ph->current->tile;
 
     if (i >= ph->wanted || i / tile != (ph->wanted - 1) / tile)
         return ey_fail(err, EYRIE_EINVAL, "logits of wanted token %" PRIu32 " of %" PRIu32 " are gone", i, ph->wanted);

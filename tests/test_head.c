@@ -28,7 +28,7 @@ static void head_open(head *h, lab *l, const char *directory, eyrie_format forma
     assert_non_null(h->results);
     h->x = hold(&h->r, ey_plan_act(&h->r.plan, wanted + 2, EY_LANES));
     h->tile = ey_head_tile(h->m, wanted);
-    h->logits = hold(&h->r, ey_head_reduce(&h->r.plan, h->x, &(ey_head){ h->m, V, cap, wanted, h->results }));
+    h->logits = hold(&h->r, ey_head_reduce(&h->r.plan, h->x, &(ey_head){ h->m, V, cap, wanted, h->tile, h->results }));
     rig_seal(&h->r);
 }
 

@@ -274,6 +274,42 @@ static void a_batch_equals_each_alone(void **state)
     }
 }
 
+/* Of a vocabulary as large as this, prefill keeps the logits of 64 rows. A step of decode has more sequences, all of whose logits can
+ * be read, and are what they are alone. */
+static void logits_of_a_large_step(void **state)
+{
+    enum { V = 1 << 18, ROWS = 66 };
+    static const char config[] = "{\"model_type\":\"recurrent_gemma\",\"vocab_size\":262144,\"hidden_size\":16,\"intermediate_size\":32,"
+                                 "\"num_hidden_layers\":1,\"num_attention_heads\":1,\"block_types\":[\"recurrent\"]}";
+    static const uint32_t looked_at[] = { 0, 1, 63, 64, 65 };
+    char name[4200];
+    eyrie_model *m;
+    eyrie_model_opts opts = { .struct_size = sizeof opts, .slots = ROWS };
+    float *together = calloc((size_t)ROWS * V, sizeof *together), *alone = calloc(V, sizeof *alone);
+    int32_t tokens[ROWS];
+    ey_row rows[ROWS];
+
+    (void)state;
+    assert_true(together && alone);
+    write_text(directory, "config.json", config);
+    snprintf(name, sizeof name, "synthetic:%s", (const char *)directory);
+    assert_ok(eyrie_model_open(&m, device, name, &opts, &err));
+    assert_int_equal(ey_model_get_limits(m).decode_rows, ROWS);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        tokens[i] = (int32_t)(4001 * i % V);
+        rows[i] = (ey_row){ .slot = i, .n = 1, .tokens = &tokens[i], .want = EY_WANT_ALL };
+    }
+    run_batch(m, &(ey_batch){ EY_DECODE, ROWS, rows }, together);
+    for (size_t k = 0; k < COUNT(looked_at); k++) {
+        uint32_t i = looked_at[k];
+        run_batch(m, &(ey_batch){ EY_DECODE, 1, &rows[i] }, alone);
+        if (memcmp(together + (size_t)i * V, alone, V * sizeof *alone)) fail_msg("row %u of %d differs from itself alone", (unsigned)i, ROWS);
+    }
+    free(together);
+    free(alone);
+    assert_ok(eyrie_model_close(m));
+}
+
 /* A copied slot goes on bit for bit, and so does the one it was copied from. */
 static void a_copied_slot_goes_on(void **state)
 {
@@ -519,6 +555,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(goldens_in_every_chunking),
         cmocka_unit_test(phases_alternate),
         cmocka_unit_test(a_batch_equals_each_alone),
+        cmocka_unit_test(logits_of_a_large_step),
         cmocka_unit_test(a_copied_slot_goes_on),
         cmocka_unit_test(narrower_formats_stay_close),
         cmocka_unit_test(the_matrix_unit),

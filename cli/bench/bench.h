@@ -31,6 +31,10 @@ typedef struct cli_benchmark {
 /* Has a signal come? It is kept. */
 bool cli_bench_interrupted(cli_benchmark *b);
 
+/* What tells settings of a model apart; compute as the options name it. */
+void cli_bench_set_setting(json_t *object, const char *model, const char *compute, const eyrie_model_info *info,
+                           const eyrie_model_opts *opts);
+
 /* On a terminal: what is being done, and the seconds that are left, if they are known (NaN: not). */
 void cli_bench_show(cli_benchmark *b, double left, const char *format, ...) CLI_PRINTF(3, 4);
 void cli_bench_wipe(cli_benchmark *b);

@@ -22,7 +22,7 @@ typedef struct pair {
 } pair;
 
 /* What rows may differ in. Where all rows of either record have one value each, and another one, it is what is compared. */
-static const char *const settings[] = { "model", "weights", "kv", "compute", "chunk", "policy", "lanes" };
+static const char *const settings[] = { "model", "weights", "kv", "compute", "chunk", "invariant", "products", "policy", "lanes" };
 static const char *const places[] = { "test", "tokens", "depth", "batch", "set_bytes", "scenario", "rate" };
 enum { SETTINGS = sizeof settings / sizeof *settings, PLACES = sizeof places / sizeof *places };
 
@@ -153,7 +153,8 @@ static void print_table(const pair *pairs, size_t n)
 
 static void print_json(const pair *pairs, size_t n, size_t slower, size_t faster, size_t alone, double threshold)
 {
-    static const char *const keys[] = { "test", "model", "weights", "kv", "compute", "chunk", "tokens", "depth", "batch", "set_bytes", "unit" };
+    static const char *const keys[] = { "test", "model", "weights", "kv", "compute", "chunk", "invariant", "products", "tokens", "depth",
+                                        "batch", "set_bytes", "unit" };
     json_t *object = json_object(), *rows = json_array();
 
     for (size_t i = 0; i < n; i++) {

@@ -11,7 +11,7 @@ enum { COLUMNS = 7, TEXT = 48 };
 static bool same_group(const json_t *a, const json_t *b)
 {
     static const char *const keys[] = { "model", "weights", "kv",    "compute", "chunk",
-                                        "test",  "tokens",  "depth", "batch" };
+                                        "invariant", "products", "test", "tokens", "depth", "batch" };
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!json_equal(json_object_get(a, keys[i]), json_object_get(b, keys[i]))) return false;

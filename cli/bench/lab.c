@@ -71,13 +71,15 @@ typedef struct limits {
     double read, f32, unit;         /* bytes and FLOPs a second */
 } limits;
 
-/* The unit is used in prefill alone. What was measured last leaves its data in the caches: memory comes last. */
+bool cli_lab_uses_unit(const cli_lab *l, const cli_cell *c) { return l->info.matrix_unit && (!c->decode || l->e->opts.varying); }
+
+/* What was measured last leaves its data in the caches: memory comes last. */
 static eyrie_status measure_limits(cli_lab *l, const cli_cell *c, limits *now, eyrie_error *err)
 {
     eyrie_status st = measure_limit(l, EYRIE_METRIC_F32, &l->b->f32, &now->f32, err);
 
     now->unit = 0;
-    if (st == EYRIE_OK && l->info.matrix_unit && !c->decode)
+    if (st == EYRIE_OK && cli_lab_uses_unit(l, c))
         st = measure_limit(l, EYRIE_METRIC_UNIT, &l->b->unit, &now->unit, err);
     return st == EYRIE_OK ? measure_limit(l, EYRIE_METRIC_READ, &l->b->read, &now->read, err) : st;
 }

@@ -45,6 +45,9 @@ void cli_lab_close(cli_lab *l);
 /* Says why; the exit status. */
 int  cli_lab_failed(cli_benchmark *b, const eyrie_error *err);
 
+/* May the matrix unit have a part in it? That of decode, in large steps, is not invariant. */
+bool cli_lab_uses_unit(const cli_lab *l, const cli_cell *c);
+
 /* Steps until nothing is left to do, or a signal comes. */
 eyrie_request cli_lab_request(const cli_lab *l, uint64_t n_tokens, uint64_t max_tokens);
 eyrie_status  cli_lab_finish(cli_lab *l, eyrie_error *err);

@@ -5,14 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-/* What tells settings apart. */
 static void set_setting(const cli_lab *l, json_t *object)
 {
-    cli_set(object, "model", cli_text(l->e->model, strlen(l->e->model)));
-    cli_set(object, "weights", json_string(cli_format_name(l->info.weights)));
-    cli_set(object, "kv", json_string(cli_format_name(l->info.kv)));
-    cli_set(object, "compute", json_string(l->e->compute));
-    cli_set(object, "chunk", json_integer(l->info.chunk));
+    cli_bench_set_setting(object, l->e->model, l->e->compute, &l->info, &l->e->opts);
 }
 
 static void set_cell(json_t *object, const cli_cell *c)
@@ -55,8 +50,8 @@ void cli_lab_add_row(const cli_lab *l, const cli_trial *t)
     cli_set(row, "flops_per_second", cli_number(t->flops / seconds));
     cli_set(row, "limit",
             json_string(t->memory_bound                     ? "read"
-                        : l->info.matrix_unit && !c->decode ? "matrix unit"
-                                                            : "f32"));
+                        : cli_lab_uses_unit(l, c) ? "matrix unit"
+                                                  : "f32"));
     cli_set(row, "share", cli_number(median_of(&t->shares)));
     cli_set(row, "shares", list_of(&t->shares));
     cli_set(row, "read_limits", list_of(&t->read));

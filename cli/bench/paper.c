@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_BATCH = 64,             /* sequences of a decode step; more than that take turns in it */
-       MOST_LENGTHS = 64, MOST_EXPERIMENTS = CLI_PAPER_MODELS * (1 + MOST_LENGTHS), SEVERAL = 4 };
+enum { MOST_LENGTHS = 64, MOST_EXPERIMENTS = CLI_PAPER_MODELS * (1 + MOST_LENGTHS), SEVERAL = 4 };
 
 /* A model's cells that are measured in turn. */
 typedef struct plan {
@@ -94,7 +93,7 @@ static int find_room(study *s)
             eyrie_model_opts opts = with_context(s, p->lengths.items[i] + 2);
             if (eyrie_model_predict(p->models[m], &opts, NULL, p->memory, &costs, &err) != EYRIE_OK
                 || eyrie_model_inspect(p->models[m], &opts, &info, &err) != EYRIE_OK) return cli_fail("%s", err.text);
-            p->room[m][i] = costs.sequences < MOST_BATCH ? costs.sequences : MOST_BATCH;
+            p->room[m][i] = costs.sequences < EYRIE_STEP_SEQUENCES ? costs.sequences : EYRIE_STEP_SEQUENCES;
             p->state[m][i] = info.state_bytes;
             if (costs.sequences == 0)
                 return cli_fail("%s: weights of %" PRIu64 " bytes and %" PRIu64 " for a sequence of %" PRIu64
@@ -251,6 +250,7 @@ static int add_formula(study *s)
     eyrie_rates decode = { .read_bytes = median_of(&s->b->read, s->rates.read_bytes),
                            .fma_flops = median_of(&s->b->f32, s->rates.fma_flops) };
     eyrie_rates prefill = { .read_bytes = decode.read_bytes, .fma_flops = median_of(&s->b->unit, decode.fma_flops) };
+    if (s->opts.varying) decode = prefill;
     eyrie_work work;
     json_t *row;
     size_t i;

@@ -98,8 +98,10 @@ const char *cli_digits(double value, char text[24])
 
 const char *cli_setting(const json_t *row, char text[512])
 {
-    snprintf(text, 512, "%.300s, weights %s, keys and values %s, compute %s, chunk %.0f", cli_get_text(row, "model"), cli_get_text(row, "weights"),
-             cli_get_text(row, "kv"), cli_get_text(row, "compute"), cli_get_number(row, "chunk"));
+    snprintf(text, 512, "%.300s, weights %s, keys and values %s, compute %s, chunk %.0f%s%s", cli_get_text(row, "model"), cli_get_text(row, "weights"),
+             cli_get_text(row, "kv"), cli_get_text(row, "compute"), cli_get_number(row, "chunk"),
+             strcmp(cli_get_text(row, "invariant"), "off") == 0 ? ", not invariant" : "",
+             strcmp(cli_get_text(row, "products"), "clblast") == 0 ? ", products by CLBlast" : "");
     return text;
 }
 
@@ -194,6 +196,18 @@ static bool are_rows(const json_t *rows)
     return right;
 }
 
+/* What rows of models had before they said so. */
+static void complete(json_t *rows)
+{
+    static const char *const usual[][2] = { { "invariant", "on" }, { "products", "own" } };
+    json_t *row;
+    size_t i;
+
+    json_array_foreach(rows, i, row)
+        for (size_t k = 0; k < sizeof usual / sizeof *usual && json_object_get(row, "model"); k++)
+            if (!json_object_get(row, usual[k][0])) cli_set(row, usual[k][0], json_string(usual[k][1]));
+}
+
 int cli_record_read(json_t **out, const char *path)
 {
     json_error_t error;
@@ -215,7 +229,10 @@ int cli_record_read(json_t **out, const char *path)
                           "reads it", path, version, cli_get_text(*out, "version"), CLI_RECORD_VERSION);
     else if (!are_rows(json_object_get(*out, "rows")))
         status = cli_fail("%s: a record without \"rows\", which are objects in an array", path);
-    if (status == CLI_DONE) return CLI_DONE;
+    if (status == CLI_DONE) {
+        complete(json_object_get(*out, "rows"));
+        return CLI_DONE;
+    }
     json_decref(*out);
     *out = NULL;
     return status;
@@ -277,8 +294,8 @@ static json_t *whole_row(const json_t *record, const json_t *row)
 }
 
 static const char *const columns[] = {
-    "time", "version", "commit", "device", "driver", "test", "model", "weights", "kv", "compute", "chunk", "tokens", "depth", "batch",
-    "set_bytes", "unit", "median", "mean", "deviation", "bytes_per_second", "flops_per_second", "limit", "share", "predicted",
+    "time", "version", "commit", "device", "driver", "test", "model", "weights", "kv", "compute", "chunk", "invariant", "products", "tokens", "depth",
+    "batch", "set_bytes", "unit", "median", "mean", "deviation", "bytes_per_second", "flops_per_second", "limit", "share", "predicted",
     "formula",
     "joules_per_token", "how",
 };

@@ -67,15 +67,11 @@ static bool come_again(void *user, eyrie_arrival *next)
 static json_t *add_row(const cli_server *s)
 {
     const cli_options *o = s->b->o;
-    const eyrie_model_info *i = &s->session.info;
     json_t *row = cli_record_add_row(s->b->rows, "serve");
     cli_scenario scenario = cli_scenario_of(o);
+    eyrie_model_opts opts = cli_model_opts(o);
 
-    cli_set(row, "model", cli_text(o->model, strlen(o->model)));
-    cli_set(row, "weights", json_string(cli_format_name(i->weights)));
-    cli_set(row, "kv", json_string(cli_format_name(i->kv)));
-    cli_set(row, "compute", json_string(o->compute ? o->compute : "auto"));
-    cli_set(row, "chunk", json_integer(i->chunk));
+    cli_bench_set_setting(row, o->model, o->compute ? o->compute : "auto", &s->session.info, &opts);
     cli_set(row, "policy", json_string(o->policy ? o->policy : "roofline"));
     cli_set(row, "lanes", json_integer(s->session.reader ? 2 : 1));
     cli_set(row, "scenario", json_string(cli_scenario_name(scenario)));

@@ -192,6 +192,8 @@ typedef struct eyrie_model_opts {
     eyrie_products     products;
 } eyrie_model_opts;
 
+enum { EYRIE_STEP_SEQUENCES = 256 };    /* most that share a step; where more have slots, they take turns */
+
 /* What a model is and what it takes. Sizes are in bytes. */
 typedef struct eyrie_model_info {
     size_t        struct_size;        /* set by the caller */

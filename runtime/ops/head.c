@@ -33,7 +33,7 @@ static void reduce_tile(ey_plan *p, ey_act x, const ey_head *h, uint32_t skip, u
 ey_act ey_head_reduce(ey_plan *p, ey_act x, const ey_head *h)
 {
     static const uint32_t few[] = { 1, 8 };
-    uint32_t tile = ey_head_tile(h->w, h->wanted);
+    uint32_t tile = h->tile;
     ey_act logits = ey_plan_act(p, tile, h->w->rows);
 
     /* Mostly one row is wanted of a prompt: products of few rows for few, instead of a tall tile with one row in it. */

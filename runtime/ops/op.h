@@ -96,23 +96,24 @@ ey_act   ey_attend(ey_plan *p, const ey_attention *a);
 uint64_t ey_attention_turns(uint64_t blocks, uint32_t group, uint32_t d);
 uint64_t ey_attention_state_bytes(uint32_t ring_blocks, uint32_t kv_heads, uint32_t d, eyrie_format kv);
 
-/* Logits of the wanted rows (x: normalised and compacted), reduced to `results`, in tiles so that the [T, V] matrix is
- * never stored. */
+/* Logits of the wanted rows (x: normalised and compacted), reduced to `results`, in tiles so that the [T, V] matrix of
+ * prefill is never stored. */
 typedef struct ey_head {
     const ey_matrix *w;
     uint32_t         vocab;
     float            cap;
     uint32_t         wanted;                    /* most rows of a batch that want logits */
+    uint32_t         tile;                      /* rows whose logits are kept at the same time, see ey_head_tile */
     ey_buffer       *results;                   /* [wanted][EY_RESULT_WORDS] */
 } ey_head;
 
 enum {
-    EY_HEAD_ROWS = 64,                          /* rows of logits there is always room for */
+    EY_HEAD_ROWS = 64,                          /* rows of logits there is always room for in prefill */
     EY_HEAD_BYTES = 64 << 20,                   /* more, where the vocabulary is small, as long as they take no more than this */
     EY_RESULT_WORDS = 4 + 2 * 256               /* log-sum-exp, target's logit, number of candidates, unused, ids, logits */
 };
 
-/* Rows of a tile where at most `wanted` are wanted. */
+/* Rows of a tile that takes little memory, where at most `wanted` are wanted. */
 uint32_t ey_head_tile(const ey_matrix *w, uint32_t wanted);
 
 /* Returns the logits [tile, V] of the last tile, capped, kept for reading: all rows, if at most a tile is wanted. */

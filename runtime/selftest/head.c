@@ -52,7 +52,7 @@ void ey_check_head(ey_rig *r, const ey_job *j)
     ey_buffer *b = ey_rig_upload(r, NULL, T * EY_RESULT_WORDS * sizeof *results);
     ey_rig_begin(r, EYRIE_FORMAT_F32, EY_PREFILL, T, 1);
     ey_act in = ey_rig_input(r, K);
-    ey_act logits = ey_rig_hold(r, ey_head_reduce(&r->plan, in, &(ey_head){ &m, V, cap, T, b }));
+    ey_act logits = ey_rig_hold(r, ey_head_reduce(&r->plan, in, &(ey_head){ &m, V, cap, T, ey_head_tile(&m, T), b }));
     ey_rig_seal(r);
     ey_rig_put(r, in, x, T, 1);
     ey_rig_run(r, &(ey_row){ .n = T, .targets = targets, .want = EY_WANT_ALL }, 1);
