@@ -240,6 +240,14 @@ static inline int splits_of(image row, int window, int *from)
     return (SPLIT - *from) / SPLIT;                                         /* ceil((1 - from) / SPLIT) */
 }
 
+/* Which of n live splits work-group g of `splits` has; -1: none. Those that have one are spread evenly: devices that deal out groups by
+ * the stretch would give all splits of a window that is filling up to one core. */
+static inline int live_split(int g, int n, int splits)
+{
+    int split = (int)((long)g * n / splits);
+    return g > 0 && (int)((long)(g - 1) * n / splits) == split ? -1 : split;
+}
+
 /* One pass over keys and values for all heads of the group, SPLIT blocks a work-group: (split, key/value head, row). That of
  * the newest block first puts the new key and value there, which nobody else looks at. Queries and keys are rotated here.
  * parts : [rows, query heads, splits, 16 + 2 d] f32: maximum, sum, weighted values, then the query. */
@@ -247,11 +255,11 @@ kernel void attention_decode(image b, global float *x, int stride, int q_offset,
                              int group, int kv_heads, int window, float scale, global kv_type *ring, int ring_blocks,
                              int slot_units, global float *parts, int splits)
 {
-    int split = get_global_id(0), head = get_global_id(1), from;
+    int head = get_global_id(1), from;
     if ((int)get_global_id(2) >= b[B_N_ROWS]) return;
     image row = ROW(b, get_global_id(2)), angles = b + b[B_ROPE] + row[ROW_FIRST] * rotary;
-    int n = splits_of(row, window, &from);
-    if (split >= n) return;
+    int n = splits_of(row, window, &from), split = live_split(get_global_id(0), n, splits);
+    if (split < 0) return;
     int align = row[ROW_ALIGN], oldest = -min(row[ROW_PAST], window);
     int part = splits * PART_SIZE(d);                                       /* from head to head */
     float m[MAX_GROUP], l[MAX_GROUP];
