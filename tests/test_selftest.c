@@ -238,7 +238,7 @@ static void failing_calls(void **state)
     assert_ok(st);
     all = calls_made;
     assert_in_range(all, 500, 100000);
-    for (uint32_t n = 0; n < all; n += n < 6 ? 1 : all / 12) {
+    for (uint32_t n = 0; n < all; n += n < 6 ? 1 : all / 5) {
         static heard_checks h;
         uint32_t failures = 0;
 
@@ -261,7 +261,7 @@ static void without_memory(void **state)
 {
     (void)state;
     if (!device) skip();
-    for (size_t n = 0; n < 2000; n += n < 8 ? 1 : 97) {
+    for (size_t n = 0; n < 2000; n += n < 8 ? 1 : 389) {
         uint32_t failures = 0;
 
         fail_allocation(n);
