@@ -48,13 +48,13 @@ static const char *cell(const json_t *figure, size_t row, size_t column)
 /* -------------------------------------------------------------------------------------------------------- adding up */
 
 /* A step of `batch` sequences takes so many seconds; the cost model says half as much, of the slope, attention's, a third, and
- * of that from depth 100 on a half. So it predicts the slope that is measured up to 100, a quarter of the last, then half of it. */
+ * of that from depth 400 on a half. So it predicts the slope that is measured up to 400, half of the last, then half of it. */
 static void add_steps(json_t *rows, const char *model, int batch, double at_0, double per_token)
 {
     static const int depths[] = { 0, 100, 400, 800 };
 
     for (size_t i = 0; i < COUNT(depths); i++) {
-        double looks = depths[i] <= 100 ? depths[i] : 100 + (depths[i] - 100) / 2.0;
+        double looks = depths[i] <= 400 ? depths[i] : 400 + (depths[i] - 400) / 2.0;
         double step = at_0 + per_token * depths[i], attention = per_token * looks / 3;
         json_t *row = json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f}", "test", "decode", "model", model, "tokens", 4,
                                 "depth", depths[i], "batch", batch, "median", batch / step, "formula",
@@ -64,7 +64,7 @@ static void add_steps(json_t *rows, const char *model, int batch, double at_0, d
 }
 
 /* A prompt takes 1 / 250 s a token and 1 / 100000 s for each earlier one; the cost model says half of the former and a third
- * of the latter, but from 512 on, a quarter of the last, a sixth. So it predicts the same up to there, then half of the latter. */
+ * of the latter, but from 512 on a sixth. So it predicts the same up to there, then half of the latter. */
 static void add_prompts(json_t *rows, const char *model)
 {
     static const int lengths[] = { 128, 512, 2048 };
@@ -116,19 +116,21 @@ static void times_add_up(void **state)
     figure = figure_of(record, "decode-8");
     expect_number(value_of(figure, 0, "y", 3), 2000);
     expect_number(value_of(figure, 0, "predicted", 3), 2000);
-    expect_number(value_of(figure, 1, "y", 2), 1e3 * (2 + 0.02 * 400));
-    expect_number(value_of(figure, 1, "predicted", 2), 1e3 * (2 + 0.02 * 250));
+    expect_number(value_of(figure, 1, "y", 3), 1e3 * (2 + 0.02 * 800));
+    expect_number(value_of(figure, 1, "predicted", 2), 1e3 * (2 + 0.02 * 400));
+    expect_number(value_of(figure, 1, "predicted", 3), 1e3 * (2 + 0.02 * 600));
 
     /* The area below 1 + d / 200 from a to b: (b - a) + (b^2 - a^2) / 400. No step was measured beyond 800. */
     figure = figure_of(record, "latency-1-0");
     expect_number(value_of(figure, 0, "y", 1), 400);
     expect_number(value_of(figure, 1, "y", 0), 100 + 100.0 * 100 / 400);
     expect_number(value_of(figure, 1, "y", 1), 400 + 400.0 * 400 / 400);
-    expect_number(value_of(figure, 1, "predicted", 1), 125 + (1.5 + 2.25) / 2 * 300);     /* by trapezia */
+    expect_number(value_of(figure, 1, "predicted", 1), 400 + 400.0 * 400 / 400);
     expect_number(value_of(figure, 1, "y", 2), NAN);
     figure = figure_of(record, "latency-1-400");
     expect_number(value_of(figure, 1, "y", 0), 100 + (500.0 * 500 - 400.0 * 400) / 400);
     expect_number(value_of(figure, 1, "y", 1), 400 + (800.0 * 800 - 400.0 * 400) / 400);
+    expect_number(value_of(figure, 1, "predicted", 1), (3.0 + 4.0) / 2 * 400);      /* the slope after 400 is half, from 3 to 4 */
 
     figure = figure_of(record, "prefill");
     expect_number(value_of(figure, 0, "y", 0), 256);
@@ -168,12 +170,12 @@ static void the_best_that_fits(void **state)
     json_decref(record);
 }
 
-/* 1 + d / 200 is 1.5 at 100, 2 + d / 50 is 3 at 50; 800 is predicted to be as 450. */
+/* 1 + d / 200 is 1.5 at 100, 2 + d / 50 is 3 at 50; 800 is predicted to be as 600. */
 static void growth_and_crossings(void **state)
 {
     static const char *const expected[][7] = {
-        { "hawk", "1", "800", "1.00", "1.00", "100", "100" }, { "mqa.json", "1", "800", "5.00", "3.25", "-", "-" },
-        { "hawk", "8", "800", "1.00", "1.00", "50", "50" },   { "mqa.json", "8", "800", "9.00", "5.50", "-", "-" },
+        { "hawk", "1", "800", "1.00", "1.00", "100", "100" }, { "mqa.json", "1", "800", "5.00", "4.00", "-", "-" },
+        { "hawk", "8", "800", "1.00", "1.00", "50", "50" },   { "mqa.json", "8", "800", "9.00", "7.00", "-", "-" },
     };
     cli_paper p;
     json_t *record = made_up(&p);

@@ -4,7 +4,7 @@
  *
  * The cost model counts bytes and operations; how well a kernel does at some number of sequences it cannot know. So
  * its seconds are scaled to what was measured, for each model and number of sequences: those of attention by one
- * number and all others by another, so that the first point, and one at a quarter of the last, are what they were. These
+ * number and all others by another, so that the first point, and one at half of the last, are what they were. These
  * agree by construction; the rest is predicted. */
 #include "figure.h"
 #include "paper.h"
@@ -56,7 +56,7 @@ static void scale(steps *s)
 
     if (s->n == 0) return;
     for (size_t i = 1; i < s->n; i++)
-        if (s->depth[i] <= s->depth[s->n - 1] / 4) k = i;
+        if (s->depth[i] <= s->depth[s->n - 1] / 2) k = i;
     rest[0] = s->predicted[0] - s->attention[0];
     rest[1] = s->predicted[k] - s->attention[k];
     times = more = s->measured[0] / s->predicted[0];
@@ -163,7 +163,7 @@ static double throughput(const json_t *rows, const cli_paper *p, size_t model, s
 
 static const char about_decode[] =
     "Milliseconds for a token of each sequence, after as many tokens as the depth says. Dots: measured; dashed: "
-    "predicted from the bytes and operations that a step has, those of attention scaled to a quarter of the last depth, the "
+    "predicted from the bytes and operations that a step has, those of attention scaled to half of the last depth, the "
     "others to the first.";
 static const char about_growth[] = "The deepest step over the first one; and the depth from which a step of %s takes "
                                    "half as long again as the model's "
@@ -180,7 +180,7 @@ static const char about_ratios[] = "In parentheses, how many sequences it took. 
                                    "models of 1.3 billion parameters on a "
                                    "TPU; to which lengths they belong its text does not say for sure.";
 static const char about_prefill[] =
-    "Tokens a second of one sequence that is empty before; predicted as above, from the first length and a quarter of the last.";
+    "Tokens a second of one sequence that is empty before; predicted as above, from the first length and half of the last.";
 static const char about_states[] =
     "Bytes on the device that a sequence of so many tokens takes, as eyrie info says them.";
 
