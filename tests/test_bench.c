@@ -298,6 +298,41 @@ static size_t count_of(const char *text, const char *part)
     return n;
 }
 
+/* A legend says what tells its lines apart, and no more. */
+static void legends(void **state)
+{
+    static const struct { const char *models[2], *weights[2], *says[2]; } cases[] = {
+        { { "x", "x" }, { "q4", "q4" }, { ">decode<", ">decode<" } },
+        { { "x", "y" }, { "q4", "q4" }, { ">decode: x<", ">decode: y<" } },
+        { { "x", "x" }, { "q4", "q8" }, { ">decode: weights q4, keys", ">decode: weights q8, keys" } },
+        { { "x", "y" }, { "q4", "q8" }, { ">decode: x, weights q4, keys", ">decode: y, weights q8, keys" } },
+    };
+    PATH_IN(*state, file, "a.json");
+    PATH_IN(*state, html, "a.html");
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        json_t *rows = json_array(), *record;
+        size_t length;
+        char *bytes;
+        result r;
+
+        for (size_t k = 0; k < 2; k++)
+            json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:f, s:f, s:f}", "test", "decode", "model", cases[i].models[k],
+                                                  "weights", cases[i].weights[k], "kv", "f16", "compute", "auto", "chunk", 256, "bytes", 1e9, "flops",
+                                                  1e9, "flops_per_second", 5e9, "median", 5.0));
+        record = json_pack("{s:s, s:i, s:{s:f, s:f}, s:o}", "schema", "eyrie-bench", "schema_version", 1, "limits", "read_bytes_per_second", 1e10,
+                           "f32_flops_per_second", 1e11, "rows", rows);
+        assert_non_null(record);
+        save(*state, "a.json", record);
+        r = run(*state, "bench", "show", file, "--html", html);
+        expect_status(&r, 0);
+        done(&r);
+        bytes = read_whole(*state, "a.html", &length);
+        for (size_t k = 0; k < 2; k++) expect_contains(bytes, cases[i].says[k]);
+        free(bytes);
+    }
+}
+
 /* The page stands alone, draws every row, and takes what a record says for text. */
 static void page(void **state)
 {
@@ -539,7 +574,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(summaries), cmocka_unit_test(students_t), cmocka_unit_test(welchs_test), cmocka_unit_test(holms_correction),
-        test_in_dir(counters_of_energy), test_in_dir(wrong_usage), test_in_dir(rows_of_a_model), test_in_dir(work_of_a_token), test_in_dir(forms), test_in_dir(page),
+        test_in_dir(counters_of_energy), test_in_dir(wrong_usage), test_in_dir(rows_of_a_model), test_in_dir(work_of_a_token), test_in_dir(forms), test_in_dir(legends), test_in_dir(page),
         test_in_dir(interrupts), test_in_dir(refuses_before_measuring), test_in_dir(comparisons), test_in_dir(many_rows),
         test_in_dir(refused_records), test_in_dir(records_of_devices),
     };

@@ -175,6 +175,21 @@ static size_t settings_of(const json_t *rows, char settings[MOST_SETTINGS][512])
     return n;
 }
 
+/* What tells one of n settings from the others: nothing of one, else the model, or all but the model, or both. */
+static void name_setting(char settings[MOST_SETTINGS][512], size_t n, size_t i, char name[512])
+{
+    const char *rest = strstr(settings[i], ", weights ");
+    bool same_model = rest != NULL, same_rest = rest != NULL;
+
+    for (size_t k = 0; k < n && rest; k++) {
+        const char *other = strstr(settings[k], ", weights ");
+        same_rest = same_rest && other && strcmp(other, rest) == 0;
+        same_model = same_model && other && other - settings[k] == rest - settings[i] && memcmp(settings[k], settings[i], (size_t)(rest - settings[i])) == 0;
+    }
+    if (same_model) snprintf(name, 512, "%s", same_rest ? "" : rest + 2);
+    else snprintf(name, 512, "%.*s", same_rest ? (int)(rest - settings[i]) : 511, settings[i]);
+}
+
 /* A roof rises with the bytes' rate and ends at the operations' rate. */
 static cli_series roof(double read, double peak, double from, double to, double x[3], double y[3], const char *what, unsigned colour, char name[96])
 {
@@ -230,7 +245,8 @@ static void print_roofline(const json_t *record, const cli_out *out)
                                        .titles = (const char *const *)kernels.titles };
     for (i = 0; i < 2 * n; i++) {
         if (p[i].n == 0) continue;
-        snprintf(names[i], sizeof names[i], "%s%s%s", i % 2 ? "decode" : "prefill", n > 1 ? ": " : "", n > 1 ? settings[i / 2] : "");
+        name_setting(settings, n, i / 2, text);
+        snprintf(names[i], sizeof names[i], "%s%s%s", i % 2 ? "decode" : "prefill", *text ? ": " : "", text);
         series[used++] = (cli_series){ .name = names[i], .x = p[i].x, .y = p[i].y, .n = p[i].n, .dots = true, .colour = 1 + (unsigned)i % 6,
                                        .titles = (const char *const *)p[i].titles };
     }
