@@ -30,9 +30,9 @@ static const ey_tile narrow_tiles[] = { { 1, 2 }, { 4, 2 } };
 static const ey_tile gpu_prefill_tiles[] = { { 16, 4 }, { 64, 4 } };
 static const ey_tile gpu_decode_tiles[] = { { 1, 1 }, { 4, 1 }, { 8, 1 } };
 
-/* Accumulators of attention, query heads by vectors. 4 x 4 again fill the 32 registers, 4 x 1 half of 16 that take two for a
- * vector. A device without vectors wants little code: rusticl turns every lane of a load into a branch, and takes minutes
- * to compile 4 x 4. */
+/* Accumulators of attention, at most so many query heads by vectors: 10 x 2 take 20 of 32 registers, which leaves room for two keys while
+ * they are converted, 4 x 1 half of 16 that take two for a vector. A device without vectors wants little code: rusticl turns every lane
+ * of a load into a branch, and took minutes to compile 4 x 4. */
 static const struct { uint32_t vector, heads, vectors; } attention_tiles[] = { { EY_LANES, 10, 2 }, { 4, 4, 1 }, { 0, 1, 1 } };
 
 static const struct { eyrie_format format; const char *macro, *suffix; } formats_known[] = {

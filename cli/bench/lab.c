@@ -71,15 +71,13 @@ typedef struct limits {
     double read, f32, unit;         /* bytes and FLOPs a second */
 } limits;
 
-bool cli_lab_uses_unit(const cli_lab *l, const cli_cell *c) { return l->info.matrix_unit && (!c->decode || l->e->opts.varying); }
-
 /* What was measured last leaves its data in the caches: memory comes last. */
-static eyrie_status measure_limits(cli_lab *l, const cli_cell *c, limits *now, eyrie_error *err)
+static eyrie_status measure_limits(cli_lab *l, const cli_trial *t, limits *now, eyrie_error *err)
 {
     eyrie_status st = measure_limit(l, EYRIE_METRIC_F32, &l->b->f32, &now->f32, err);
 
     now->unit = 0;
-    if (st == EYRIE_OK && cli_lab_uses_unit(l, c))
+    if (st == EYRIE_OK && t->may_use_unit)
         st = measure_limit(l, EYRIE_METRIC_UNIT, &l->b->unit, &now->unit, err);
     return st == EYRIE_OK ? measure_limit(l, EYRIE_METRIC_READ, &l->b->read, &now->read, err) : st;
 }
@@ -92,7 +90,7 @@ static eyrie_status repeat(cli_lab *l, cli_trial *t, bool counts, eyrie_error *e
     limits now = { 0, 0, 0 };
     eyrie_status st = prepare(l, t, err);
 
-    if (st == EYRIE_OK && counts) st = measure_limits(l, c, &now, err);
+    if (st == EYRIE_OK && counts) st = measure_limits(l, t, &now, err);
     predicted = predicted_so_far(l);
     (void)cli_energy_spent(&l->b->energy);
     if (st == EYRIE_OK) st = run(l, c, tokens, &seconds, err);

@@ -17,6 +17,7 @@ typedef struct cli_trial {
     const cli_base *base;
     double      expected;           /* seconds of a repetition; from the round that does not count */
     double      bytes, flops;       /* of a repetition */
+    bool        may_use_unit;       /* the matrix unit may have a part in it: in decode, if results need not be invariant */
     cli_rates   rates, seconds, shares, predicted;   /* predicted: rates, where the cost model knew */
     cli_rates   read, flop_limit;   /* limits before each */
     double      joules;             /* of all repetitions */
@@ -44,9 +45,6 @@ int  cli_lab_open(cli_lab *l);
 void cli_lab_close(cli_lab *l);
 /* Says why; the exit status. */
 int  cli_lab_failed(cli_benchmark *b, const eyrie_error *err);
-
-/* May the matrix unit have a part in it? That of decode, in large steps, is not invariant. */
-bool cli_lab_uses_unit(const cli_lab *l, const cli_cell *c);
 
 /* Steps until nothing is left to do, or a signal comes. */
 eyrie_request cli_lab_request(const cli_lab *l, uint64_t n_tokens, uint64_t max_tokens);

@@ -9,7 +9,7 @@
 
 enum { TOKENS = 1 << 16 };
 
-/* What each cell moves and computes at least, as the cost model counts it. A sequence of depth 0 has read one token if it is to
+/* What each cell moves and computes at least, as the cost model counts it, and with what. A sequence of depth 0 has read one token if it is to
  * generate. */
 static int count_work(cli_lab *l, const eyrie_model_opts *opts)
 {
@@ -27,6 +27,7 @@ static int count_work(cli_lab *l, const eyrie_model_opts *opts)
     for (size_t i = 0; i < l->e->n; i++) {
         l->trials[i].bytes = (double)work[i].bytes;
         l->trials[i].flops = (double)work[i].flops;
+        l->trials[i].may_use_unit = l->info.matrix_unit && (!work[i].generates || opts->varying);
     }
     free(work);
     return status;
