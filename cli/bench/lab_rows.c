@@ -48,10 +48,7 @@ void cli_lab_add_row(const cli_lab *l, const cli_trial *t)
     cli_set(row, "flops", cli_number(t->flops));
     cli_set(row, "bytes_per_second", cli_number(t->bytes / seconds));
     cli_set(row, "flops_per_second", cli_number(t->flops / seconds));
-    cli_set(row, "limit",
-            json_string(t->memory_bound                     ? "read"
-                        : t->may_use_unit ? "matrix unit"
-                                          : "f32"));
+    cli_set(row, "limit", json_string(t->memory_bound ? "read" : t->may_use_unit ? "matrix unit" : "f32"));
     cli_set(row, "share", cli_number(median_of(&t->shares)));
     cli_set(row, "shares", list_of(&t->shares));
     cli_set(row, "read_limits", list_of(&t->read));
