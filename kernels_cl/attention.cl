@@ -123,7 +123,8 @@ static inline void attend_heads(const int heads, int last, bool ask, global cons
     }
 }
 
-/* One block for all heads of a group, as even a number of them at a time as can be. The next block is asked for. */
+/* One block for all heads of a group, as even a number of them at a time as can be. `next`, whose keys are asked for, is the block
+ * itself where blocks are in the caches anyway. */
 static inline void attend(global const kv_type *unit, global const kv_type *next, int from, int to, global const float *q,
                           int q_stride, int d, int group, float scale, global float *acc, int acc_stride, float *m, float *l)
 {

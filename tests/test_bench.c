@@ -467,6 +467,33 @@ static void comparisons(void **state)
     json_decref(found);
 }
 
+/* Records of before rows said whether they are invariant and whose products they have are of what was usual, and are compared with
+ * those that say it; with others as with any setting. */
+static void rows_that_say_less(void **state)
+{
+    static const double base[] = { 100, 101, 99, 100.5, 99.5 };
+    static const struct { const char *key, *value, *says; } cases[] = {
+        { "invariant", "on", "1 row" }, { "products", "own", "1 row" }, { "invariant", "off", "invariant: on and off" },
+        { "products", "clblast", "products: own and clblast" },
+    };
+    PATH_IN(*state, a, "a.json");
+    PATH_IN(*state, b, "b.json");
+
+    save(*state, "a.json", record_of(1, base, NULL, 5, 256));
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        json_t *record = record_of(1, base, NULL, 5, 256);
+        result r;
+
+        assert_int_equal(json_object_set_new(json_array_get(json_object_get(record, "rows"), 0), cases[i].key, json_string(cases[i].value)), 0);
+        save(*state, "b.json", record);
+        r = run(*state, "bench", "compare", a, b);
+        expect_status(&r, 0);
+        expect_contains(r.out, cases[i].says);
+        expect_contains(r.out, "no difference");
+        done(&r);
+    }
+}
+
 /* With twenty rows of chance alone, one of which looks like a difference at 5 %, nothing is one. */
 static void many_rows(void **state)
 {
@@ -574,7 +601,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(summaries), cmocka_unit_test(students_t), cmocka_unit_test(welchs_test), cmocka_unit_test(holms_correction),
-        test_in_dir(counters_of_energy), test_in_dir(wrong_usage), test_in_dir(rows_of_a_model), test_in_dir(work_of_a_token), test_in_dir(forms), test_in_dir(legends), test_in_dir(page),
+        test_in_dir(counters_of_energy), test_in_dir(wrong_usage), test_in_dir(rows_of_a_model), test_in_dir(work_of_a_token), test_in_dir(forms), test_in_dir(rows_that_say_less), test_in_dir(legends), test_in_dir(page),
         test_in_dir(interrupts), test_in_dir(refuses_before_measuring), test_in_dir(comparisons), test_in_dir(many_rows),
         test_in_dir(refused_records), test_in_dir(records_of_devices),
     };
